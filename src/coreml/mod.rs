@@ -1,0 +1,1 @@
+//! All of Core ML: proto, package, weight blob, op table, interface, import, export.

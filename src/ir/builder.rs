@@ -1,0 +1,286 @@
+//! The only way to make a module: every node's type is inferred as it is added, and a mismatch is refused at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::constant::Constant;
+use super::module::{
+    Claim, ConstId, Def, Domain, Function, Module, Node, NodeId, Output, Param, Symbol, Value,
+    ValueId,
+};
+use super::op::Op;
+use super::ops::{Binary, BinaryKind, Cast, Unary, UnaryKind};
+use super::types::{IrError, Type};
+use crate::error::{Context, Result};
+use crate::tensor::{DType, Tensor, num};
+
+/// Builds a module with one function.
+#[derive(Debug)]
+pub struct Builder {
+    module: Module,
+    function: Function,
+    scope: Vec<String>,
+    names: BTreeSet<String>,
+    // How often a base name was taken, so that finding a free one stays cheap.
+    taken: BTreeMap<String, usize>,
+    const_values: BTreeMap<ConstId, ValueId>,
+}
+
+impl Builder {
+    /// A builder for a module of this name, with the function `main`.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Builder {
+            module: Module {
+                name: name.to_owned(),
+                symbols: Vec::new(),
+                constants: Vec::new(),
+                functions: Vec::new(),
+                claims: Vec::new(),
+            },
+            function: Function {
+                name: "main".into(),
+                params: Vec::new(),
+                outputs: Vec::new(),
+                nodes: Vec::new(),
+                values: Vec::new(),
+            },
+            scope: Vec::new(),
+            names: BTreeSet::new(),
+            taken: BTreeMap::new(),
+            const_values: BTreeMap::new(),
+        }
+    }
+
+    /// Declares a symbol.
+    ///
+    /// # Errors
+    /// When the name is taken by another symbol.
+    pub fn symbol(&mut self, symbol: Symbol) -> Result<(), IrError> {
+        if self.module.symbol(&symbol.name).is_some() {
+            return Err(IrError::DuplicateName { name: symbol.name });
+        }
+        self.module.symbols.push(symbol);
+        Ok(())
+    }
+
+    /// Adds a parameter.
+    ///
+    /// # Errors
+    /// When the name is taken or a dimension uses an undeclared symbol.
+    pub fn param(&mut self, name: &str, ty: Type, domain: Domain) -> Result<ValueId, IrError> {
+        let mut symbols = BTreeSet::new();
+        ty.shape.iter().for_each(|d| d.symbols(&mut symbols));
+        if let Some(missing) = symbols
+            .into_iter()
+            .find(|s| self.module.symbol(s).is_none())
+        {
+            return Err(IrError::Unbound { dim: missing });
+        }
+        if !self.names.insert(name.to_owned()) {
+            return Err(IrError::DuplicateName {
+                name: name.to_owned(),
+            });
+        }
+        let value = self.value(name.to_owned(), ty, Def::Param(self.function.params.len()));
+        self.function.params.push(Param { value, domain });
+        Ok(value)
+    }
+
+    /// Adds a constant. The same bytes under the same transforms are one constant.
+    pub fn constant(&mut self, constant: Constant) -> ValueId {
+        let id = match self
+            .module
+            .constants
+            .iter()
+            .position(|c| c.same_as(&constant))
+        {
+            Some(index) => ConstId(index),
+            None => {
+                self.module.constants.push(constant);
+                ConstId(self.module.constants.len() - 1)
+            }
+        };
+        if let Some(&value) = self.const_values.get(&id) {
+            return value;
+        }
+        let constant = &self.module.constants[id.0];
+        let ty = Type::known(constant.dtype(), constant.shape());
+        let name = self.free_name(&constant.name().to_owned());
+        let value = self.value(name, ty, Def::Const(id));
+        self.const_values.insert(id, value);
+        value
+    }
+
+    /// Adds a small constant tensor.
+    ///
+    /// # Errors
+    /// Never for a valid tensor.
+    pub fn tensor(&mut self, name: &str, tensor: &Tensor) -> Result<ValueId> {
+        let name = self.path(name);
+        Ok(self.constant(Constant::from_tensor(&name, tensor)?))
+    }
+
+    /// Adds a scalar constant (rank 0) of a number type.
+    ///
+    /// # Errors
+    /// When `dtype` is `bool`.
+    pub fn scalar(&mut self, name: &str, dtype: DType, x: f64) -> Result<ValueId> {
+        let tensor = if dtype.is_float() {
+            Tensor::float(DType::F32, vec![], vec![num::f32_of_f64(x)])?.cast(dtype)
+        } else {
+            Tensor::int(dtype, vec![], vec![num::i64_of_f64(x)])?
+        };
+        self.tensor(name, &tensor)
+    }
+
+    /// Runs `body` inside a naming scope: names added there begin with `name/`.
+    ///
+    /// # Errors
+    /// Those of `body`.
+    pub fn scoped<T>(
+        &mut self,
+        name: &str,
+        body: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        self.scope.push(name.to_owned());
+        let result = body(self);
+        self.scope.pop();
+        result
+    }
+
+    /// Adds a node named `name` within the current scope, with `_1`, `_2`… appended if the name is taken.
+    ///
+    /// # Errors
+    /// When the operands do not fit the operation; the error names the node.
+    pub fn push(&mut self, name: &str, op: Op, operands: &[ValueId]) -> Result<ValueId> {
+        let path = self.path(name);
+        if let Some(operand) = operands
+            .iter()
+            .position(|v| v.0 >= self.function.values.len())
+        {
+            return Err(IrError::Undefined { operand }).at_node(&path);
+        }
+        let types: Vec<&Type> = operands.iter().map(|&v| self.function.ty(v)).collect();
+        let ty = op.infer(&types).at_node(&path)?;
+        let name = self.free_name(&path);
+        let result = self.value(name, ty, Def::Node(NodeId(self.function.nodes.len())));
+        self.function.nodes.push(Node {
+            op,
+            operands: operands.to_vec(),
+            result,
+        });
+        Ok(result)
+    }
+
+    /// An elementwise function of one operand.
+    ///
+    /// # Errors
+    /// As [`Builder::push`].
+    pub fn unary(&mut self, name: &str, kind: UnaryKind, x: ValueId) -> Result<ValueId> {
+        self.push(name, Op::Unary(Unary { kind }), &[x])
+    }
+
+    /// An elementwise function of two operands.
+    ///
+    /// # Errors
+    /// As [`Builder::push`].
+    pub fn binary(
+        &mut self,
+        name: &str,
+        kind: BinaryKind,
+        a: ValueId,
+        b: ValueId,
+    ) -> Result<ValueId> {
+        self.push(name, Op::Binary(Binary { kind }), &[a, b])
+    }
+
+    /// A cast; the value itself when it already has the type.
+    ///
+    /// # Errors
+    /// As [`Builder::push`].
+    pub fn cast(&mut self, name: &str, x: ValueId, to: DType) -> Result<ValueId> {
+        if self.ty(x).dtype == to {
+            Ok(x)
+        } else {
+            self.push(name, Op::Cast(Cast { to }), &[x])
+        }
+    }
+
+    /// The type of a value.
+    #[must_use]
+    pub fn ty(&self, value: ValueId) -> &Type {
+        self.function.ty(value)
+    }
+
+    /// The definition of a value.
+    #[must_use]
+    pub fn def(&self, value: ValueId) -> Def {
+        self.function.value(value).def
+    }
+
+    /// The constant behind a value, if it is one.
+    #[must_use]
+    pub fn as_constant(&self, value: ValueId) -> Option<&Constant> {
+        match self.def(value) {
+            Def::Const(id) => Some(self.module.constant(id)),
+            Def::Param(_) | Def::Node(_) => None,
+        }
+    }
+
+    /// Adds a claim about the model's behaviour.
+    pub fn claim(&mut self, claim: Claim) {
+        self.module.claims.push(claim);
+    }
+
+    /// Declares an output.
+    ///
+    /// # Errors
+    /// When the name is taken by another output.
+    pub fn output(&mut self, name: &str, value: ValueId) -> Result<(), IrError> {
+        if self.function.outputs.iter().any(|o| o.name == name) {
+            return Err(IrError::DuplicateName {
+                name: name.to_owned(),
+            });
+        }
+        self.function.outputs.push(Output {
+            name: name.to_owned(),
+            value,
+        });
+        Ok(())
+    }
+
+    /// The finished module, checked by [`super::verify`].
+    ///
+    /// # Errors
+    /// When there are no outputs.
+    pub fn finish(mut self) -> Result<Module> {
+        self.module.functions.push(self.function);
+        super::verify(&self.module)?;
+        Ok(self.module)
+    }
+
+    fn value(&mut self, name: String, ty: Type, def: Def) -> ValueId {
+        self.function.values.push(Value { name, ty, def });
+        ValueId(self.function.values.len() - 1)
+    }
+
+    fn path(&self, name: &str) -> String {
+        let mut path = self.scope.join("/");
+        if !path.is_empty() {
+            path.push('/');
+        }
+        path.push_str(name);
+        path
+    }
+
+    fn free_name(&mut self, base: &str) -> String {
+        let mut name = base.to_owned();
+        let mut next = self.taken.get(base).copied().unwrap_or(0);
+        while !self.names.insert(name.clone()) {
+            next += 1;
+            name = format!("{base}_{next}");
+        }
+        self.taken.insert(base.to_owned(), next);
+        name
+    }
+}

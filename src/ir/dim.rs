@@ -1,0 +1,392 @@
+//! Dimensions: known numbers or integer expressions over named symbols, kept in a normal form so that equal expressions compare equal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::tensor::num;
+
+/// Values of symbols.
+pub type Bindings = BTreeMap<String, u64>;
+
+/// A factor of a term: a symbol, or an operation that sums and products cannot express.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Atom {
+    Symbol(Arc<str>),
+    FloorDiv(Dim, Dim),
+    Min(Dim, Dim),
+    Max(Dim, Dim),
+}
+
+/// A dimension: a polynomial with integer coefficients over symbols, ⌊a/b⌋, min and max.
+///
+/// A known dimension is the polynomial with only a constant term.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Dim {
+    // Product of atoms (sorted, with repetition) → coefficient, never 0. The empty product is the constant term.
+    terms: BTreeMap<Vec<Atom>, i64>,
+}
+
+impl From<usize> for Dim {
+    fn from(n: usize) -> Self {
+        Dim::constant(num::i64_of(n))
+    }
+}
+
+impl Dim {
+    /// An integer; negative only inside expressions.
+    #[must_use]
+    pub fn constant(n: i64) -> Self {
+        let mut terms = BTreeMap::new();
+        if n != 0 {
+            terms.insert(Vec::new(), n);
+        }
+        Dim { terms }
+    }
+
+    /// A named symbol.
+    #[must_use]
+    pub fn symbol(name: &str) -> Self {
+        Dim::atom(Atom::Symbol(name.into()))
+    }
+
+    fn atom(atom: Atom) -> Self {
+        Dim {
+            terms: BTreeMap::from([(vec![atom], 1)]),
+        }
+    }
+
+    /// The number, if it is known and not negative.
+    #[must_use]
+    pub fn known(&self) -> Option<usize> {
+        self.integer().and_then(|n| usize::try_from(n).ok())
+    }
+
+    /// The integer, if it is known.
+    #[must_use]
+    pub fn integer(&self) -> Option<i64> {
+        let mut terms = self.terms.iter();
+        match (terms.next(), terms.next()) {
+            (None, _) => Some(0),
+            (Some((atoms, &n)), None) if atoms.is_empty() => Some(n),
+            _ => None,
+        }
+    }
+
+    /// The name, if it is just a symbol.
+    #[must_use]
+    pub fn as_symbol(&self) -> Option<&str> {
+        let mut terms = self.terms.iter();
+        match (terms.next(), terms.next()) {
+            (Some((atoms, 1)), None) => match atoms.as_slice() {
+                [Atom::Symbol(name)] => Some(name),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// `self + other`; saturates far outside any dimension.
+    #[must_use]
+    pub fn add(&self, other: &Dim) -> Dim {
+        let mut terms = self.terms.clone();
+        for (atoms, n) in &other.terms {
+            let sum = terms.entry(atoms.clone()).or_insert(0);
+            *sum = sum.saturating_add(*n);
+        }
+        terms.retain(|_, n| *n != 0);
+        Dim { terms }
+    }
+
+    /// `self - other`.
+    #[must_use]
+    pub fn sub(&self, other: &Dim) -> Dim {
+        self.add(&other.mul(&Dim::constant(-1)))
+    }
+
+    /// `self · other`.
+    #[must_use]
+    pub fn mul(&self, other: &Dim) -> Dim {
+        let mut out = Dim::default();
+        for (a, n) in &self.terms {
+            for (b, m) in &other.terms {
+                let mut atoms: Vec<Atom> = a.iter().chain(b).cloned().collect();
+                atoms.sort();
+                out = out.add(&Dim {
+                    terms: BTreeMap::from([(atoms, n.saturating_mul(*m))]),
+                });
+            }
+        }
+        out
+    }
+
+    /// ⌊self / other⌋, `None` for a division by zero.
+    #[must_use]
+    pub fn floor_div(&self, other: &Dim) -> Option<Dim> {
+        if let Some(d) = other.integer() {
+            if d == 0 {
+                return None;
+            }
+            if let Some(n) = self.integer() {
+                return Some(Dim::constant(
+                    n.div_euclid(d) - i64::from(d < 0 && n.rem_euclid(d) != 0),
+                ));
+            }
+            if self.terms.values().all(|n| n % d == 0) {
+                let terms = self.terms.iter().map(|(a, n)| (a.clone(), n / d)).collect();
+                return Some(Dim { terms });
+            }
+        }
+        if self == other {
+            return Some(Dim::constant(1));
+        }
+        if let Some(quotient) = self.divide_term(other) {
+            return Some(quotient);
+        }
+        Some(Dim::atom(Atom::FloorDiv(self.clone(), other.clone())))
+    }
+
+    /// The exact quotient when `other` is a single term that divides every term of `self`.
+    fn divide_term(&self, other: &Dim) -> Option<Dim> {
+        let mut divisor = other.terms.iter();
+        let (Some((atoms, &d)), None) = (divisor.next(), divisor.next()) else {
+            return None;
+        };
+        let mut terms = BTreeMap::new();
+        for (product, n) in &self.terms {
+            let mut rest = product.clone();
+            for atom in atoms {
+                let at = rest.iter().position(|a| a == atom)?;
+                rest.remove(at);
+            }
+            if n % d != 0 {
+                return None;
+            }
+            terms.insert(rest, n / d);
+        }
+        Some(Dim { terms })
+    }
+
+    /// The smaller of the two.
+    #[must_use]
+    pub fn smaller(&self, other: &Dim) -> Dim {
+        match (self.integer(), other.integer()) {
+            (Some(a), Some(b)) => Dim::constant(a.min(b)),
+            _ if self == other => self.clone(),
+            _ => Dim::atom(Atom::Min(
+                self.clone().min_of(other),
+                self.clone().max_of(other),
+            )),
+        }
+    }
+
+    /// The larger of the two.
+    #[must_use]
+    pub fn larger(&self, other: &Dim) -> Dim {
+        match (self.integer(), other.integer()) {
+            (Some(a), Some(b)) => Dim::constant(a.max(b)),
+            _ if self == other => self.clone(),
+            _ => Dim::atom(Atom::Max(
+                self.clone().min_of(other),
+                self.clone().max_of(other),
+            )),
+        }
+    }
+
+    // The structural order, so that min(a, b) and min(b, a) are one expression.
+    fn min_of(self, other: &Dim) -> Dim {
+        if &self <= other { self } else { other.clone() }
+    }
+
+    fn max_of(self, other: &Dim) -> Dim {
+        if &self <= other { other.clone() } else { self }
+    }
+
+    /// The value under `bindings`, or `None` when a symbol is missing, something divides by zero or overflows.
+    #[must_use]
+    pub fn eval(&self, bindings: &Bindings) -> Option<i64> {
+        self.substitute(bindings)?.integer()
+    }
+
+    /// The expression with the symbols of `bindings` replaced; `None` for a division by zero.
+    #[must_use]
+    pub fn substitute(&self, bindings: &Bindings) -> Option<Dim> {
+        let mut out = Dim::default();
+        for (atoms, n) in &self.terms {
+            let mut product = Dim::constant(*n);
+            for atom in atoms {
+                let factor = match atom {
+                    Atom::Symbol(name) => match bindings.get(&**name) {
+                        Some(&value) => Dim::constant(i64::try_from(value).ok()?),
+                        None => Dim::atom(atom.clone()),
+                    },
+                    Atom::FloorDiv(a, b) => a
+                        .substitute(bindings)?
+                        .floor_div(&b.substitute(bindings)?)?,
+                    Atom::Min(a, b) => a.substitute(bindings)?.smaller(&b.substitute(bindings)?),
+                    Atom::Max(a, b) => a.substitute(bindings)?.larger(&b.substitute(bindings)?),
+                };
+                product = product.mul(&factor);
+            }
+            out = out.add(&product);
+        }
+        Some(out)
+    }
+
+    /// Adds the symbols of this expression to `into`.
+    pub fn symbols(&self, into: &mut BTreeSet<String>) {
+        for atom in self.terms.keys().flatten() {
+            match atom {
+                Atom::Symbol(name) => {
+                    into.insert(name.to_string());
+                }
+                Atom::FloorDiv(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => {
+                    a.symbols(into);
+                    b.symbols(into);
+                }
+            }
+        }
+    }
+
+    /// The expression as a tree, for writers that have to compute it at run time.
+    #[must_use]
+    pub fn tree(&self) -> DimTree {
+        let mut sum: Option<DimTree> = None;
+        for (atoms, &n) in &self.terms {
+            let mut product = (n != 1 || atoms.is_empty()).then_some(DimTree::Integer(n));
+            for atom in atoms {
+                let factor = match atom {
+                    Atom::Symbol(name) => DimTree::Symbol(name.to_string()),
+                    Atom::FloorDiv(a, b) => DimTree::binary(DimOp::FloorDiv, a.tree(), b.tree()),
+                    Atom::Min(a, b) => DimTree::binary(DimOp::Min, a.tree(), b.tree()),
+                    Atom::Max(a, b) => DimTree::binary(DimOp::Max, a.tree(), b.tree()),
+                };
+                product = Some(match product {
+                    Some(p) => DimTree::binary(DimOp::Mul, p, factor),
+                    None => factor,
+                });
+            }
+            let term = product.unwrap_or(DimTree::Integer(n));
+            sum = Some(match sum {
+                Some(s) => DimTree::binary(DimOp::Add, s, term),
+                None => term,
+            });
+        }
+        sum.unwrap_or(DimTree::Integer(0))
+    }
+}
+
+/// A binary operation of a [`DimTree`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DimOp {
+    /// a + b
+    Add,
+    /// a · b
+    Mul,
+    /// ⌊a / b⌋
+    FloorDiv,
+    /// The smaller.
+    Min,
+    /// The larger.
+    Max,
+}
+
+/// A dimension as an expression tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DimTree {
+    /// A number.
+    Integer(i64),
+    /// A symbol.
+    Symbol(String),
+    /// An operation on two expressions.
+    Binary(DimOp, Box<DimTree>, Box<DimTree>),
+}
+
+impl DimTree {
+    fn binary(op: DimOp, a: DimTree, b: DimTree) -> Self {
+        DimTree::Binary(op, Box::new(a), Box::new(b))
+    }
+}
+
+impl fmt::Debug for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.terms.is_empty() {
+            return f.write_str("0");
+        }
+        // Symbols first, the constant last: `seq + 1`.
+        for (i, (atoms, n)) in self.terms.iter().rev().enumerate() {
+            if i > 0 {
+                f.write_str(if *n < 0 { " - " } else { " + " })?;
+            } else if *n < 0 {
+                f.write_str("-")?;
+            }
+            let magnitude = n.unsigned_abs();
+            if atoms.is_empty() || magnitude != 1 {
+                write!(f, "{magnitude}")?;
+                if !atoms.is_empty() {
+                    f.write_str("*")?;
+                }
+            }
+            for (j, atom) in atoms.iter().enumerate() {
+                if j > 0 {
+                    f.write_str("*")?;
+                }
+                match atom {
+                    Atom::Symbol(name) => f.write_str(name)?,
+                    Atom::FloorDiv(a, b) => write!(f, "(({a})//({b}))")?,
+                    Atom::Min(a, b) => write!(f, "min({a}, {b})")?,
+                    Atom::Max(a, b) => write!(f, "max({a}, {b})")?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_expressions_are_equal() {
+        let (s, b) = (Dim::symbol("seq"), Dim::symbol("batch"));
+        let two = Dim::from(2);
+        assert_eq!(s.add(&s), s.mul(&two));
+        assert_eq!(s.mul(&b).mul(&two), two.mul(&b).mul(&s));
+        assert_eq!(s.add(&b).sub(&b), s);
+        assert_eq!(s.mul(&two).floor_div(&two), Some(s.clone()));
+        assert_eq!(s.mul(&b).floor_div(&b), Some(s.clone()));
+        assert_eq!(s.smaller(&b), b.smaller(&s));
+        assert_eq!(s.sub(&s), Dim::from(0));
+        assert_eq!(s.floor_div(&Dim::from(0)), None);
+    }
+
+    #[test]
+    fn evaluation_follows_floor_division() {
+        let s = Dim::symbol("seq");
+        let half = s.add(&Dim::from(1)).floor_div(&Dim::from(2)).unwrap();
+        assert_eq!(half.eval(&Bindings::from([("seq".into(), 8)])), Some(4));
+        assert_eq!(half.eval(&Bindings::new()), None);
+        assert_eq!(half.to_string(), "((seq + 1)//(2))");
+        assert_eq!(
+            Dim::constant(-7)
+                .floor_div(&Dim::from(2))
+                .unwrap()
+                .integer(),
+            Some(-4)
+        );
+        assert_eq!(
+            Dim::constant(7)
+                .floor_div(&Dim::constant(-2))
+                .unwrap()
+                .integer(),
+            Some(-4)
+        );
+    }
+}

@@ -1,0 +1,25 @@
+//! The intermediate representation: typed SSA over named dimensions. Knows no file format.
+//!
+//! A [`Module`] is built only through [`Builder`], which infers every type and refuses a mismatch; [`verify`] checks a finished module again.
+
+mod builder;
+mod constant;
+mod dim;
+mod module;
+mod op;
+pub mod ops;
+mod print;
+mod types;
+mod verify;
+
+pub use builder::Builder;
+pub use constant::{Constant, ConstantScan, Transform};
+pub use dim::{Bindings, Dim, DimOp, DimTree};
+pub use module::{
+    Claim, ConstId, Def, Domain, Function, Module, Node, NodeId, Output, Param, Symbol,
+    SymbolRange, Value, ValueId,
+};
+pub use op::{Arity, Family, Numerics, Op, OpInfo};
+pub use print::print;
+pub use types::{IrError, Shape, Type, broadcast, concrete, display_shape, normalize_axis};
+pub use verify::verify;

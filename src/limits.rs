@@ -1,0 +1,32 @@
+//! Every cap on untrusted input, each with its reason.
+
+/// Largest safetensors header, in bytes. The format's own readers use the same figure; real headers stay below 10 MB.
+pub const HEADER_BYTES: u64 = 100_000_000;
+/// Most tensors in one checkpoint. The largest published models have some 100,000.
+pub const TENSORS: usize = 1_000_000;
+/// Largest JSON or TOML side file (config, shard index, lock, task, tokenizer), in bytes.
+pub const SIDE_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// Highest rank of any tensor. NumPy stops at 64, ONNX models in the wild at 8.
+pub const RANK: usize = 32;
+/// Most elements in one tensor: keeps every byte count within 2^53, exact in JSON and in `f64`.
+pub const ELEMENTS: u64 = 1 << 49;
+/// Largest protobuf that is parsed as a whole, in bytes: the format itself ends at 2 GiB.
+pub const PROTO_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// Most operations in one program. A 100-layer transformer has some 10,000.
+pub const NODES: usize = 1_000_000;
+/// Deepest nesting of blocks in a program.
+pub const NESTING: usize = 32;
+/// Largest result of constant folding, in elements. Masks and index tables of 2,048 positions fit.
+pub const FOLDED_ELEMENTS: u64 = 4 * 1024 * 1024;
+/// Most layers a config may ask for. The deepest published transformers have some 200.
+pub const LAYERS: u64 = 4096;
+/// Longest sequence a config or flag may ask for.
+pub const SEQUENCE: u64 = 1 << 24;
+/// Largest members of an `.npz` archive, in bytes, and most members.
+pub const ARCHIVE_MEMBER_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+/// Most members of an `.npz` archive.
+pub const ARCHIVE_MEMBERS: usize = 100_000;
+/// Most enumerated shapes of one Core ML input (Apple's documented limit).
+pub const ENUMERATED_SHAPES: usize = 128;
+/// How many bytes of weights are held at once while a constant is streamed. Small enough to stay in the second-level cache.
+pub const STREAM_CHUNK_BYTES: usize = 1 << 20;

@@ -1,0 +1,1 @@
+//! All of ONNX: proto, file and external data, import, export, op versions, names.

@@ -1,0 +1,21 @@
+//! Engines behind one trait: the interpreter, tract, ONNX Runtime.
+
+use std::collections::BTreeMap;
+
+use crate::error::Result;
+use crate::tensor::Tensor;
+
+/// Tensors by name: inputs or outputs of a model.
+pub type NamedTensors = BTreeMap<String, Tensor>;
+
+/// A loaded model that can be run.
+pub trait Session {
+    /// What runs, with its version: `interpreter f16`, `tract 0.23.9`, `ONNX Runtime 1.31.1`.
+    fn engine(&self) -> String;
+
+    /// Runs the model once.
+    ///
+    /// # Errors
+    /// When an input is missing, unknown or of the wrong type, or the engine fails.
+    fn run(&self, inputs: &NamedTensors) -> Result<NamedTensors>;
+}

@@ -1,0 +1,164 @@
+//! Byte regions: where constant data lives. A region is a part of an open file, or a small buffer; it is read by position.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::num;
+use crate::error::{Result, io_error};
+
+/// An open file that constants point into. It is never mapped and never reopened: what was verified is what is read.
+#[derive(Debug)]
+pub struct SourceFile {
+    path: PathBuf,
+    file: File,
+    len: u64,
+}
+
+impl SourceFile {
+    /// Opens `path` for reading by position.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or its length cannot be read.
+    pub fn open(path: &Path) -> Result<Arc<Self>> {
+        let file = File::open(path).map_err(io_error("open", path))?;
+        let len = file
+            .metadata()
+            .map_err(io_error("read the length of", path))?
+            .len();
+        Ok(Arc::new(SourceFile {
+            path: path.to_path_buf(),
+            file,
+            len,
+        }))
+    }
+
+    /// The path it was opened under.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Length in bytes when it was opened.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether the file is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Fills `buffer` from `offset`.
+    ///
+    /// # Errors
+    /// When the file ends early or cannot be read.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        read_exact_at(&self.file, buffer, offset).map_err(io_error("read", &self.path))
+    }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !buffer.is_empty() {
+        let n = file.seek_read(buffer, offset)?;
+        if n == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer = &mut buffer[n..];
+        offset += num::u64_of(n);
+    }
+    Ok(())
+}
+
+/// A checked part of a [`SourceFile`].
+#[derive(Clone, Debug)]
+pub struct FileRegion {
+    /// The file.
+    pub file: Arc<SourceFile>,
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+/// Where bytes live.
+#[derive(Clone, Debug)]
+pub enum Region {
+    /// A buffer in memory, for small constants.
+    Inline(Arc<[u8]>),
+    /// A part of a file.
+    File(FileRegion),
+}
+
+impl Region {
+    /// Number of bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match self {
+            Region::Inline(bytes) => num::u64_of(bytes.len()),
+            Region::File(region) => region.len,
+        }
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `buffer` from `offset` within the region.
+    ///
+    /// # Errors
+    /// When the range leaves the region or the file cannot be read.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let end = offset.checked_add(num::u64_of(buffer.len()));
+        if end.is_none_or(|end| end > self.len()) {
+            let path = match self {
+                Region::Inline(_) => Path::new("constant in memory"),
+                Region::File(region) => region.file.path(),
+            };
+            return Err(io_error("read past the end of a region of", path)(
+                std::io::ErrorKind::UnexpectedEof.into(),
+            ));
+        }
+        match self {
+            Region::Inline(bytes) => {
+                let start = num::usize_of(offset);
+                buffer.copy_from_slice(&bytes[start..start + buffer.len()]);
+                Ok(())
+            }
+            Region::File(region) => region.file.read_at(region.offset + offset, buffer),
+        }
+    }
+
+    /// The whole region in memory.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        let mut buffer = vec![0; num::usize_of(self.len())];
+        self.read_at(0, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// Whether two regions are the same bytes by construction: the same part of the same open file, or the same buffer.
+    #[must_use]
+    pub fn same_as(&self, other: &Region) -> bool {
+        match (self, other) {
+            (Region::Inline(a), Region::Inline(b)) => Arc::ptr_eq(a, b),
+            (Region::File(a), Region::File(b)) => {
+                Arc::ptr_eq(&a.file, &b.file) && a.offset == b.offset && a.len == b.len
+            }
+            (Region::Inline(_), Region::File(_)) | (Region::File(_), Region::Inline(_)) => false,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Element types, host tensors, byte regions and casts with stated rounding. Knows no format and no graph.
+
+mod bytes;
+mod dtype;
+pub mod num;
+mod value;
+
+pub use bytes::{FileRegion, Region, SourceFile};
+pub use dtype::DType;
+pub use value::{Storage, Tensor, TensorError, decode_floats, encode_floats};

@@ -1,0 +1,1 @@
+//! Inputs, metrics, tolerances, task preservation, report.
