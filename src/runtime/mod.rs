@@ -1,12 +1,7 @@
 //! Engines behind one trait: the interpreter, tract, ONNX Runtime.
 
-use std::collections::BTreeMap;
-
 use crate::error::Result;
-use crate::tensor::Tensor;
-
-/// Tensors by name: inputs or outputs of a model.
-pub type NamedTensors = BTreeMap<String, Tensor>;
+pub use crate::tensor::NamedTensors;
 
 /// A loaded model that can be run.
 pub trait Session {

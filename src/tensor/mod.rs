@@ -7,4 +7,4 @@ mod value;
 
 pub use bytes::{FileRegion, Region, SourceFile};
 pub use dtype::DType;
-pub use value::{Storage, Tensor, TensorError, decode_floats, encode_floats};
+pub use value::{NamedTensors, Storage, Tensor, TensorError, decode_floats, encode_floats};

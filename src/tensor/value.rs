@@ -1,5 +1,6 @@
 //! The host tensor: row-major, cheap to clone, with three storage classes behind nineteen element types.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use half::slice::HalfFloatSliceExt;
@@ -79,6 +80,9 @@ pub struct Tensor {
     shape: Vec<usize>,
     storage: Storage,
 }
+
+/// Tensors by name: inputs or outputs of a model, members of a tensor file.
+pub type NamedTensors = BTreeMap<String, Tensor>;
 
 /// Product of a shape, or an error when it overflows.
 fn element_count(shape: &[usize]) -> Result<usize, TensorError> {
@@ -174,6 +178,40 @@ impl Tensor {
             shape,
             storage: Storage::Bool(Arc::new(values)),
         })
+    }
+
+    /// A tensor over existing elements, which are taken as they are: they must be values of `dtype`.
+    ///
+    /// # Errors
+    /// When the element count does not fit the shape, or the storage class does not fit `dtype`.
+    pub fn from_storage(
+        dtype: DType,
+        shape: Vec<usize>,
+        storage: Storage,
+    ) -> Result<Self, TensorError> {
+        let (expected, fits, found) = match &storage {
+            Storage::Float(v) => ("floating-point", dtype.is_float(), v.len()),
+            Storage::Int(v) => ("integer", dtype.is_int(), v.len()),
+            Storage::Bool(v) => ("bool", dtype == DType::Bool, v.len()),
+        };
+        check_count(&shape, found)?;
+        if !fits {
+            return Err(TensorError::Storage {
+                expected,
+                found: dtype,
+            });
+        }
+        Ok(Tensor {
+            dtype,
+            shape,
+            storage,
+        })
+    }
+
+    /// The elements, given away: whoever holds the only handle may write into them.
+    #[must_use]
+    pub fn into_storage(self) -> Storage {
+        self.storage
     }
 
     /// The element type.
