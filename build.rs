@@ -6,7 +6,7 @@
 use std::error::Error;
 
 /// Every proto, relative to `proto/`; imports among them are written the same way (`import "onnx/onnx.proto";`).
-const PROTOS: &[&str] = &["onnx/onnx.proto"];
+const PROTOS: &[&str] = &["onnx/onnx.proto", "coreml/model.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
