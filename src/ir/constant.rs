@@ -148,6 +148,18 @@ impl Constant {
             .unwrap_or(u64::MAX)
     }
 
+    /// The stored bytes, before the transforms.
+    #[must_use]
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// The shape of the stored bytes.
+    #[must_use]
+    pub fn stored_shape(&self) -> &[usize] {
+        &self.stored_shape
+    }
+
     /// The transforms, in order.
     #[must_use]
     pub fn transforms(&self) -> &[Transform] {
