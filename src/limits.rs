@@ -6,6 +6,8 @@ pub const HEADER_BYTES: u64 = 100_000_000;
 pub const TENSORS: usize = 1_000_000;
 /// Largest JSON or TOML side file (config, shard index, lock, task, tokenizer), in bytes.
 pub const SIDE_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// Most values in one JSON side file: a shard index of [`TENSORS`] names fits, and memory stays below 500 MB.
+pub const JSON_VALUES: usize = 2 * TENSORS;
 /// Highest rank of any tensor. NumPy stops at 64, ONNX models in the wild at 8.
 pub const RANK: usize = 32;
 /// Most elements in one tensor: keeps every byte count within 2^53, exact in JSON and in `f64`.
@@ -22,7 +24,9 @@ pub const FOLDED_ELEMENTS: u64 = 4 * 1024 * 1024;
 pub const LAYERS: u64 = 4096;
 /// Longest sequence a config or flag may ask for.
 pub const SEQUENCE: u64 = 1 << 24;
-/// Largest members of an `.npz` archive, in bytes, and most members.
+/// Largest text header of an array in an `.npz` archive, in bytes. NumPy's own reader stops at 10,000.
+pub const NPY_HEADER_BYTES: u64 = 64 * 1024;
+/// Most bytes that the members of an `.npz` archive have together, decompressed.
 pub const ARCHIVE_MEMBER_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 /// Most members of an `.npz` archive.
 pub const ARCHIVE_MEMBERS: usize = 100_000;

@@ -14,5 +14,8 @@ include!(concat!(env!("OUT_DIR"), "/core_ml.specification.rs"));
 
 /// The messages of the program.
 pub(crate) mod mil_spec {
-    include!(concat!(env!("OUT_DIR"), "/core_ml.specification.mil_spec.rs"));
+    include!(concat!(
+        env!("OUT_DIR"),
+        "/core_ml.specification.mil_spec.rs"
+    ));
 }

@@ -1,9 +1,33 @@
-//! Checkpoint bytes → named tensors: safetensors, shard index, Hugging Face folders, lock file; and tensor files for inputs and outputs. Knows no IR.
+//! Checkpoint bytes → named tensors: safetensors, shard index, Hugging Face folders, lock file; and tensor files for inputs and outputs.
+//! Knows no IR.
+//!
+//! Everything here comes from somebody else: lengths are checked before anything is allocated, paths stay in the model folder, formats
+//! that can run code are refused under any name, and with a lock file no byte is parsed before its digest was compared.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
+use crate::error::{Context, Result};
 use crate::tensor::{DType, FileRegion};
+
+mod atomic;
+mod digest;
+mod error;
+mod folder;
+mod json;
+pub mod lock;
+mod npz;
+mod safetensors;
+mod sniff;
+mod tensors;
+
+pub use error::SourceError;
+pub use tensors::{read_tensors, write_tensors};
+
+/// Is told how many more bytes were hashed; called from several threads.
+pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);
 
 /// A tensor of a checkpoint: a checked region of a verified file.
 #[derive(Clone, Debug)]
@@ -27,15 +51,121 @@ pub struct FileDigest {
     pub sha256: String,
 }
 
+/// How a checkpoint is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Whether the absence of a lock file is an error.
+    pub require_lock: bool,
+}
+
 /// A model folder whose headers were checked.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// The folder.
     pub folder: PathBuf,
     /// `config.json`.
-    pub config: serde_json::Map<String, serde_json::Value>,
+    pub config: serde_json::Map<String, Value>,
     /// Every tensor, by name.
     pub tensors: BTreeMap<String, SourceTensor>,
     /// Pinned revision, if the lock file names one.
     pub revision: Option<String>,
+    files: folder::Folder,
+}
+
+/// Opens the model at `path`: a folder, or its `config.json`, `model.safetensors` or `model.safetensors.index.json`.
+///
+/// # Errors
+/// When a file is missing, malformed, unsafe or unlike the lock; see [`SourceError`].
+pub fn open(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
+    open_with(path, options, &|_| {})
+}
+
+/// [`open`], with progress while files are compared with the lock.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(path: &Path, options: &OpenOptions, progress: Progress<'_>) -> Result<Checkpoint> {
+    folder::open(path, options, progress)
+}
+
+impl Checkpoint {
+    /// Size and SHA-256 of every file that was read so far, by path. What a lock check or an earlier call computed is not computed again.
+    ///
+    /// # Errors
+    /// When a file cannot be read any more.
+    pub fn digests(&self) -> Result<Vec<FileDigest>> {
+        self.digests_with(&|_| {})
+    }
+
+    /// [`Checkpoint::digests`], with progress.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::digests`].
+    pub fn digests_with(&self, progress: Progress<'_>) -> Result<Vec<FileDigest>> {
+        self.files.digests(progress)
+    }
+
+    /// How many bytes [`Checkpoint::digests`] has yet to hash.
+    #[must_use]
+    pub fn unhashed_bytes(&self) -> u64 {
+        self.files.unhashed_bytes()
+    }
+
+    /// The bytes of another small file of the folder (`tokenizer.json`), or `None` when there is none.
+    ///
+    /// # Errors
+    /// When the path leaves the folder, or the file is too large, cannot be read or is unlike the lock.
+    pub fn side_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        self.files.read_optional(path)
+    }
+
+    /// Another JSON file of the folder (`modules.json`, `1_Pooling/config.json`), or `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::side_file`], and when the file is not JSON or has a key twice in one object.
+    pub fn side_json(&self, path: &str) -> Result<Option<Value>> {
+        let bytes = self.side_file(path)?;
+        bytes
+            .map(|b| json::parse(&b).at_file(&self.folder.join(path)))
+            .transpose()
+    }
+
+    /// The tensors of `model.safetensors` in a subfolder (`2_Dense`), or `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::side_file`], when the file is not a sound safetensors file, or when there is only a pickle.
+    pub fn side_tensors(&self, subfolder: &str) -> Result<Option<BTreeMap<String, SourceTensor>>> {
+        folder::side_tensors(&self.files, subfolder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fixtures of the repository.
+    fn model(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("models")
+            .join(name)
+    }
+
+    #[test]
+    fn the_fixtures_open_and_their_references_read() {
+        for name in ["8ball", "binary", "ternary", "toy-block"] {
+            let folder = model(name);
+            let checkpoint = open(&folder, &OpenOptions::default()).unwrap();
+            assert!(!checkpoint.tensors.is_empty());
+            let read: Vec<String> = checkpoint
+                .digests()
+                .unwrap()
+                .into_iter()
+                .map(|d| d.path)
+                .collect();
+            assert_eq!(read, ["config.json", "model.safetensors"]);
+            assert_eq!(checkpoint.unhashed_bytes(), 0);
+            let reference = read_tensors(&folder.join("reference.safetensors")).unwrap();
+            assert!(!reference.is_empty());
+        }
+    }
 }

@@ -1,0 +1,41 @@
+//! SHA-256 of open files, read by position: what is hashed is what is read later, even if the path then names another file.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::Progress;
+use crate::error::Result;
+use crate::tensor::{SourceFile, num};
+
+/// Bytes read at once: large enough to hide the call, small enough for the cache.
+const BUFFER_BYTES: u64 = 1 << 20;
+
+/// SHA-256 of the file in lower-case hex.
+pub(super) fn sha256(file: &SourceFile, progress: Progress<'_>) -> Result<String> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; num::usize_of(BUFFER_BYTES.min(file.len()))];
+    let mut offset = 0;
+    while offset < file.len() {
+        let n = BUFFER_BYTES.min(file.len() - offset);
+        let part = &mut buffer[..num::usize_of(n)];
+        file.read_at(offset, part)?;
+        hasher.update(&part);
+        offset += n;
+        progress(n);
+    }
+    let mut hex = String::with_capacity(64);
+    for byte in hasher.finalize() {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    Ok(hex)
+}
+
+/// SHA-256 of several files at once, in their order; of several errors, the first file's is returned.
+pub(super) fn sha256_all(files: &[Arc<SourceFile>], progress: Progress<'_>) -> Result<Vec<String>> {
+    let digests: Vec<Result<String>> = files.par_iter().map(|f| sha256(f, progress)).collect();
+    digests.into_iter().collect()
+}

@@ -1,0 +1,432 @@
+//! A model folder: its files are opened once, stay inside it, are checked against the lock before anyone reads them, and are remembered
+//! for the digests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use super::error::SourceError;
+use super::lock::{self, Lock};
+use super::{Checkpoint, FileDigest, OpenOptions, Progress, SourceTensor};
+use super::{digest, json, safetensors, sniff};
+use crate::error::{Context, Result, io_error};
+use crate::limits;
+use crate::tensor::{SourceFile, num};
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// A file that was opened.
+#[derive(Debug)]
+struct Opened {
+    file: Arc<SourceFile>,
+    /// Known when the file was checked against a lock, or once it was hashed.
+    sha256: Option<String>,
+}
+
+/// The files of a folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    root: PathBuf,
+    canonical: PathBuf,
+    lock: Option<Lock>,
+    opened: Mutex<BTreeMap<String, Opened>>,
+}
+
+impl Folder {
+    /// The folder at `root`, without a lock.
+    pub(super) fn unlocked(root: &Path) -> Result<Self> {
+        let canonical = root.canonicalize().map_err(io_error("open", root))?;
+        Ok(Folder {
+            root: root.to_path_buf(),
+            canonical,
+            lock: None,
+            opened: Mutex::default(),
+        })
+    }
+
+    /// The folder at `root`, with its lock if there is one.
+    fn locked(root: &Path) -> Result<Self> {
+        let mut folder = Folder::unlocked(root)?;
+        folder.lock = lock::read(&folder)?;
+        if let Some(lock) = &folder.lock {
+            for (path, entry) in &lock.files {
+                let full = folder.root.join(path);
+                let found = folder.find(path)?.ok_or_else(|| SourceError::LockMismatch {
+                    detail: "it is listed, but missing".to_owned(),
+                });
+                let size = found.at_file(&full)?;
+                entry.check_size(size).at_file(&full)?;
+            }
+        }
+        Ok(folder)
+    }
+
+    /// The path under which the folder was named.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The size of the file at `path`, or `None` when there is none.
+    ///
+    /// # Errors
+    /// When `path` is not a plain path, leads out of the folder, or is not a regular file.
+    pub(super) fn find(&self, path: &str) -> Result<Option<u64>> {
+        check_path(path)?;
+        let full = self.root.join(path);
+        match full.symlink_metadata() {
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(io_error("look at", &full)(e)),
+        }
+        let target = full.canonicalize().map_err(io_error("open", &full))?;
+        if !target.starts_with(&self.canonical) {
+            return Err(SourceError::PathEscape {
+                path: path.to_owned(),
+            })
+            .at_file(&full);
+        }
+        let metadata = target.metadata().map_err(io_error("look at", &full))?;
+        if !metadata.is_file() {
+            return Err(SourceError::NotAFile).at_file(&full);
+        }
+        Ok(Some(metadata.len()))
+    }
+
+    /// Opens the file at `path` if it is there; it is checked against the lock, and remembered.
+    pub(super) fn open_optional(&self, path: &str) -> Result<Option<Arc<SourceFile>>> {
+        if let Some(opened) = self.opened().get(path) {
+            return Ok(Some(Arc::clone(&opened.file)));
+        }
+        if self.find(path)?.is_none() {
+            return Ok(None);
+        }
+        let files = self.open_all(&[path.to_owned()], &|_| {})?;
+        Ok(files.into_iter().next())
+    }
+
+    /// Opens the files at `paths`; they are checked against the lock together, and remembered.
+    pub(super) fn open_all(
+        &self,
+        paths: &[String],
+        progress: Progress<'_>,
+    ) -> Result<Vec<Arc<SourceFile>>> {
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            let full = self.root.join(path);
+            if self.find(path)?.is_none() {
+                return Err(SourceError::MissingFile { name: path.clone() }).at_file(&self.root);
+            }
+            files.push(SourceFile::open(&full)?);
+        }
+        let digests = match &self.lock {
+            Some(lock) => {
+                for (path, file) in paths.iter().zip(&files) {
+                    lock.entry(path)
+                        .and_then(|entry| entry.check_size(file.len()))
+                        .at_file(file.path())?;
+                }
+                let digests = digest::sha256_all(&files, progress)?;
+                for ((path, file), digest) in paths.iter().zip(&files).zip(&digests) {
+                    lock.entry(path)
+                        .and_then(|entry| entry.check_digest(digest))
+                        .at_file(file.path())?;
+                }
+                digests.into_iter().map(Some).collect()
+            }
+            None => vec![None; paths.len()],
+        };
+        let mut opened = self.opened();
+        for ((path, file), sha256) in paths.iter().zip(&files).zip(digests) {
+            opened.insert(
+                path.clone(),
+                Opened {
+                    file: Arc::clone(file),
+                    sha256,
+                },
+            );
+        }
+        Ok(files)
+    }
+
+    /// The bytes of a small file, if it is there.
+    pub(super) fn read_optional(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.open_optional(path)? else {
+            return Ok(None);
+        };
+        read_small(&file).map(Some)
+    }
+
+    /// Size and digest of every file that was opened, in the order of their paths.
+    pub(super) fn digests(&self, progress: Progress<'_>) -> Result<Vec<FileDigest>> {
+        let mut opened = self.opened();
+        let (paths, files): (Vec<String>, Vec<Arc<SourceFile>>) = opened
+            .iter()
+            .filter(|(_, o)| o.sha256.is_none())
+            .map(|(path, o)| (path.clone(), Arc::clone(&o.file)))
+            .unzip();
+        let digests = digest::sha256_all(&files, progress)?;
+        for (path, digest) in paths.iter().zip(digests) {
+            if let Some(o) = opened.get_mut(path) {
+                o.sha256 = Some(digest);
+            }
+        }
+        Ok(opened
+            .iter()
+            .map(|(path, o)| FileDigest {
+                path: path.clone(),
+                size: o.file.len(),
+                sha256: o.sha256.clone().unwrap_or_default(),
+            })
+            .collect())
+    }
+
+    /// The bytes that [`Folder::digests`] has yet to hash.
+    pub(super) fn unhashed_bytes(&self) -> u64 {
+        let opened = self.opened();
+        let unhashed = opened.values().filter(|o| o.sha256.is_none());
+        unhashed.map(|o| o.file.len()).sum()
+    }
+
+    fn opened(&self) -> MutexGuard<'_, BTreeMap<String, Opened>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a file that should be `wanted` is there as a pickle instead.
+    fn refuse_pickles(&self, subfolder: &str) -> Result<()> {
+        let folder = self.root.join(subfolder);
+        let mut names = Vec::new();
+        for entry in folder.read_dir().map_err(io_error("list", &folder))? {
+            names.push(entry.map_err(io_error("list", &folder))?.path());
+        }
+        names.sort();
+        match names.iter().find(|n| sniff::has_pickle_name(n)) {
+            Some(pickle) => Err(sniff::pickle_name_error()).at_file(pickle),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The whole of a side file.
+pub(super) fn read_small(file: &SourceFile) -> Result<Vec<u8>> {
+    if file.len() > limits::SIDE_FILE_BYTES {
+        let found = file.len();
+        return Err(SourceError::SideFileSize { found }).at_file(file.path());
+    }
+    let mut bytes = vec![0; num::usize_of(file.len())];
+    file.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Refuses paths that are anything but `file` or `folder/file`.
+pub(super) fn check_path(path: &str) -> Result<(), SourceError> {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && part != "."
+            && part != ".."
+            && !part.contains(['\\', ':'])
+            && !part.chars().any(char::is_control)
+    };
+    let parts: Vec<&str> = path.split('/').collect();
+    if parts.len() <= 2 && parts.iter().all(|p| plain(p)) {
+        return Ok(());
+    }
+    Err(SourceError::PathName {
+        path: path.to_owned(),
+    })
+}
+
+/// The folder that MODEL means, and the weights file if MODEL names one.
+pub(super) fn resolve(path: &Path) -> Result<(PathBuf, Option<&'static str>)> {
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Err(SourceError::NotFound).at_file(path);
+        }
+        Err(e) => return Err(io_error("open", path)(e)),
+    };
+    if metadata.is_dir() {
+        return Ok((path.to_path_buf(), None));
+    }
+    let weights = match path.file_name().and_then(|n| n.to_str()) {
+        Some(CONFIG) => None,
+        Some(WEIGHTS) => Some(WEIGHTS),
+        Some(INDEX) => Some(INDEX),
+        Some(_) | None => {
+            if sniff::has_pickle_name(path) {
+                return Err(sniff::pickle_name_error()).at_file(path);
+            }
+            if metadata.is_file() {
+                let file = SourceFile::open(path)?;
+                sniff::refuse_unsafe(&file).at_file(path)?;
+            }
+            return Err(SourceError::NotAModel).at_file(path);
+        }
+    };
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let folder = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
+    Ok((folder.to_path_buf(), weights))
+}
+
+/// Opens a checkpoint; see [`super::open_with`].
+pub(super) fn open(
+    path: &Path,
+    options: &OpenOptions,
+    progress: Progress<'_>,
+) -> Result<Checkpoint> {
+    let (root, weights) = resolve(path)?;
+    let files = Folder::locked(&root)?;
+    if options.require_lock && files.lock.is_none() {
+        return Err(SourceError::LockMissing).at_file(&root);
+    }
+
+    let has = |name: &str| Ok::<_, crate::error::Error>(files.find(name)?.is_some());
+    let weights = match (weights, has(WEIGHTS)?, has(INDEX)?) {
+        (Some(named), ..) => named,
+        (None, true, false) => WEIGHTS,
+        (None, false, true) => INDEX,
+        (None, true, true) => return Err(SourceError::AmbiguousWeights).at_file(&root),
+        (None, false, false) => {
+            files.refuse_pickles("")?;
+            return Err(SourceError::MissingFile {
+                name: WEIGHTS.to_owned(),
+            })
+            .at_file(&root);
+        }
+    };
+    let config = files
+        .read_optional(CONFIG)?
+        .ok_or_else(|| SourceError::MissingFile {
+            name: CONFIG.to_owned(),
+        })
+        .at_file(&root)?;
+    let config = json::parse_object(&config).at_file(&root.join(CONFIG))?;
+    let tensors = if weights == INDEX {
+        read_shards(&files, progress)?
+    } else {
+        let opened = files.open_all(&[WEIGHTS.to_owned()], progress)?;
+        let mut tensors = BTreeMap::new();
+        for file in &opened {
+            tensors = safetensors::read_header(file)?.tensors;
+        }
+        tensors
+    };
+    Ok(Checkpoint {
+        config,
+        tensors,
+        revision: files.lock.as_ref().and_then(|l| l.revision.clone()),
+        folder: root,
+        files,
+    })
+}
+
+/// The tensors of all shards. The index and the shards' own headers must agree exactly.
+fn read_shards(files: &Folder, progress: Progress<'_>) -> Result<BTreeMap<String, SourceTensor>> {
+    let index_path = files.root.join(INDEX);
+    let index = files.read_optional(INDEX)?.unwrap_or_default();
+    let weight_map = parse_index(&index).at_file(&index_path)?;
+    let shards: BTreeSet<&String> = weight_map.values().collect();
+    let shards: Vec<String> = shards.into_iter().cloned().collect();
+    for shard in &shards {
+        if sniff::has_pickle_name(Path::new(shard)) {
+            return Err(sniff::pickle_name_error()).at_file(&files.root.join(shard));
+        }
+        if shard.contains('/') {
+            return Err(SourceError::PathName {
+                path: shard.clone(),
+            })
+            .at_file(&index_path);
+        }
+        check_path(shard).at_file(&index_path)?;
+    }
+
+    let mut tensors = BTreeMap::new();
+    let mut unlisted = Vec::new();
+    for (shard, file) in shards.iter().zip(files.open_all(&shards, progress)?) {
+        for (name, tensor) in safetensors::read_header(&file)?.tensors {
+            if weight_map.get(&name) == Some(shard) {
+                tensors.insert(name, tensor);
+            } else {
+                unlisted.push(format!("`{name}` in `{shard}`"));
+            }
+        }
+    }
+    let mut missing = weight_map
+        .iter()
+        .filter(|(name, _)| !tensors.contains_key(*name))
+        .map(|(name, shard)| format!("`{name}` in `{shard}`"))
+        .peekable();
+    if !unlisted.is_empty() || missing.peek().is_some() {
+        let first_missing = missing.peek().cloned();
+        return Err(SourceError::IndexMismatch {
+            missing: missing.count(),
+            first_missing,
+            unlisted: unlisted.len(),
+            first_unlisted: unlisted.into_iter().next(),
+        })
+        .at_file(&index_path);
+    }
+    Ok(tensors)
+}
+
+/// The `weight_map` of a shard index: tensor → shard.
+fn parse_index(bytes: &[u8]) -> Result<BTreeMap<String, String>, SourceError> {
+    let shape = |expected: &str, found: &str| SourceError::JsonShape {
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    };
+    let mut index = json::parse_object(bytes)?;
+    // `metadata` holds sizes and parameter counts that older libraries get wrong; the headers are the truth.
+    index.remove("metadata");
+    let map = match index.remove("weight_map") {
+        Some(Value::Object(map)) => map,
+        Some(other) => return Err(shape("`weight_map` as an object", json::kind(&other))),
+        None => return Err(shape("an object with `weight_map`", "none")),
+    };
+    if let Some(key) = index.keys().next() {
+        return Err(shape(
+            "only the keys `metadata` and `weight_map`",
+            &format!("`{key}`"),
+        ));
+    }
+    if map.is_empty() {
+        return Err(shape("`weight_map` with at least one tensor", "none"));
+    }
+    map.into_iter()
+        .map(|(name, shard)| match shard {
+            Value::String(shard) => Ok((name, shard)),
+            other @ (Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_)) => Err(shape(
+                &format!("a file name for `{name}` in `weight_map`"),
+                json::kind(&other),
+            )),
+        })
+        .collect()
+}
+
+/// The tensors of a side module; see [`Checkpoint::side_tensors`].
+pub(super) fn side_tensors(
+    files: &Folder,
+    subfolder: &str,
+) -> Result<Option<BTreeMap<String, SourceTensor>>> {
+    let Some(file) = files.open_optional(&format!("{subfolder}/{WEIGHTS}"))? else {
+        if files.root.join(subfolder).is_dir() {
+            files.refuse_pickles(subfolder)?;
+        }
+        return Ok(None);
+    };
+    Ok(Some(safetensors::read_header(&file)?.tensors))
+}
