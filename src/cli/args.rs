@@ -1,0 +1,282 @@
+//! The command line as types. What the flags mean is said here once; the commands only read them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "distill-convert",
+    version,
+    about = "Converts trained models to ONNX and Core ML and proves that they still compute the same thing",
+    long_about = "Converts trained models to ONNX and Core ML, reads back what it wrote, runs it, and compares it with the source model.\n\
+                  `distill-convert --target coreml MODEL` without a subcommand means `convert`.",
+    after_help = "Exit codes: 0 done and within tolerance, 1 failed, 2 wrong usage, 3 written but verification failed or could not run, 4 refused as unsafe."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Convert a model, read the result back, run it and compare it with the source
+    #[command(after_help = "Examples:\n  \
+        distill-convert --target coreml models/8ball\n  \
+        distill-convert --target coreml,onnx MODEL -o OUT_FOLDER --seq 64,128,256\n  \
+        distill-convert --target onnx MODEL -o model.onnx --task MODEL/task.toml --report report.json\n  \
+        distill-convert --target coreml MODEL --deployment-target iOS18 --fp32-ops softmax")]
+    Convert(ConvertArgs),
+    /// Compare an artifact with its source model
+    #[command(after_help = "Examples:\n  \
+        distill-convert verify models/8ball 8ball.mlpackage --task models/8ball/task.toml\n  \
+        distill-convert verify MODEL model.onnx --reference MODEL/reference.safetensors --json")]
+    Verify(VerifyArgs),
+    /// Run a model, an ONNX file or a Core ML package on given inputs
+    #[command(after_help = "Examples:\n  \
+        distill-convert run 8ball.mlpackage --inputs inputs.npz -o outputs.npz --precision f16\n  \
+        distill-convert run model.onnx --inputs inputs.safetensors -o outputs.safetensors --runtime tract")]
+    Run(RunArgs),
+    /// Show what a source or an artifact holds
+    #[command(after_help = "Examples:\n  distill-convert inspect models/8ball\n  distill-convert inspect 8ball.mlpackage --json")]
+    Inspect(InspectArgs),
+    /// Write or check distill-convert.lock: size and SHA-256 of every file of a model folder
+    #[command(after_help = "Examples:\n  distill-convert lock MODEL\n  distill-convert lock MODEL --check")]
+    Lock(LockArgs),
+    /// Show which runtimes are here, where, and how to get what is missing
+    Doctor(DoctorArgs),
+}
+
+/// File formats that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum TargetArg {
+    /// A Core ML package (`.mlpackage`) holding an ML Program
+    Coreml,
+    /// An ONNX file
+    Onnx,
+}
+
+/// What floats are computed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    /// Half precision
+    #[value(alias = "f16")]
+    Fp16,
+    /// Single precision
+    #[value(alias = "f32")]
+    Fp32,
+}
+
+/// How a decoder that does not say so itself attends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AttentionArg {
+    /// Each position sees itself and those before it
+    Causal,
+    /// Every position sees every other
+    Bidirectional,
+}
+
+/// How RMS normalisation is written to Core ML in half precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NormArg {
+    /// `layer_norm` of `[x, -x]`: one rounding, stays on the Neural Engine
+    Concat,
+    /// Primitive ops in single precision
+    Fp32,
+    /// Primitive ops in half precision, scaled by the row's maximum
+    Scaled,
+}
+
+/// Flags about reading the source.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArgs {
+    /// Refuse a model folder without distill-convert.lock
+    #[arg(long)]
+    pub(crate) require_lock: bool,
+    /// Attention of a model whose config does not state it
+    #[arg(long, value_enum)]
+    pub(crate) attention: Option<AttentionArg>,
+    /// Convert weights that hold NaN or infinity
+    #[arg(long)]
+    pub(crate) allow_nonfinite: bool,
+}
+
+/// Flags about verification.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Reference outputs to compare with: `caseN.input.*` and `caseN.output.*` in .safetensors or .npz
+    #[arg(long, value_name = "FILE")]
+    pub(crate) reference: Option<PathBuf>,
+    /// Your own inputs to compare on, instead of seeded ones
+    #[arg(long, value_name = "FILE")]
+    pub(crate) inputs: Option<PathBuf>,
+    /// Task whose answers must be preserved (task.toml: classes and cases)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) task: Option<PathBuf>,
+    /// Write source_predictions.json, artifact_predictions.json and comparison_metrics.json here (needs --task)
+    #[arg(long, value_name = "FOLDER", requires = "task")]
+    pub(crate) predictions: Option<PathBuf>,
+    /// Write the report here, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// ONNX Runtime's shared library (else: ORT_DYLIB_PATH, then the folder `doctor` names)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// Model folder: config.json with model.safetensors, or shards with model.safetensors.index.json
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// What to write
+    #[arg(long, value_enum, value_delimiter = ',', required = true)]
+    pub(crate) target: Vec<TargetArg>,
+    /// File or package to write; with several targets a folder. Default: named after the model, in the current folder
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// Oldest system the Core ML package must run on: iOS15 … iOS18, macOS12 … macOS15 [default: iOS17]
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) deployment_target: Option<String>,
+    /// Precision of weights and arithmetic [default: fp16 for Core ML, fp32 for ONNX]
+    #[arg(long, value_enum)]
+    pub(crate) precision: Option<PrecisionArg>,
+    /// Fix the shape of an input: input_ids=1,128. May be given several times
+    #[arg(long, value_name = "NAME=DIMS")]
+    pub(crate) shape: Vec<String>,
+    /// Sequence lengths; several become one Core ML package with enumerated shapes [default: 128 for Core ML, dynamic for ONNX]
+    #[arg(long, value_delimiter = ',', value_name = "LENGTHS")]
+    pub(crate) seq: Vec<usize>,
+    /// ONNX operator set
+    #[arg(long, default_value_t = 18, value_name = "N")]
+    pub(crate) opset: i64,
+    /// Put ONNX weights into a .data file beside the model (always done above 1.5 GB)
+    #[arg(long)]
+    pub(crate) external_data: bool,
+    /// Keep these in fp32: operations (softmax) or nodes (model/layers.0/*)
+    #[arg(long, value_delimiter = ',', value_name = "PATTERNS")]
+    pub(crate) fp32_ops: Vec<String>,
+    /// How RMS normalisation is written in fp16 (Core ML)
+    #[arg(long, value_enum, default_value = "concat")]
+    pub(crate) rms_norm: NormArg,
+    /// Write the artifact without running and comparing it
+    #[arg(long, conflicts_with_all = ["reference", "inputs", "task"])]
+    pub(crate) no_verify: bool,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) check: CheckArgs,
+    #[command(flatten)]
+    pub(crate) output_format: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Model folder that the artifact was made from
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source_model: PathBuf,
+    /// ONNX file or Core ML package
+    #[arg(value_name = "ARTIFACT")]
+    pub(crate) artifact: PathBuf,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) check: CheckArgs,
+    #[command(flatten)]
+    pub(crate) output_format: OutputArgs,
+}
+
+/// Engines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RuntimeArg {
+    /// The built-in interpreter (model folders and Core ML packages)
+    Interpreter,
+    /// tract (ONNX files, and anything else through a temporary ONNX file)
+    Tract,
+    /// ONNX Runtime (likewise)
+    Ort,
+}
+
+/// Rounding of the interpreter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// Half-precision values are computed and kept in single precision
+    #[value(alias = "fp32")]
+    F32,
+    /// Every operation's result is rounded to its declared type
+    #[value(alias = "fp16")]
+    F16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Model folder, ONNX file or Core ML package
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// Inputs by name, .safetensors or .npz
+    #[arg(long, value_name = "FILE")]
+    pub(crate) inputs: PathBuf,
+    /// Where to write the outputs, .safetensors or .npz
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Engine [default: interpreter; tract for ONNX files]
+    #[arg(long, value_enum)]
+    pub(crate) runtime: Option<RuntimeArg>,
+    /// Rounding of the interpreter
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) precision: ModeArg,
+    /// ONNX Runtime's shared library (else: ORT_DYLIB_PATH, then the folder `doctor` names)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) output_format: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Model folder, ONNX file or Core ML package
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) output_format: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LockArgs {
+    /// Model folder
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// Check the files against the lock instead of writing it
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Repository the files came from, to be recorded
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) repo: Option<String>,
+    /// Commit the files came from (40 hex digits), to be recorded
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) revision: Option<String>,
+    #[command(flatten)]
+    pub(crate) output_format: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// ONNX Runtime's shared library
+    #[arg(long, value_name = "PATH")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output_format: OutputArgs,
+}
+
+/// How to answer.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}

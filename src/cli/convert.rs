@@ -1,0 +1,102 @@
+//! `convert`: a model folder to verified files.
+
+use std::fmt::Write;
+
+use distill_convert::arch::Attention;
+use distill_convert::convert::{self, Outcome, Precision, Request, SourceOptions, Target};
+use distill_convert::coreml::RmsNormForm;
+use distill_convert::error::Result;
+
+use super::args::{AttentionArg, ConvertArgs, NormArg, PrecisionArg, SourceArgs, TargetArg};
+use super::output::{Answer, Status, bytes};
+use super::progress::Bar;
+use super::verify::{check, write_predictions, write_report};
+
+pub(super) fn run(args: &ConvertArgs) -> Result<Answer> {
+    let request = request(args)?;
+    let outcome = convert::convert(&request, &Bar::new(args.output_format.json))?;
+    let result = serde_json::to_value(&outcome).unwrap_or_default();
+    if let Some(path) = &args.check.report {
+        write_report(path, &result)?;
+    }
+    if let Some(folder) = &args.check.predictions {
+        let reports = outcome.artifacts.iter().filter_map(|a| a.verification.as_ref().map(|r| (a.target, r)));
+        for (target, report) in reports {
+            let folder = if outcome.artifacts.len() > 1 { folder.join(target.extension()) } else { folder.clone() };
+            write_predictions(&folder, report)?;
+        }
+    }
+    let status = if outcome.passed() { Status::Ok } else { Status::NotVerified };
+    Ok(Answer { status, text: text(&outcome), result, warnings: outcome.warnings })
+}
+
+fn request(args: &ConvertArgs) -> Result<Request> {
+    let mut targets: Vec<Target> = args.target.iter().map(|t| target(*t)).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    Ok(Request {
+        model: args.model.clone(),
+        targets,
+        output: args.output.clone(),
+        deployment_target: args.deployment_target.as_deref().map(str::parse).transpose()?,
+        precision: args.precision.map(|p| match p {
+            PrecisionArg::Fp16 => Precision::Fp16,
+            PrecisionArg::Fp32 => Precision::Fp32,
+        }),
+        shape: args.shape.iter().map(|s| convert::parse_shape(s)).collect::<Result<_>>()?,
+        seq: args.seq.clone(),
+        opset: args.opset,
+        external_data: args.external_data,
+        fp32_ops: args.fp32_ops.clone(),
+        rms_norm: match args.rms_norm {
+            NormArg::Concat => RmsNormForm::Concat,
+            NormArg::Fp32 => RmsNormForm::Fp32,
+            NormArg::Scaled => RmsNormForm::Scaled,
+        },
+        source: source_options(&args.source),
+        check: (!args.no_verify).then(|| check(&args.check)),
+    })
+}
+
+fn target(target: TargetArg) -> Target {
+    match target {
+        TargetArg::Coreml => Target::Coreml,
+        TargetArg::Onnx => Target::Onnx,
+    }
+}
+
+/// The flags about reading the source.
+pub(super) fn source_options(args: &SourceArgs) -> SourceOptions {
+    SourceOptions {
+        require_lock: args.require_lock,
+        attention: args.attention.map(|a| match a {
+            AttentionArg::Causal => Attention::Causal,
+            AttentionArg::Bidirectional => Attention::Bidirectional,
+        }),
+        allow_nonfinite: args.allow_nonfinite,
+    }
+}
+
+fn text(outcome: &Outcome) -> String {
+    let mut out = String::new();
+    for artifact in &outcome.artifacts {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
+            "wrote {}  {}  {}  from {}",
+            artifact.path.display(),
+            bytes(artifact.bytes),
+            artifact.format,
+            outcome.architecture,
+        );
+        if let Some(precision) = &artifact.precision {
+            let kept = precision.kept_in_f32.len();
+            let _ = writeln!(out, "fp16: {} nodes, {kept} kept in fp32", precision.f16_nodes);
+        }
+        match &artifact.verification {
+            Some(report) => out.push_str(&report.human()),
+            None => out.push_str("not verified (--no-verify)\n"),
+        }
+    }
+    out
+}

@@ -1,0 +1,1 @@
+//! `inspect`: what a source or an artifact holds.

@@ -1,0 +1,1 @@
+//! `lock`: writes or checks the lock file of a model folder.

@@ -1,0 +1,83 @@
+//! The command line: one file per subcommand. The only place that prints.
+
+mod args;
+mod convert;
+mod doctor;
+mod inspect;
+mod lock;
+mod output;
+mod progress;
+mod run;
+mod verify;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use distill_convert::convert::remove_unfinished;
+
+use args::{Cli, Command};
+use output::Answer;
+
+/// Exit code of a process ended by Ctrl-C, as shells count it.
+const INTERRUPTED: i32 = 130;
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> ExitCode {
+    // Failing to install the handler only means that an interrupted run leaves its private folder behind.
+    let _ = ctrlc::set_handler(|| {
+        remove_unfinished();
+        std::process::exit(INTERRUPTED);
+    });
+    let arguments = with_default_command(std::env::args_os().collect());
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return output::usage(&error, arguments.iter().any(|a| a == "--json")),
+    };
+    let (name, json, answer) = run(&cli.command);
+    output::finish(name, json, answer)
+}
+
+fn run(command: &Command) -> (&'static str, bool, distill_convert::error::Result<Answer>) {
+    match command {
+        Command::Convert(args) => ("convert", args.output_format.json, convert::run(args)),
+        Command::Verify(args) => ("verify", args.output_format.json, verify::run(args)),
+        Command::Run(args) => ("run", args.output_format.json, run::run(args)),
+        Command::Inspect(args) => ("inspect", args.output_format.json, inspect::run(args)),
+        Command::Lock(args) => ("lock", args.output_format.json, lock::run(args)),
+        Command::Doctor(args) => ("doctor", args.output_format.json, doctor::run(args)),
+    }
+}
+
+/// Puts `convert` in front when the first argument is no subcommand: `distill-convert --target coreml MODEL`.
+fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let known = |argument: &OsString| {
+        let text = argument.to_string_lossy();
+        let global = ["help", "-h", "--help", "-V", "--version"];
+        global.contains(&&*text) || Cli::command().get_subcommands().any(|c| c.get_name() == text)
+    };
+    if arguments.get(1).is_some_and(|first| !known(first)) {
+        arguments.insert(1, "convert".into());
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn convert_is_the_default_command() {
+        let args = |list: &[&str]| with_default_command(list.iter().map(Into::into).collect());
+        assert_eq!(args(&["d", "--target", "coreml", "m"])[1], "convert");
+        assert_eq!(args(&["d", "models/8ball", "--target", "onnx"])[1], "convert");
+        assert_eq!(args(&["d", "verify", "a", "b"]).len(), 4);
+        assert_eq!(args(&["d", "--help"]).len(), 2);
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+        assert!(Cli::try_parse_from(["d", "lock", "m"]).is_ok());
+    }
+}

@@ -1,0 +1,154 @@
+//! Answers: text for people, or exactly one JSON document, and the exit code.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use distill_convert::error::{Class, Error, Result, escape};
+use serde_json::{Value, json};
+
+/// Version of the JSON document's layout.
+const SCHEMA_VERSION: u32 = 1;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// Done, and within tolerance where something was compared.
+    Ok,
+    /// Done, but a comparison failed or could not run.
+    NotVerified,
+    /// Done, but what was checked does not hold.
+    Refused,
+}
+
+/// What a command has to say.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: Status,
+    /// For people.
+    pub(crate) text: String,
+    /// For machines; keys are sorted when printed.
+    pub(crate) result: Value,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Answer {
+    pub(crate) fn ok(text: String, result: Value) -> Self {
+        Answer { status: Status::Ok, text, result, warnings: Vec::new() }
+    }
+}
+
+impl Status {
+    fn name(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::NotVerified => "verification_failed",
+            Status::Refused => "refused",
+        }
+    }
+
+    fn exit_code(self) -> u8 {
+        match self {
+            Status::Ok => 0,
+            Status::NotVerified => Class::Verification.exit_code(),
+            Status::Refused => Class::Unsafe.exit_code(),
+        }
+    }
+}
+
+/// Prints the answer or the error and gives the exit code.
+pub(crate) fn finish(command: &str, json: bool, answer: Result<Answer>) -> ExitCode {
+    match answer {
+        Ok(answer) => {
+            if json {
+                print(&document(command, answer.status.name(), answer.result, &answer.warnings, Value::Null));
+            } else {
+                for warning in &answer.warnings {
+                    complain("warning", warning, None);
+                }
+                print(answer.text.trim_end());
+            }
+            ExitCode::from(answer.status.exit_code())
+        }
+        Err(error) => {
+            if json {
+                print(&document(command, "error", Value::Null, &[], describe(&error)));
+            } else {
+                complain("error", &error.to_string(), error.hint().as_deref());
+            }
+            ExitCode::from(error.class().exit_code())
+        }
+    }
+}
+
+/// Prints a usage error, or the help or version that was asked for.
+pub(crate) fn usage(error: &clap::Error, json: bool) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asked || !json {
+        // A closed pipe is no reason for another exit code.
+        let _ = error.print();
+    } else {
+        let message = error.render().to_string();
+        let hint = "see `distill-convert --help`";
+        let details = json!({"code": "usage", "message": message.trim(), "hint": hint});
+        print(&document("", "error", Value::Null, &[], details));
+    }
+    ExitCode::from(if asked { 0 } else { Class::Usage.exit_code() })
+}
+
+fn describe(error: &Error) -> Value {
+    let place = &error.place;
+    json!({
+        "code": error.code(),
+        "message": error.to_string(),
+        "hint": error.hint(),
+        "file": place.file.as_ref().map(|f| f.display().to_string()),
+        "byte_offset": place.offset,
+        "tensor": place.tensor,
+        "node": place.node,
+        "pass": place.pass,
+    })
+}
+
+fn document(command: &str, status: &str, result: Value, warnings: &[String], error: Value) -> String {
+    // serde_json's map sorts its keys.
+    let document = json!({
+        "schema_version": SCHEMA_VERSION,
+        "command": command,
+        "status": status,
+        "result": result,
+        "warnings": warnings,
+        "error": error,
+    });
+    format!("{document:#}")
+}
+
+fn print(text: &str) {
+    // A closed pipe (`| head`) is not an error of ours.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+fn complain(kind: &str, message: &str, hint: Option<&str>) {
+    let mut stderr = std::io::stderr().lock();
+    let (on, off) = match (stderr.is_terminal(), kind) {
+        (false, _) => ("", ""),
+        (true, "error") => ("\u{1b}[1;31m", "\u{1b}[0m"),
+        (true, _) => ("\u{1b}[1;33m", "\u{1b}[0m"),
+    };
+    let _ = writeln!(stderr, "{on}{kind}{off}: {}", escape(message));
+    if let Some(hint) = hint {
+        let _ = writeln!(stderr, "  help: {}", escape(hint));
+    }
+}
+
+/// Bytes in units people read: `1.25 MB`.
+pub(crate) fn bytes(n: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = distill_convert::tensor::num::f64_of_u64(n);
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{n} B") } else { format!("{value:.2} {}", units[unit]) }
+}

@@ -1,0 +1,1 @@
+//! `run`: a model on given inputs.

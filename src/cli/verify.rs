@@ -1,0 +1,57 @@
+//! `verify`: an artifact against its source.
+
+use std::fs;
+use std::path::Path;
+
+use distill_convert::convert::{self, Check};
+use distill_convert::error::{Result, io_error};
+use distill_convert::verify::Report;
+use serde_json::Value;
+
+use super::args::{CheckArgs, VerifyArgs};
+use super::convert::source_options;
+use super::output::{Answer, Status};
+use super::progress::Bar;
+
+pub(super) fn run(args: &VerifyArgs) -> Result<Answer> {
+    let options = source_options(&args.source);
+    let bar = Bar::new(args.output_format.json);
+    let report = convert::verify(&args.source_model, &args.artifact, &options, &check(&args.check), &bar)?;
+    let result = serde_json::to_value(&report).unwrap_or_default();
+    if let Some(path) = &args.check.report {
+        write_report(path, &result)?;
+    }
+    if let Some(folder) = &args.check.predictions {
+        write_predictions(folder, &report)?;
+    }
+    let status = if report.passed() { Status::Ok } else { Status::NotVerified };
+    Ok(Answer { status, text: report.human(), result, warnings: Vec::new() })
+}
+
+/// The flags about verification.
+pub(super) fn check(args: &CheckArgs) -> Check {
+    Check {
+        reference: args.reference.clone(),
+        inputs: args.inputs.clone(),
+        task: args.task.clone(),
+        onnxruntime: args.onnxruntime.clone(),
+    }
+}
+
+/// Writes one JSON document, whole or not at all.
+pub(super) fn write_report(path: &Path, value: &Value) -> Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(io_error("create the folder", parent))?;
+    let file = tempfile::NamedTempFile::new_in(parent).map_err(io_error("write into", parent))?;
+    fs::write(file.path(), format!("{value:#}\n")).map_err(io_error("write", path))?;
+    file.persist(path).map_err(|e| io_error("write", path)(e.error))?;
+    Ok(())
+}
+
+/// Writes the predecessor's files.
+pub(super) fn write_predictions(folder: &Path, report: &Report) -> Result<()> {
+    for (name, value) in report.prediction_files() {
+        write_report(&folder.join(name), &value)?;
+    }
+    Ok(())
+}

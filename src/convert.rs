@@ -1,0 +1,249 @@
+//! The pipeline, from a model folder to verified files, as one readable function: [`convert`].
+//!
+//! Owns the order of the steps. Staging of outputs is in `stage`, what runs a comparison in `check`. Knows no format's details.
+
+mod check;
+mod error;
+mod request;
+mod stage;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+pub use check::{Check, load_source_session, sessions_for, verify_artifact};
+pub use error::ConvertError;
+pub use request::{ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target};
+pub use stage::remove_unfinished;
+
+use crate::error::{Context, Result};
+use crate::ir::Module;
+use crate::passes::{self, Islands, PrecisionReport};
+use crate::source::{Checkpoint, FileDigest, OpenOptions};
+use crate::tensor::num;
+use crate::verify::Report;
+use crate::{arch, coreml, onnx, source};
+use stage::Stage;
+
+/// A written artifact.
+#[derive(Clone, Debug, Serialize)]
+pub struct Artifact {
+    /// Its format.
+    pub target: Target,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes of everything written.
+    pub bytes: u64,
+    /// Operator set or specification: `opset 18`, `CoreML7 (specification 8)`.
+    pub format: String,
+    /// What the precision pass did, if it ran.
+    pub precision: Option<PrecisionReport>,
+    /// The comparison with the source, unless it was switched off.
+    pub verification: Option<Report>,
+}
+
+/// What a conversion gave.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Architecture of the source.
+    pub architecture: String,
+    /// Size and digest of every source file that was read.
+    pub source_files: Vec<FileDigest>,
+    /// Pinned revision of the source, if its lock names one.
+    pub revision: Option<String>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// One per target.
+    pub artifacts: Vec<Artifact>,
+}
+
+impl Outcome {
+    /// Whether every verification that ran passed.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.artifacts.iter().all(|a| a.verification.as_ref().is_none_or(Report::passed))
+    }
+}
+
+/// Opens the model folder and checks its weights for what is not finite.
+///
+/// # Errors
+/// When the folder is malformed, unsafe, unlocked where a lock is required, or holds NaN or infinity that was not allowed.
+pub fn open(model: &Path, options: &SourceOptions) -> Result<Checkpoint> {
+    source::open(model, &OpenOptions { require_lock: options.require_lock })
+}
+
+/// The source model in the IR, at the shapes of a target.
+///
+/// # Errors
+/// When the architecture is unknown, or config and weights do not fit it.
+pub fn build(checkpoint: &Checkpoint, options: &SourceOptions, shapes: &Shapes) -> Result<arch::Built> {
+    let mut built = arch::build(checkpoint, &shapes.arch_options(options.attention))?;
+    built.module = passes::fold(&built.module)?;
+    Ok(built)
+}
+
+/// Refuses weights that are not finite, or says so when they were allowed.
+fn check_finite(module: &Module, allow: bool) -> Result<Vec<String>> {
+    let scans = module
+        .constants
+        .par_iter()
+        .map(|constant| constant.scan().map(|scan| (constant.name(), scan)))
+        .collect::<Result<Vec<_>>>()?;
+    let mut warnings = Vec::new();
+    for (name, scan) in scans.into_iter().filter(|(_, scan)| scan.nan + scan.inf > 0) {
+        let error = ConvertError::NonFinite { nan: scan.nan, inf: scan.inf };
+        if !allow {
+            return Err(error).at_tensor(name);
+        }
+        warnings.push(format!("tensor `{name}`: {error}"));
+    }
+    Ok(warnings)
+}
+
+/// Converts a model folder to every target of the request. Nothing is left behind when it fails.
+///
+/// # Errors
+/// When a step fails. A verification that does not pass is not an error: it is in the outcome.
+pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
+    request.check()?;
+    let checkpoint = open(&request.model, &request.source)?;
+    let mut outcome = Outcome {
+        architecture: String::new(),
+        source_files: Vec::new(),
+        revision: checkpoint.revision.clone(),
+        warnings: Vec::new(),
+        artifacts: Vec::new(),
+    };
+    // Hashing the source takes one core for about as long as writing takes the other.
+    let (digests, artifacts) = std::thread::scope(|scope| {
+        let digests = scope.spawn(|| checkpoint.digests());
+        let artifacts: Result<Vec<Staged>> = request
+            .targets
+            .iter()
+            .map(|&target| stage_target(request, &checkpoint, target, &mut outcome, progress))
+            .collect();
+        (digests.join(), artifacts)
+    });
+    outcome.source_files = digests.map_err(|_| ConvertError::Interrupted)??;
+    for staged in artifacts? {
+        staged.finish(request, &mut outcome)?;
+    }
+    outcome.warnings.sort();
+    outcome.warnings.dedup();
+    Ok(outcome)
+}
+
+/// A target's files, written and verified in a private folder, not yet at their destination.
+struct Staged {
+    stage: Stage,
+    artifact: Artifact,
+}
+
+fn stage_target(
+    request: &Request,
+    checkpoint: &Checkpoint,
+    target: Target,
+    outcome: &mut Outcome,
+    progress: &dyn Progress,
+) -> Result<Staged> {
+    let path = request.destination(target);
+    let stage = Stage::beside(&path, |path| is_ours(path))?;
+    let built = build(checkpoint, &request.source, &request.shapes(target)?)?;
+    outcome.architecture.clone_from(&built.architecture);
+    outcome.warnings.extend(built.warnings);
+    outcome.warnings.extend(check_finite(&built.module, request.source.allow_nonfinite)?);
+    let (module, precision) = match request.precision(target) {
+        Precision::Fp32 => (built.module.clone(), None),
+        Precision::Fp16 => {
+            let islands = Islands::new(request.fp32_ops.clone());
+            let (module, report) = passes::precision(&built.module, &islands)?;
+            (module, Some(report))
+        }
+    };
+    let total: u64 = module.constants.iter().map(crate::ir::Constant::byte_len).sum();
+    progress.begin(Step::Write(target), total);
+    let tick = |bytes: u64| progress.advance(bytes);
+    let format = match target {
+        Target::Onnx => {
+            let options = request.onnx_options(&tick);
+            let written = onnx::write(&module, &stage.path(), &options)?;
+            outcome.warnings.extend(written.warnings);
+            format!("opset {}", request.opset)
+        }
+        Target::Coreml => {
+            let options = request.coreml_options(&tick)?;
+            let written = coreml::write(&module, &stage.path(), &options)?;
+            outcome.warnings.extend(written.warnings);
+            format!("{} (specification {})", written.opset, written.spec_version)
+        }
+    };
+    progress.end();
+    let verification = match &request.check {
+        None => None,
+        Some(check) => {
+            let kind = ArtifactKind::from(target);
+            Some(verify_artifact(&built.module, &stage.path(), kind, check, progress)?)
+        }
+    };
+    let bytes = size_of(&stage.path());
+    Ok(Staged { stage, artifact: Artifact { target, path, bytes, format, precision, verification } })
+}
+
+impl Staged {
+    /// Records where the artifact came from and how it was verified, and moves it to its destination.
+    fn finish(mut self, request: &Request, outcome: &mut Outcome) -> Result<()> {
+        let path = self.stage.path();
+        let metadata = provenance(request, outcome, &self.artifact);
+        match self.artifact.target {
+            Target::Onnx => onnx::append_metadata(&path, &metadata)?,
+            Target::Coreml => coreml::set_metadata(&path, &metadata)?,
+        }
+        self.artifact.bytes = self.artifact.bytes.max(size_of(&path));
+        self.stage.commit(is_ours)?;
+        outcome.artifacts.push(self.artifact);
+        Ok(())
+    }
+}
+
+/// Our metadata keys: version, source digests, verification summary. Nothing that differs from run to run.
+fn provenance(request: &Request, outcome: &Outcome, artifact: &Artifact) -> BTreeMap<String, String> {
+    let mut map = BTreeMap::new();
+    let mut put = |key: &str, value: String| map.insert(format!("com.distill-convert.{key}"), value);
+    put("version", env!("CARGO_PKG_VERSION").into());
+    put("source.architecture", outcome.architecture.clone());
+    if let Some(revision) = &outcome.revision {
+        put("source.revision", revision.clone());
+    }
+    let digests: Vec<String> =
+        outcome.source_files.iter().map(|f| format!("{} sha256:{} {}", f.path, f.sha256, f.size)).collect();
+    put("source.files", digests.join("\n"));
+    put("precision", request.precision(artifact.target).to_string());
+    put("verification", artifact.verification.as_ref().map_or_else(|| "not run".into(), Report::summary));
+    map
+}
+
+/// Whether a file or package was written by this program.
+fn is_ours(path: &Path) -> bool {
+    if path.is_dir() {
+        return coreml::inspect(path).is_ok_and(|s| s.metadata.contains_key("com.distill-convert.version"));
+    }
+    if path.extension().is_some_and(|e| e == "data") {
+        // External data carries no mark of its own; it is ours if its model is.
+        return is_ours(&path.with_extension(""));
+    }
+    onnx::inspect(path).is_ok_and(|s| s.metadata.contains_key("com.distill-convert.version"))
+}
+
+/// Bytes of a file, or of everything in a folder.
+fn size_of(path: &Path) -> u64 {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => std::fs::read_dir(path)
+            .map(|entries| entries.filter_map(|e| e.ok()).map(|e| size_of(&e.path())).sum())
+            .unwrap_or(0),
+        Ok(metadata) => metadata.len(),
+        Err(_) => num::u64_of(0),
+    }
+}

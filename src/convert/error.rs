@@ -1,0 +1,114 @@
+//! What can be wrong with a conversion as a whole.
+
+use crate::error::{Class, Diagnostic};
+
+/// Errors of the pipeline itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// Something stands at the destination that this program did not make.
+    #[error("the output exists and was not written by distill-convert")]
+    Exists,
+    /// NaN or infinity in the weights.
+    #[error("the weights hold {nan} NaN and {inf} infinite elements")]
+    NonFinite {
+        /// NaN elements.
+        nan: u64,
+        /// Infinite elements.
+        inf: u64,
+    },
+    /// A malformed `--shape`.
+    #[error("`{text}` is not NAME=DIMS")]
+    Shape {
+        /// What was given.
+        text: String,
+    },
+    /// A `--shape` for an input the model does not have, or whose dimensions contradict it.
+    #[error("`{text}` does not fit the model's inputs: {reason}")]
+    ShapeMismatch {
+        /// What was given.
+        text: String,
+        /// Why.
+        reason: String,
+    },
+    /// A length of zero, or far beyond any model.
+    #[error("sequence length {length} is outside 1..={max}")]
+    Length {
+        /// What was given.
+        length: usize,
+        /// Largest accepted.
+        max: u64,
+    },
+    /// No target.
+    #[error("no target was given")]
+    NoTarget,
+    /// A file that is none of the known kinds.
+    #[error("neither a model folder, an `.onnx` file nor a Core ML package")]
+    UnknownKind,
+    /// An engine that cannot run this kind of file.
+    #[error("`{engine}` cannot run {kind}")]
+    Engine {
+        /// The engine.
+        engine: &'static str,
+        /// The kind of file.
+        kind: &'static str,
+    },
+    /// An engine that was asked for is not part of this build, or not on this machine.
+    #[error("`{engine}` is not available: {reason}")]
+    EngineAbsent {
+        /// The engine.
+        engine: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A worker thread ended early.
+    #[error("a worker thread ended early")]
+    Interrupted,
+}
+
+impl Diagnostic for ConvertError {
+    fn class(&self) -> Class {
+        match self {
+            ConvertError::Exists
+            | ConvertError::NonFinite { .. }
+            | ConvertError::ShapeMismatch { .. }
+            | ConvertError::UnknownKind
+            | ConvertError::Interrupted => Class::Invalid,
+            ConvertError::Engine { .. } | ConvertError::EngineAbsent { .. } => Class::Unsupported,
+            ConvertError::Shape { .. } | ConvertError::Length { .. } | ConvertError::NoTarget => Class::Usage,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            ConvertError::Exists => "output_exists",
+            ConvertError::NonFinite { .. } => "nonfinite_weights",
+            ConvertError::Shape { .. } | ConvertError::ShapeMismatch { .. } | ConvertError::Length { .. } => "bad_shape",
+            ConvertError::NoTarget => "no_target",
+            ConvertError::UnknownKind => "unknown_kind",
+            ConvertError::Engine { .. } => "engine_unsuitable",
+            ConvertError::EngineAbsent { .. } => "engine_absent",
+            ConvertError::Interrupted => "interrupted",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(
+            match self {
+                ConvertError::Exists => "name another output with `-o`, or move what is there",
+                ConvertError::NonFinite { .. } => {
+                    "such a model cannot be verified; `--allow-nonfinite` converts it all the same"
+                }
+                ConvertError::Shape { .. } => "for example `--shape input_ids=1,128`",
+                ConvertError::ShapeMismatch { .. } => "`distill-convert inspect MODEL` lists the inputs",
+                ConvertError::Length { .. } => "for example `--seq 64,128,256`",
+                ConvertError::NoTarget => "for example `--target coreml`",
+                ConvertError::UnknownKind => "see `distill-convert --help` for what can be read",
+                ConvertError::Engine { .. } => "leave `--runtime` away to use the engine that fits",
+                ConvertError::EngineAbsent { .. } => "`distill-convert doctor` says how to get it",
+                ConvertError::Interrupted => return None,
+            }
+            .into(),
+        )
+    }
+}

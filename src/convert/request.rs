@@ -1,0 +1,294 @@
+//! What to convert, and to what: the request with its defaults.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::check::Check;
+use super::error::ConvertError;
+use crate::arch::{self, Attention, Extent};
+use crate::coreml::{self, DeploymentTarget, RmsNormForm};
+use crate::error::Result;
+use crate::limits;
+use crate::onnx;
+use crate::tensor::num;
+
+/// Sequence length of a Core ML package when none is asked for.
+const DEFAULT_LENGTH: usize = 128;
+
+/// A file format to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// A Core ML package.
+    Coreml,
+    /// An ONNX file.
+    Onnx,
+}
+
+impl Target {
+    /// The extension of its files.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Target::Coreml => "mlpackage",
+            Target::Onnx => "onnx",
+        }
+    }
+}
+
+/// What a path on the command line holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArtifactKind {
+    /// A model folder (or a file in it): config and safetensors.
+    Checkpoint,
+    /// A Core ML package or bare `.mlmodel`.
+    Coreml,
+    /// An ONNX file.
+    Onnx,
+}
+
+impl From<Target> for ArtifactKind {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::Coreml => ArtifactKind::Coreml,
+            Target::Onnx => ArtifactKind::Onnx,
+        }
+    }
+}
+
+impl ArtifactKind {
+    /// The kind of what stands at `path`, by its name and shape; contents are checked by whoever reads it.
+    ///
+    /// # Errors
+    /// When it is none of the known kinds.
+    pub fn of(path: &Path) -> Result<Self> {
+        use crate::error::Context;
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        match extension.as_str() {
+            "onnx" => Ok(ArtifactKind::Onnx),
+            "mlpackage" | "mlmodel" => Ok(ArtifactKind::Coreml),
+            _ if path.join("Manifest.json").is_file() => Ok(ArtifactKind::Coreml),
+            _ if path.exists() => Ok(ArtifactKind::Checkpoint),
+            _ => Err(crate::error::io_error("open", path)(std::io::ErrorKind::NotFound.into())).at_file(path),
+        }
+    }
+}
+
+/// Precision of weights and arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Half precision.
+    Fp16,
+    /// Single precision.
+    Fp32,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::Fp16 => "fp16",
+            Precision::Fp32 => "fp32",
+        })
+    }
+}
+
+/// How to read the source.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SourceOptions {
+    /// Refuse a folder without a lock file.
+    pub require_lock: bool,
+    /// Attention of a model whose config does not state it.
+    pub attention: Option<Attention>,
+    /// Accept NaN and infinity in the weights.
+    pub allow_nonfinite: bool,
+}
+
+/// A step that takes a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Writing a target's weights, in bytes.
+    Write(Target),
+    /// Running and comparing, in engine runs.
+    Verify,
+}
+
+/// Told how far a conversion has come.
+pub trait Progress: Sync {
+    /// A step of `total` units begins.
+    fn begin(&self, step: Step, total: u64);
+    /// `units` more are done.
+    fn advance(&self, units: u64);
+    /// The step is over.
+    fn end(&self);
+}
+
+impl Progress for () {
+    fn begin(&self, _: Step, _: u64) {}
+    fn advance(&self, _: u64) {}
+    fn end(&self) {}
+}
+
+/// Batch and sequence of the built model.
+#[derive(Clone, Debug)]
+pub struct Shapes {
+    /// Batch size.
+    pub batch: Extent,
+    /// Sequence length.
+    pub seq: Extent,
+    /// Whether the sequence length is only a default, to be cut to what the model can take.
+    pub default_seq: bool,
+}
+
+impl Shapes {
+    /// Both as dynamic as the model allows.
+    #[must_use]
+    pub fn dynamic() -> Self {
+        Shapes { batch: Extent::Dynamic { min: 1, max: None }, seq: Extent::Dynamic { min: 1, max: None }, default_seq: false }
+    }
+
+    pub(super) fn arch_options(&self, attention: Option<Attention>) -> arch::Options {
+        arch::Options { batch: self.batch.clone(), seq: self.seq.clone(), attention, ..arch::Options::default() }
+    }
+}
+
+/// A conversion.
+#[derive(Debug)]
+pub struct Request {
+    /// Model folder.
+    pub model: PathBuf,
+    /// What to write.
+    pub targets: Vec<Target>,
+    /// Where: a file or package for one target, a folder for several.
+    pub output: Option<PathBuf>,
+    /// Oldest system of a Core ML package.
+    pub deployment_target: Option<DeploymentTarget>,
+    /// Precision; the default depends on the target.
+    pub precision: Option<Precision>,
+    /// Fixed shapes of inputs.
+    pub shape: Vec<(String, Vec<usize>)>,
+    /// Sequence lengths.
+    pub seq: Vec<usize>,
+    /// ONNX operator set.
+    pub opset: i64,
+    /// ONNX weights in a side file, whatever their size.
+    pub external_data: bool,
+    /// What stays in `f32` in a half-precision artifact.
+    pub fp32_ops: Vec<String>,
+    /// How RMS normalisation is written in half precision (Core ML).
+    pub rms_norm: RmsNormForm,
+    /// How to read the source.
+    pub source: SourceOptions,
+    /// How to compare; `None` to only write.
+    pub check: Option<Check>,
+}
+
+/// Reads `NAME=1,128`.
+///
+/// # Errors
+/// When the text is not of that form.
+pub fn parse_shape(text: &str) -> Result<(String, Vec<usize>)> {
+    let error = || ConvertError::Shape { text: text.to_owned() };
+    let (name, dims) = text.split_once('=').ok_or_else(error)?;
+    let dims: std::result::Result<Vec<usize>, _> = dims.split(',').map(|d| d.trim().parse::<usize>()).collect();
+    let dims = dims.map_err(|_| error())?;
+    if name.is_empty() || dims.is_empty() || dims.contains(&0) {
+        return Err(error().into());
+    }
+    Ok((name.to_owned(), dims))
+}
+
+impl Request {
+    pub(super) fn check(&self) -> Result<()> {
+        if self.targets.is_empty() {
+            return Err(ConvertError::NoTarget.into());
+        }
+        let from_shape = self.shape.iter().filter_map(|(_, dims)| dims.get(1));
+        if let Some(&length) =
+            self.seq.iter().chain(from_shape).find(|&&n| n == 0 || num::u64_of(n) > limits::SEQUENCE)
+        {
+            return Err(ConvertError::Length { length, max: limits::SEQUENCE }.into());
+        }
+        Ok(())
+    }
+
+    /// The precision of a target.
+    #[must_use]
+    pub fn precision(&self, target: Target) -> Precision {
+        self.precision.unwrap_or(match target {
+            Target::Coreml => Precision::Fp16,
+            Target::Onnx => Precision::Fp32,
+        })
+    }
+
+    /// Where a target is written.
+    #[must_use]
+    pub fn destination(&self, target: Target) -> PathBuf {
+        let model = std::fs::canonicalize(&self.model).unwrap_or_else(|_| self.model.clone());
+        let folder = if model.is_file() { model.parent().unwrap_or(&model) } else { &model };
+        let stem = folder.file_name().and_then(|n| n.to_str()).unwrap_or("model");
+        let name = format!("{stem}.{}", target.extension());
+        match &self.output {
+            Some(output) if self.targets.len() == 1 => output.clone(),
+            Some(folder) => folder.join(name),
+            None => PathBuf::from(name),
+        }
+    }
+
+    /// The shapes of a target: those asked for, or its defaults.
+    ///
+    /// # Errors
+    /// When `--shape` contradicts itself.
+    pub fn shapes(&self, target: Target) -> Result<Shapes> {
+        let mut shapes = match target {
+            Target::Coreml => {
+                Shapes { batch: Extent::Fixed(1), seq: Extent::Fixed(DEFAULT_LENGTH), default_seq: true }
+            }
+            Target::Onnx => Shapes::dynamic(),
+        };
+        let mut lengths = self.seq.clone();
+        lengths.sort_unstable();
+        lengths.dedup();
+        match lengths.as_slice() {
+            [] => {}
+            [one] => (shapes.seq, shapes.default_seq) = (Extent::Fixed(*one), false),
+            _ => (shapes.seq, shapes.default_seq) = (Extent::OneOf(lengths.clone()), false),
+        }
+        let mut fixed: Option<(usize, Option<usize>)> = None;
+        for (name, dims) in &self.shape {
+            let this = (dims[0], dims.get(1).copied());
+            if fixed.is_some_and(|other| other != this) || (!lengths.is_empty() && this.1.is_some()) {
+                let text = format!("{name}={}", dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
+                let reason = "all inputs share batch and sequence, and `--seq` also sets the latter".into();
+                return Err(ConvertError::ShapeMismatch { text, reason }.into());
+            }
+            fixed = Some(this);
+        }
+        if let Some((batch, seq)) = fixed {
+            shapes.batch = Extent::Fixed(batch);
+            if let Some(seq) = seq {
+                (shapes.seq, shapes.default_seq) = (Extent::Fixed(seq), false);
+            }
+        }
+        Ok(shapes)
+    }
+
+    pub(super) fn onnx_options<'a>(&self, progress: &'a (dyn Fn(u64) + Sync)) -> onnx::WriteOptions<'a> {
+        onnx::WriteOptions {
+            opset: self.opset,
+            external_data: self.external_data.then_some(true),
+            progress: Some(progress),
+        }
+    }
+
+    pub(super) fn coreml_options<'a>(&self, progress: &'a (dyn Fn(u64) + Sync)) -> Result<coreml::WriteOptions<'a>> {
+        Ok(coreml::WriteOptions {
+            deployment_target: self.deployment_target.unwrap_or_default(),
+            explicit_target: self.deployment_target.is_some(),
+            rms_norm: self.rms_norm,
+            progress: Some(progress),
+        })
+    }
+}

@@ -1,0 +1,276 @@
+//! Computes floats in `f16`, but for islands that stay in `f32`. The interface keeps its types.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::rewrite::Rewrite;
+use crate::error::{Class, Context, Diagnostic, Result};
+use crate::ir::ops::Cast;
+use crate::ir::{Constant, Module, Node, Op, ValueId};
+use crate::tensor::{DType, Tensor, num};
+
+/// Largest finite `f16`.
+pub(crate) const F16_MAX: f32 = 65504.0;
+/// Smallest positive `f16`: what a constant becomes that would round to 0.
+const F16_MIN: f32 = 5.960_464_5e-8;
+/// Below this many elements a constant is a parameter (an epsilon, a scale), and must not vanish.
+const PARAMETER_ELEMENTS: usize = 400;
+
+/// What to keep in `f32`: operations by name (`softmax`, see `Op::TABLE`) or nodes by name, with `*` for any part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Islands {
+    patterns: Vec<String>,
+}
+
+impl Islands {
+    /// Islands from a list of patterns.
+    #[must_use]
+    pub fn new(patterns: Vec<String>) -> Self {
+        Islands { patterns }
+    }
+}
+
+/// A node that stayed in `f32`, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeptInF32 {
+    /// The node.
+    pub node: String,
+    /// The reason.
+    pub reason: String,
+}
+
+/// What the pass did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PrecisionReport {
+    /// Nodes that compute in `f16`.
+    pub f16_nodes: usize,
+    /// Nodes that stayed in `f32`.
+    pub kept_in_f32: Vec<KeptInF32>,
+    /// Constants that would have rounded to 0 and became the smallest `f16` instead.
+    pub raised_constants: Vec<String>,
+}
+
+/// What can be wrong with the request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrecisionError {
+    /// A pattern that matches nothing would keep nothing in `f32`.
+    #[error("`{pattern}` matches no operation and no node of this model")]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+    },
+}
+
+impl Diagnostic for PrecisionError {
+    fn class(&self) -> Class {
+        Class::Usage
+    }
+
+    fn code(&self) -> &'static str {
+        "no_such_node"
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("`distill-convert inspect` lists the operations; node names are paths such as `model/layers.0/*`".into())
+    }
+}
+
+/// Whether `text` matches `pattern`, in which `*` stands for any characters.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// The module computing in `f16` outside the islands. Parameters and outputs keep their types; integer and boolean values are untouched.
+///
+/// # Numerics
+/// Constants are rounded once, to nearest even. A node with a constant beyond ±65504 stays in `f32`, and so does what it feeds only through a cast;
+/// a parameter-sized constant that would round to 0 becomes the smallest positive `f16`.
+///
+/// # Errors
+/// When a pattern of `islands` matches nothing, or a constant cannot be read.
+pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, PrecisionReport)> {
+    let mut rewrite = Rewrite::new(module)?;
+    rewrite.copy_symbols()?;
+    rewrite.copy_params()?;
+    let mut report = PrecisionReport::default();
+    let mut casts = Casts::default();
+    let mut unmatched: BTreeSet<&str> = islands.patterns.iter().map(String::as_str).collect();
+    let live = rewrite.live();
+    for (node, _) in rewrite.function.nodes.iter().zip(live).filter(|(_, live)| *live) {
+        let name = rewrite.function.value(node.result).name.clone();
+        let touches_floats = touches_floats(&rewrite, node);
+        if !touches_floats {
+            let new = rewrite.copy(node)?;
+            rewrite.set(node.result, new);
+            continue;
+        }
+        let pattern = islands.patterns.iter().find(|p| p.as_str() == node.op.name() || matches(p, &name));
+        let reason = match pattern {
+            Some(pattern) => {
+                unmatched.remove(pattern.as_str());
+                Some(format!("asked for by `{pattern}`"))
+            }
+            None => overflowing_constant(&rewrite, node).at_node(&name).at_pass("precision")?,
+        };
+        let dtype = match reason {
+            Some(reason) => {
+                report.kept_in_f32.push(KeptInF32 { node: name.clone(), reason });
+                DType::F32
+            }
+            None => {
+                report.f16_nodes += 1;
+                DType::F16
+            }
+        };
+        let operands: Vec<ValueId> = node
+            .operands
+            .iter()
+            .map(|&v| casts.operand(&mut rewrite, v, dtype, &mut report))
+            .collect::<Result<_>>()?;
+        let op = match &node.op {
+            Op::Cast(cast) if cast.to.is_float() => Op::Cast(Cast { to: dtype }),
+            op => op.clone(),
+        };
+        let new = rewrite.builder.push(&name, op, &operands).at_pass("precision")?;
+        rewrite.set(node.result, new);
+    }
+    if let Some(pattern) = unmatched.first() {
+        return Err(PrecisionError::NoMatch { pattern: (*pattern).to_owned() }.into());
+    }
+    for output in &rewrite.function.outputs {
+        let declared = rewrite.function.ty(output.value).dtype;
+        let value = rewrite.get(output.value);
+        if declared.is_float() && rewrite.builder.ty(value).dtype != declared {
+            let name = format!("{}/to_{declared}", rewrite.function.value(output.value).name);
+            let cast = rewrite.builder.cast(&name, value, declared)?;
+            rewrite.set(output.value, cast);
+        }
+    }
+    Ok((rewrite.finish()?, report))
+}
+
+/// Whether the node computes floats, or reads them.
+fn touches_floats(rewrite: &Rewrite<'_>, node: &Node) -> bool {
+    rewrite.function.ty(node.result).dtype.is_float()
+        || (!matches!(node.op, Op::Cast(_)) && node.operands.iter().any(|&v| rewrite.function.ty(v).dtype.is_float()))
+}
+
+/// Why the node cannot compute in `f16`, if one of its constants is beyond its range.
+fn overflowing_constant(rewrite: &Rewrite<'_>, node: &Node) -> Result<Option<String>> {
+    for &operand in &node.operands {
+        if let crate::ir::Def::Const(id) = rewrite.function.value(operand).def {
+            let constant = rewrite.module.constant(id);
+            if constant.dtype().is_float() && constant.stored_dtype() != DType::F16 {
+                let max_abs = constant.scan()?.max_abs;
+                if max_abs > F16_MAX {
+                    let name = constant.name();
+                    return Ok(Some(format!("constant `{name}` reaches {max_abs:e}, beyond f16's 65504")));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Casts already inserted: one per value and type.
+#[derive(Default)]
+struct Casts(BTreeMap<(ValueId, DType), ValueId>);
+
+impl Casts {
+    /// The new value of operand `old` in the type the node computes in.
+    fn operand(
+        &mut self,
+        rewrite: &mut Rewrite<'_>,
+        old: ValueId,
+        dtype: DType,
+        report: &mut PrecisionReport,
+    ) -> Result<ValueId> {
+        if !rewrite.function.ty(old).dtype.is_float() {
+            return Ok(rewrite.get(old));
+        }
+        if let Some(&cast) = self.0.get(&(old, dtype)) {
+            return Ok(cast);
+        }
+        let value = if let crate::ir::Def::Const(id) = rewrite.function.value(old).def {
+            let constant = rewrite.module.constant(id);
+            let cast = if dtype == DType::F16 { narrowed(constant, report)? } else { constant.cast(dtype) };
+            rewrite.builder.constant(cast)
+        } else {
+            let value = rewrite.get(old);
+            let name = format!("{}/to_{dtype}", rewrite.function.value(old).name);
+            rewrite.builder.cast(&name, value, dtype)?
+        };
+        self.0.insert((old, dtype), value);
+        Ok(value)
+    }
+}
+
+/// The constant in `f16`; a small one keeps its elements from vanishing.
+fn narrowed(constant: &Constant, report: &mut PrecisionReport) -> Result<Constant> {
+    let vanishes = |x: f32| x != 0.0 && num::round_f16(x) == 0.0;
+    if constant.len() < PARAMETER_ELEMENTS && vanishes(constant.scan()?.min_abs) {
+        let tensor = constant.read()?;
+        let raised = tensor.floats()?.iter().map(|&x| if vanishes(x) { F16_MIN.copysign(x) } else { x }).collect();
+        report.raised_constants.push(constant.name().to_owned());
+        let tensor = Tensor::float(tensor.dtype(), tensor.shape().to_vec(), raised)?;
+        return Constant::from_tensor(constant.name(), &tensor.cast(DType::F16));
+    }
+    Ok(constant.cast(DType::F16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::ops::{BinaryKind, Softmax};
+    use crate::ir::{Builder, Domain, Type, print};
+
+    fn model() -> Module {
+        let mut b = Builder::new("m");
+        let x = b.param("x", Type::known(DType::F32, &[2, 4]), Domain::Any).unwrap();
+        let eps = b.scalar("eps", DType::F32, 1e-12).unwrap();
+        let big = b.scalar("big", DType::F32, 1e9).unwrap();
+        let a = b.binary("a", BinaryKind::Max, x, eps).unwrap();
+        let c = b.binary("c", BinaryKind::Mul, a, big).unwrap();
+        let s = b.push("s", Op::Softmax(Softmax { axis: 1 }), &[c]).unwrap();
+        b.output("y", s).unwrap();
+        b.finish().unwrap()
+    }
+
+    #[test]
+    fn islands_overflow_and_small_constants() {
+        let (m, report) = precision(&model(), &Islands::new(vec!["softmax".into()])).unwrap();
+        assert_eq!(report.f16_nodes, 1);
+        assert_eq!(report.raised_constants, ["eps"]);
+        let kept: Vec<&str> = report.kept_in_f32.iter().map(|k| k.node.as_str()).collect();
+        assert_eq!(kept, ["c", "s"]);
+        let text = print(&m);
+        assert!(text.contains("%a : f16[2, 4]"), "{text}");
+        assert!(text.contains("%a/to_f32 : f32[2, 4] = cast(%a)"), "{text}");
+        assert_eq!(m.main().unwrap().ty(m.main().unwrap().outputs[0].value).dtype, DType::F32);
+    }
+
+    #[test]
+    fn a_pattern_that_matches_nothing_is_an_error() {
+        let error = precision(&model(), &Islands::new(vec!["sofmax".into()])).unwrap_err();
+        assert_eq!(error.to_string(), "`sofmax` matches no operation and no node of this model");
+    }
+
+    #[test]
+    fn patterns() {
+        assert!(matches("a/*/c", "a/b/c") && matches("*", "x") && matches("a", "a"));
+        assert!(!matches("a", "ab") && !matches("a/*/c", "a/c") && !matches("*b", "bc"));
+    }
+}
