@@ -34,3 +34,5 @@ pub const ARCHIVE_MEMBERS: usize = 100_000;
 pub const ENUMERATED_SHAPES: usize = 128;
 /// How many bytes of weights are held at once while a constant is streamed. Small enough to stay in the second-level cache.
 pub const STREAM_CHUNK_BYTES: usize = 1 << 20;
+/// Most threads that write one file. More do not make a disk faster, and each may hold a transposed weight.
+pub const WRITER_THREADS: usize = 4;

@@ -1,5 +1,20 @@
 //! All of ONNX: proto, file and external data, import, export, op versions, names.
 
+mod error;
+mod export;
+mod file;
+mod types;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use error::OnnxError;
+pub use file::Progress;
+pub use types::{MAX_OPSET, MIN_OPSET};
+
+use crate::error::Result;
+use crate::ir::Module;
+
 /// The generated messages. Their schema, and what it leaves out, is in `proto/`.
 #[allow(
     missing_docs,
@@ -11,4 +26,79 @@
 )]
 pub(crate) mod proto {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+}
+
+/// How a model is written.
+#[derive(Clone, Copy)]
+pub struct WriteOptions<'a> {
+    /// Version of the standard operators, [`MIN_OPSET`] to [`MAX_OPSET`].
+    pub opset: i64,
+    /// Whether weights go to a file of their own; by default from 1.5 GB on.
+    pub external_data: Option<bool>,
+    /// Told of every write.
+    pub progress: Option<Progress<'a>>,
+}
+
+impl Default for WriteOptions<'_> {
+    fn default() -> Self {
+        WriteOptions {
+            opset: 18,
+            external_data: None,
+            progress: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for WriteOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteOptions")
+            .field("opset", &self.opset)
+            .field("external_data", &self.external_data)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The model file, then the file with external data if there is one, with their sizes in bytes.
+    pub files: Vec<(PathBuf, u64)>,
+    /// Nodes of the graph.
+    pub nodes: usize,
+    /// Initialisers.
+    pub initializers: usize,
+    /// Bytes of all initialisers.
+    pub weight_bytes: u64,
+    /// Name of every parameter and operation result of the IR → its name in the file.
+    pub names: BTreeMap<String, String>,
+}
+
+/// Writes `module` to `path`, which must not exist. External data goes beside it, as `{path}.data`.
+///
+/// # Errors
+/// When the module uses something that ONNX cannot say, or a file cannot be written. Nothing is left behind then.
+pub fn write(module: &Module, path: &Path, options: &WriteOptions<'_>) -> Result<Written> {
+    if !(MIN_OPSET..=MAX_OPSET).contains(&options.opset) {
+        return Err(OnnxError::Opset {
+            found: options.opset,
+            min: MIN_OPSET,
+            max: MAX_OPSET,
+        }
+        .into());
+    }
+    let graph = export::export(module, options.opset)?;
+    let files = file::write(
+        &graph,
+        path,
+        options.opset,
+        options.external_data,
+        options.progress,
+    )?;
+    Ok(Written {
+        files,
+        nodes: graph.nodes.len(),
+        initializers: graph.initializers.len(),
+        weight_bytes: file::weight_bytes(&graph),
+        names: graph.names,
+    })
 }

@@ -1,0 +1,489 @@
+//! The graph under construction: names, nodes, initialisers and small constants.
+//!
+//! Names: the result of an IR operation keeps the IR value's name (an interface output has the output's), helpers are `{value}/{OpType}`, nodes `/{value}/{OpType}`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::error::OnnxError;
+use super::super::proto::{AttributeProto, NodeProto, attribute_proto::AttributeType};
+use crate::error::{Context, Result};
+use crate::ir::{ConstId, Constant, Def, Dim, Function, Module, Op, Type, ValueId};
+use crate::tensor::{DType, Tensor, num};
+
+/// Weights up to this size are transposed on the way; larger ones by a node, so that transposing never costs more memory than this.
+const TRANSPOSED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Constants whose first, middle and last bytes differ are not compared further.
+const SAMPLE_BYTES: usize = 64;
+
+/// A constant of the graph.
+pub(in crate::onnx) struct Initializer {
+    pub(in crate::onnx) name: String,
+    pub(in crate::onnx) constant: Constant,
+}
+
+/// The node that computes the result of an IR operation; helpers before it were emitted already.
+pub(super) struct Last {
+    pub(super) op_type: &'static str,
+    pub(super) inputs: Vec<String>,
+    pub(super) attributes: Vec<AttributeProto>,
+}
+
+/// [`Last`] without attributes.
+pub(super) fn last<const N: usize>(op_type: &'static str, inputs: [String; N]) -> Last {
+    Last {
+        op_type,
+        inputs: inputs.into(),
+        attributes: Vec::new(),
+    }
+}
+
+impl Last {
+    pub(super) fn with(mut self, attribute: AttributeProto) -> Self {
+        self.attributes.push(attribute);
+        self
+    }
+}
+
+pub(super) fn int(name: &str, i: i64) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Int.into()),
+        i: Some(i),
+        ..AttributeProto::default()
+    }
+}
+
+pub(super) fn ints(name: &str, ints: Vec<i64>) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Ints.into()),
+        ints,
+        ..AttributeProto::default()
+    }
+}
+
+pub(super) fn float(name: &str, f: f64) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Float.into()),
+        f: Some(num::f32_of_f64(f)),
+        ..AttributeProto::default()
+    }
+}
+
+pub(super) fn string(name: &str, s: &'static str) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::String.into()),
+        s: Some(bytes::Bytes::from_static(s.as_bytes())),
+        ..AttributeProto::default()
+    }
+}
+
+/// How a constant is used; each form is an initialiser or node of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    Plain,
+    Transposed,
+    Cast(DType),
+}
+
+/// What equal constants have in common before their bytes are compared.
+type Fingerprint = (
+    DType,
+    Vec<usize>,
+    DType,
+    Vec<usize>,
+    String,
+    Vec<[u8; SAMPLE_BYTES]>,
+);
+
+pub(super) struct Emitter<'a> {
+    pub(super) module: &'a Module,
+    pub(super) function: &'a Function,
+    pub(super) opset: i64,
+    pub(super) nodes: Vec<NodeProto>,
+    pub(super) initializers: Vec<Initializer>,
+    /// Run-time dimensions (vectors of one element) and shapes of parameters that were computed already.
+    pub(super) sizes: BTreeMap<Dim, String>,
+    pub(super) shapes: BTreeMap<String, String>,
+    scope: String,
+    names: BTreeSet<String>,
+    node_names: BTreeSet<String>,
+    values: Vec<Option<String>>,
+    forms: BTreeMap<(ConstId, Form), String>,
+    contents: BTreeMap<Fingerprint, Vec<usize>>,
+    transposed_only: BTreeSet<ConstId>,
+}
+
+impl<'a> Emitter<'a> {
+    pub(super) fn new(module: &'a Module, function: &'a Function, opset: i64) -> Result<Self> {
+        let mut emitter = Emitter {
+            module,
+            function,
+            opset,
+            nodes: Vec::new(),
+            initializers: Vec::new(),
+            sizes: BTreeMap::new(),
+            shapes: BTreeMap::new(),
+            scope: String::new(),
+            names: BTreeSet::new(),
+            node_names: BTreeSet::new(),
+            values: vec![None; function.values.len()],
+            forms: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            transposed_only: transposed_only(function),
+        };
+        // The interface comes first: its names are promised.
+        for param in &function.params {
+            let name = function.value(param.value).name.clone();
+            emitter.names.insert(name.clone());
+            emitter.values[param.value.index()] = Some(name);
+        }
+        for output in &function.outputs {
+            if !emitter.names.insert(output.name.clone()) {
+                return Err(OnnxError::InterfaceName {
+                    name: output.name.clone(),
+                }
+                .into());
+            }
+            let slot = &mut emitter.values[output.value.index()];
+            if slot.is_none() && matches!(function.value(output.value).def, Def::Node(_)) {
+                *slot = Some(output.name.clone());
+            }
+        }
+        // Then every value that keeps its name, so that no helper takes it.
+        for (i, value) in function.values.iter().enumerate() {
+            if emitter.values[i].is_none() && matches!(value.def, Def::Node(_)) {
+                let name = emitter.fresh(&value.name);
+                emitter.values[i] = Some(name);
+            }
+        }
+        Ok(emitter)
+    }
+
+    /// A name that nothing has yet.
+    pub(super) fn fresh(&mut self, base: &str) -> String {
+        free(&mut self.names, base)
+    }
+
+    pub(super) fn ty(&self, value: ValueId) -> &'a Type {
+        self.function.ty(value)
+    }
+
+    /// The ONNX name of a value that is a parameter or the result of a node.
+    pub(super) fn name(&self, value: ValueId) -> String {
+        // Constants are named when they are first used; see `operand`.
+        self.values[value.index()].clone().unwrap_or_default()
+    }
+
+    /// Names what helpers are called after, until the next call.
+    pub(super) fn enter(&mut self, scope: &str) {
+        scope.clone_into(&mut self.scope);
+    }
+
+    /// Adds a helper node, named after the current value, and gives the name of its result.
+    pub(super) fn emit<const N: usize>(
+        &mut self,
+        op_type: &'static str,
+        inputs: [String; N],
+        attributes: Vec<AttributeProto>,
+    ) -> String {
+        let output = self.helper_name(op_type);
+        self.push(op_type, inputs.into(), output.clone(), attributes);
+        output
+    }
+
+    /// A name for the result of a helper node of the current value.
+    pub(super) fn helper_name(&mut self, op_type: &str) -> String {
+        let base = format!("{}/{op_type}", self.scope);
+        self.fresh(&base)
+    }
+
+    /// Adds the node that computes `output`.
+    pub(super) fn push(
+        &mut self,
+        op_type: &'static str,
+        input: Vec<String>,
+        output: String,
+        attribute: Vec<AttributeProto>,
+    ) {
+        let suffix = format!("/{op_type}");
+        let base = if output.ends_with(&suffix) {
+            format!("/{output}")
+        } else {
+            format!("/{output}{suffix}")
+        };
+        let name = free(&mut self.node_names, &base);
+        self.nodes.push(NodeProto {
+            input,
+            output: vec![output],
+            name: Some(name),
+            op_type: Some(op_type.to_owned()),
+            attribute,
+            ..NodeProto::default()
+        });
+    }
+
+    /// The ONNX name of an operand; a constant becomes an initialiser at its first use.
+    pub(super) fn operand(&mut self, value: ValueId) -> Result<String> {
+        match self.function.value(value).def {
+            Def::Param(_) | Def::Node(_) => Ok(self.name(value)),
+            Def::Const(id) => {
+                let constant = self.module.constant(id).clone();
+                self.form(value, id, Form::Plain, "", constant)
+            }
+        }
+    }
+
+    /// An operand cast to `to`; a constant is cast when it is written.
+    pub(super) fn operand_as(&mut self, value: ValueId, to: DType) -> Result<String> {
+        if self.ty(value).dtype == to {
+            return self.operand(value);
+        }
+        match self.function.value(value).def {
+            Def::Param(_) | Def::Node(_) => {
+                let x = self.name(value);
+                self.cast(x, to)
+            }
+            Def::Const(id) => {
+                let constant = self.module.constant(id).cast(to);
+                let suffix = format!("/{to}");
+                self.form(value, id, Form::Cast(to), &suffix, constant)
+            }
+        }
+    }
+
+    /// A matrix operand with its axes swapped: written that way if the stored one is not needed as well, else by a node that all uses share.
+    pub(super) fn transposed(&mut self, value: ValueId) -> Result<String> {
+        let Def::Const(id) = self.function.value(value).def else {
+            let x = self.name(value);
+            return Ok(self.swap_last(x, self.ty(value).rank()));
+        };
+        let constant = self.module.constant(id);
+        if constant.shape().len() != 2 {
+            let rank = constant.shape().len();
+            let x = self.operand(value)?;
+            return Ok(self.swap_last(x, rank));
+        }
+        if self.transposed_only.contains(&id) && constant.region().len() <= TRANSPOSED_BYTES {
+            let constant = constant.transpose()?;
+            return self.form(value, id, Form::Transposed, "", constant);
+        }
+        if let Some(name) = self.forms.get(&(id, Form::Transposed)) {
+            return Ok(name.clone());
+        }
+        let x = self.operand(value)?;
+        let name = self.fresh(&format!("{x}/Transpose"));
+        self.push(
+            "Transpose",
+            vec![x],
+            name.clone(),
+            vec![ints("perm", vec![1, 0])],
+        );
+        self.forms.insert((id, Form::Transposed), name.clone());
+        Ok(name)
+    }
+
+    /// A helper `Transpose` of the last two axes.
+    fn swap_last(&mut self, x: String, rank: usize) -> String {
+        let mut perm: Vec<i64> = (0..rank).map(num::i64_of).collect();
+        perm.swap(rank - 2, rank - 1);
+        self.emit("Transpose", [x], vec![ints("perm", perm)])
+    }
+
+    /// A helper `Cast`.
+    pub(super) fn cast(&mut self, x: String, to: DType) -> Result<String> {
+        let to = super::super::types::data_type(to, self.opset)?;
+        Ok(self.emit("Cast", [x], vec![int("to", i64::from(i32::from(to)))]))
+    }
+
+    /// An initialiser without elements of its own in the module: a scalar of a number type.
+    pub(super) fn scalar(&mut self, dtype: DType, x: f64) -> Result<String> {
+        let tensor = if dtype.is_float() {
+            Tensor::f32(vec![], vec![num::f32_of_f64(x)])?.cast(dtype)
+        } else {
+            Tensor::int(dtype, vec![], vec![num::i64_of_f64(x)])?
+        };
+        self.small(&format!("const/{dtype}/{x}"), &tensor)
+    }
+
+    /// A scalar `i64` initialiser.
+    pub(super) fn scalar_int(&mut self, x: i64) -> Result<String> {
+        self.small(&format!("const/i64/{x}"), &Tensor::i64(vec![], vec![x])?)
+    }
+
+    /// A vector initialiser of `i64`, such as axes and shapes are given by.
+    pub(super) fn vector(&mut self, values: &[i64]) -> Result<String> {
+        let text: Vec<String> = values.iter().map(ToString::to_string).collect();
+        self.small(
+            &format!("const/i64/[{}]", text.join(",")),
+            &Tensor::i64(vec![values.len()], values.to_vec())?,
+        )
+    }
+
+    /// The axes of an operation as a vector initialiser.
+    pub(super) fn axes(&mut self, axes: &[usize]) -> Result<String> {
+        let axes: Vec<i64> = axes.iter().map(|&a| num::i64_of(a)).collect();
+        self.vector(&axes)
+    }
+
+    /// A small constant, written once however often it is asked for.
+    pub(super) fn small(&mut self, name: &str, tensor: &Tensor) -> Result<String> {
+        let constant = Constant::from_tensor(name, tensor)?;
+        self.initializer(name, constant)
+    }
+
+    fn form(
+        &mut self,
+        value: ValueId,
+        id: ConstId,
+        form: Form,
+        suffix: &str,
+        constant: Constant,
+    ) -> Result<String> {
+        if let Some(name) = self.forms.get(&(id, form)) {
+            return Ok(name.clone());
+        }
+        let base = format!("{}{suffix}", self.function.value(value).name);
+        let name = self.initializer(&base, constant)?;
+        self.forms.insert((id, form), name.clone());
+        Ok(name)
+    }
+
+    /// Registers an initialiser, or finds the one with the same content.
+    fn initializer(&mut self, base: &str, constant: Constant) -> Result<String> {
+        super::super::types::data_type(constant.dtype(), self.opset).at_tensor(constant.name())?;
+        let key = fingerprint(&constant)?;
+        if let Some(candidates) = self.contents.get(&key) {
+            for &i in candidates {
+                let known = &self.initializers[i];
+                if known.constant.same_as(&constant) || same_bytes(&known.constant, &constant)? {
+                    return Ok(known.name.clone());
+                }
+            }
+        }
+        let name = self.fresh(base);
+        self.contents
+            .entry(key)
+            .or_default()
+            .push(self.initializers.len());
+        self.initializers.push(Initializer {
+            name: name.clone(),
+            constant,
+        });
+        Ok(name)
+    }
+}
+
+fn free(taken: &mut BTreeSet<String>, base: &str) -> String {
+    // An empty name means "absent" in ONNX.
+    let base = if base.is_empty() { "value" } else { base };
+    let mut name = base.to_owned();
+    let mut next = 0u64;
+    while !taken.insert(name.clone()) {
+        next += 1;
+        name = format!("{base}_{next}");
+    }
+    name
+}
+
+/// Constants that are only ever used as the transposed right-hand matrix of a product.
+fn transposed_only(function: &Function) -> BTreeSet<ConstId> {
+    let constant = |v: ValueId| match function.value(v).def {
+        Def::Const(id) => Some(id),
+        Def::Param(_) | Def::Node(_) => None,
+    };
+    let mut transposed = BTreeSet::new();
+    let mut plain: BTreeSet<ConstId> = function
+        .outputs
+        .iter()
+        .filter_map(|o| constant(o.value))
+        .collect();
+    for node in &function.nodes {
+        for (i, &operand) in node.operands.iter().enumerate() {
+            let Some(id) = constant(operand) else {
+                continue;
+            };
+            let swaps = match &node.op {
+                Op::Linear(_) => i == 1,
+                Op::MatMul(o) => (i == 0 && o.transpose_a) || (i == 1 && o.transpose_b),
+                Op::Unary(_)
+                | Op::Binary(_)
+                | Op::Compare(_)
+                | Op::Select(_)
+                | Op::Cast(_)
+                | Op::Clip(_)
+                | Op::Reduce(_)
+                | Op::Softmax(_)
+                | Op::CumSum(_)
+                | Op::LayerNorm(_)
+                | Op::RmsNorm(_)
+                | Op::Reshape(_)
+                | Op::Transpose(_)
+                | Op::Expand(_)
+                | Op::Slice(_)
+                | Op::Concat(_)
+                | Op::Squeeze(_)
+                | Op::Unsqueeze(_)
+                | Op::Iota(_)
+                | Op::Gather(_)
+                | Op::GatherElements(_) => false,
+            };
+            if swaps {
+                transposed.insert(id);
+            } else {
+                plain.insert(id);
+            }
+        }
+    }
+    transposed.difference(&plain).copied().collect()
+}
+
+fn fingerprint(constant: &Constant) -> Result<Fingerprint> {
+    let region = constant.region();
+    let len = region.len();
+    let mut samples = Vec::new();
+    for at in [0, len / 2, len.saturating_sub(num::u64_of(SAMPLE_BYTES))] {
+        let mut sample = [0; SAMPLE_BYTES];
+        let n = num::usize_of(len - at).min(SAMPLE_BYTES);
+        region
+            .read_at(at, &mut sample[..n])
+            .at_tensor(constant.name())?;
+        samples.push(sample);
+    }
+    Ok((
+        constant.dtype(),
+        constant.shape().to_vec(),
+        constant.stored_dtype(),
+        constant.stored_shape().to_vec(),
+        format!("{:?}", constant.transforms()),
+        samples,
+    ))
+}
+
+/// Whether two constants of one fingerprint have the same stored bytes; stops at the first difference.
+fn same_bytes(a: &Constant, b: &Constant) -> Result<bool> {
+    let (a, b) = (a.region(), b.region());
+    if a.same_as(b) {
+        return Ok(true);
+    }
+    if a.len() != b.len() {
+        return Ok(false);
+    }
+    let (mut x, mut y) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    while at < a.len() {
+        let n = num::usize_of(a.len() - at).min(crate::limits::STREAM_CHUNK_BYTES);
+        x.resize(n, 0);
+        y.resize(n, 0);
+        a.read_at(at, &mut x)?;
+        b.read_at(at, &mut y)?;
+        if x != y {
+            return Ok(false);
+        }
+        at += num::u64_of(n);
+    }
+    Ok(true)
+}

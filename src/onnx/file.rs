@@ -1,0 +1,394 @@
+//! Graph → bytes: the framing is computed first, then constants are streamed to their places, in parallel.
+//!
+//! A model never exists in memory as one message: only its nodes do. Lengths are known before anything is written, so every constant has its offset.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+
+use super::error::OnnxError;
+use super::export::{Graph, Initializer};
+use super::proto::{
+    ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, ValueInfoProto,
+    tensor_proto::DataLocation,
+};
+use super::types::{data_type, ir_version};
+use crate::error::{Context, Result, io_error};
+use crate::ir::{Constant, Transform};
+use crate::limits;
+use crate::tensor::num;
+
+/// Offsets in external data are multiples of this, so that runtimes can map it.
+const ALIGNMENT: u64 = 4096;
+/// Constants below this stay in the model file even when the others do not: shape inference needs them there.
+const INLINE_BYTES: u64 = 1024;
+/// From this much weight on, it goes to its own file by default.
+const EXTERNAL_FROM_BYTES: u64 = 1_500_000_000;
+/// Larger constants are written in pieces, by several threads.
+const PIECE_BYTES: u64 = 16 * 1024 * 1024;
+
+// Field numbers of the framing that is written by hand; all else is encoded by prost.
+const MODEL_GRAPH: u32 = 7;
+const MODEL_OPSET_IMPORT: u32 = 8;
+pub(super) const MODEL_METADATA: u32 = 14;
+const GRAPH_NODE: u32 = 1;
+const GRAPH_NAME: u32 = 2;
+const GRAPH_INITIALIZER: u32 = 5;
+const GRAPH_INPUT: u32 = 11;
+const GRAPH_OUTPUT: u32 = 12;
+const GRAPH_VALUE_INFO: u32 = 13;
+const TENSOR_RAW_DATA: u32 = 9;
+
+/// Called with the number of bytes that were just written.
+pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);
+
+/// A part of a file.
+enum Part<'a> {
+    Bytes(Vec<u8>),
+    Constant(&'a Constant),
+}
+
+/// A file as a sequence of parts.
+#[derive(Default)]
+struct Layout<'a> {
+    parts: Vec<(u64, Part<'a>)>,
+    len: u64,
+}
+
+impl<'a> Layout<'a> {
+    fn bytes(&mut self, bytes: Vec<u8>) {
+        if let Some((_, Part::Bytes(previous))) = self.parts.last_mut() {
+            self.len += num::u64_of(bytes.len());
+            previous.extend(bytes);
+        } else {
+            let len = num::u64_of(bytes.len());
+            self.parts.push((self.len, Part::Bytes(bytes)));
+            self.len += len;
+        }
+    }
+
+    fn constant(&mut self, constant: &'a Constant) {
+        self.parts.push((self.len, Part::Constant(constant)));
+        self.len += constant.byte_len();
+    }
+
+    fn align(&mut self) {
+        // What is skipped reads as zeros.
+        self.len = self.len.next_multiple_of(ALIGNMENT);
+    }
+}
+
+/// Writes the model, and its external data if it has any. Gives the files with their sizes.
+pub(super) fn write(
+    graph: &Graph,
+    path: &Path,
+    opset: i64,
+    external: Option<bool>,
+    progress: Option<Progress<'_>>,
+) -> Result<Vec<(PathBuf, u64)>> {
+    let weights: u64 = weight_bytes(graph);
+    let external = external.unwrap_or(weights > EXTERNAL_FROM_BYTES);
+    let data_path = data_path(path);
+    let location = data_path
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let mut data = Layout::default();
+    let model = layout(
+        graph,
+        opset,
+        external.then_some(location.as_str()),
+        &mut data,
+    )?;
+    if model.len >= limits::PROTO_BYTES {
+        return Err(OnnxError::TooLarge {
+            bytes: model.len,
+            limit: limits::PROTO_BYTES,
+        })
+        .at_file(path);
+    }
+    let mut files = Vec::new();
+    let written = write_layout(&model, path, progress).and_then(|()| {
+        files.push((path.to_path_buf(), model.len));
+        if external {
+            write_layout(&data, &data_path, progress)?;
+            files.push((data_path.clone(), data.len));
+        }
+        Ok(())
+    });
+    match written {
+        Ok(()) => Ok(files),
+        Err(error) => {
+            for (file, _) in files {
+                // The first error is the one to report.
+                let _ = std::fs::remove_file(file);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Bytes of all initialisers.
+pub(super) fn weight_bytes(graph: &Graph) -> u64 {
+    graph
+        .initializers
+        .iter()
+        .map(|i| i.constant.byte_len())
+        .sum()
+}
+
+/// `model.onnx` → `model.onnx.data`
+pub(super) fn data_path(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".data");
+    path.with_file_name(name)
+}
+
+fn layout<'a>(
+    graph: &'a Graph,
+    opset: i64,
+    location: Option<&str>,
+    data: &mut Layout<'a>,
+) -> Result<Layout<'a>> {
+    // The graph first: its length precedes it.
+    let mut body = Layout::default();
+    let mut nodes = Vec::new();
+    for node in &graph.nodes {
+        message(GRAPH_NODE, node, &mut nodes);
+    }
+    prost::encoding::string::encode(GRAPH_NAME, &graph.name, &mut nodes);
+    body.bytes(nodes);
+    for initializer in &graph.initializers {
+        tensor(initializer, opset, location, &mut body, data)?;
+    }
+    let mut tail = Vec::new();
+    let mut infos = |field, infos: &[ValueInfoProto]| {
+        for info in infos {
+            message(field, info, &mut tail);
+        }
+    };
+    infos(GRAPH_INPUT, &graph.inputs);
+    infos(GRAPH_OUTPUT, &graph.outputs);
+    infos(GRAPH_VALUE_INFO, &graph.value_info);
+    body.bytes(tail);
+
+    let header = ModelProto {
+        ir_version: Some(ir_version(opset)),
+        producer_name: Some(env!("CARGO_PKG_NAME").to_owned()),
+        producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        ..ModelProto::default()
+    };
+    let mut head = header.encode_to_vec();
+    encode_key(MODEL_GRAPH, WireType::LengthDelimited, &mut head);
+    encode_varint(body.len, &mut head);
+    let shift = num::u64_of(head.len());
+    let mut model = Layout::default();
+    model.bytes(head);
+    for (offset, part) in body.parts {
+        model.parts.push((offset + shift, part));
+    }
+    model.len += body.len;
+    let mut end = Vec::new();
+    let default_opset = OperatorSetIdProto {
+        domain: None,
+        version: Some(opset),
+    };
+    message(MODEL_OPSET_IMPORT, &default_opset, &mut end);
+    model.bytes(end);
+    Ok(model)
+}
+
+fn tensor<'a>(
+    initializer: &'a Initializer,
+    opset: i64,
+    location: Option<&str>,
+    body: &mut Layout<'a>,
+    data: &mut Layout<'a>,
+) -> Result<()> {
+    let constant = &initializer.constant;
+    let len = constant.byte_len();
+    let mut tensor = TensorProto {
+        dims: constant.shape().iter().map(|&d| num::i64_of(d)).collect(),
+        data_type: Some(data_type(constant.dtype(), opset)?.into()),
+        name: Some(initializer.name.clone()),
+        ..TensorProto::default()
+    };
+    let mut framing = Vec::new();
+    if let Some(location) = location.filter(|_| len >= INLINE_BYTES) {
+        data.align();
+        tensor.data_location = Some(DataLocation::External.into());
+        tensor.external_data = vec![
+            entry("location", location),
+            entry("offset", &data.len.to_string()),
+            entry("length", &len.to_string()),
+        ];
+        data.constant(constant);
+        message(GRAPH_INITIALIZER, &tensor, &mut framing);
+        body.bytes(framing);
+        return Ok(());
+    }
+    let mut head = tensor.encode_to_vec();
+    encode_key(TENSOR_RAW_DATA, WireType::LengthDelimited, &mut head);
+    encode_varint(len, &mut head);
+    encode_key(GRAPH_INITIALIZER, WireType::LengthDelimited, &mut framing);
+    encode_varint(num::u64_of(head.len()) + len, &mut framing);
+    framing.extend(head);
+    body.bytes(framing);
+    body.constant(constant);
+    Ok(())
+}
+
+pub(super) fn entry(key: &str, value: &str) -> StringStringEntryProto {
+    StringStringEntryProto {
+        key: Some(key.to_owned()),
+        value: Some(value.to_owned()),
+    }
+}
+
+/// Appends `message` as field `field`.
+pub(super) fn message(field: u32, message: &impl Message, out: &mut Vec<u8>) {
+    let len = message.encoded_len();
+    out.reserve(len + encoded_len_varint(num::u64_of(len)) + 5);
+    encode_key(field, WireType::LengthDelimited, out);
+    encode_varint(num::u64_of(len), out);
+    out.extend(message.encode_to_vec());
+}
+
+/// One thread's task: a constant, or a piece of one, and its place.
+struct Job {
+    offset: u64,
+    constant: Constant,
+}
+
+fn write_layout(layout: &Layout<'_>, path: &Path, progress: Option<Progress<'_>>) -> Result<()> {
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(io_error("create", path))?;
+    let result = fill(layout, &file, path, progress);
+    if result.is_err() {
+        drop(file);
+        // The first error is the one to report.
+        let _ = std::fs::remove_file(path);
+    }
+    result
+}
+
+fn fill(
+    layout: &Layout<'_>,
+    file: &File,
+    path: &Path,
+    progress: Option<Progress<'_>>,
+) -> Result<()> {
+    file.set_len(layout.len)
+        .map_err(io_error("reserve space for", path))?;
+    let put = |bytes: &[u8], offset: u64| -> Result<()> {
+        write_all_at(file, bytes, offset).map_err(io_error("write", path))?;
+        if let Some(progress) = progress {
+            progress(num::u64_of(bytes.len()));
+        }
+        Ok(())
+    };
+    let mut jobs = Vec::new();
+    for (offset, part) in &layout.parts {
+        match part {
+            Part::Bytes(bytes) => put(bytes, *offset)?,
+            Part::Constant(constant) => pieces(constant, *offset, &mut jobs)?,
+        }
+    }
+    // The longest first, so that no thread is left with a long one at the end.
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.constant.byte_len()));
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let work = || -> Result<()> {
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if failed.load(Ordering::Relaxed) {
+                break;
+            }
+            let done = stream(job, &put);
+            if done.is_err() {
+                failed.store(true, Ordering::Relaxed);
+                return done;
+            }
+        }
+        Ok(())
+    };
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(limits::WRITER_THREADS)
+        .min(jobs.len());
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mine = work();
+        others.into_iter().fold(mine, |result, other| {
+            result.and(
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            )
+        })
+    })
+}
+
+/// Writes one job's bytes and checks that they are as many as were promised.
+fn stream(job: &Job, put: &impl Fn(&[u8], u64) -> Result<()>) -> Result<()> {
+    let mut at = job.offset;
+    job.constant.stream(&mut |bytes| {
+        put(bytes, at)?;
+        at += num::u64_of(bytes.len());
+        Ok(())
+    })?;
+    let (found, expected) = (at - job.offset, job.constant.byte_len());
+    if found == expected {
+        Ok(())
+    } else {
+        Err(OnnxError::ConstantLength { expected, found }).at_tensor(job.constant.name())
+    }
+}
+
+/// Splits a large constant along its first axis, where its bytes are consecutive.
+fn pieces(constant: &Constant, offset: u64, jobs: &mut Vec<Job>) -> Result<()> {
+    let rows = constant.shape().first().copied().unwrap_or(1);
+    let row_bytes = constant.byte_len() / num::u64_of(rows.max(1));
+    let consecutive = constant.dtype().bits() >= 8
+        && constant.stored_dtype().bits() >= 8
+        && !constant.transforms().contains(&Transform::Transpose);
+    if !consecutive || rows < 2 || constant.byte_len() <= PIECE_BYTES {
+        jobs.push(Job {
+            offset,
+            constant: constant.clone(),
+        });
+        return Ok(());
+    }
+    let step = num::usize_of((PIECE_BYTES / row_bytes.max(1)).max(1));
+    for start in (0..rows).step_by(step) {
+        jobs.push(Job {
+            offset: offset + num::u64_of(start) * row_bytes,
+            constant: constant.rows(start, step.min(rows - start))?,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !bytes.is_empty() {
+        let n = file.seek_write(bytes, offset)?;
+        if n == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[n..];
+        offset += num::u64_of(n);
+    }
+    Ok(())
+}
