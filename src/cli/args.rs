@@ -39,10 +39,14 @@ pub(crate) enum Command {
         distill-convert run model.onnx --inputs inputs.safetensors -o outputs.safetensors --runtime tract")]
     Run(RunArgs),
     /// Show what a source or an artifact holds
-    #[command(after_help = "Examples:\n  distill-convert inspect models/8ball\n  distill-convert inspect 8ball.mlpackage --json")]
+    #[command(
+        after_help = "Examples:\n  distill-convert inspect models/8ball\n  distill-convert inspect 8ball.mlpackage --json"
+    )]
     Inspect(InspectArgs),
     /// Write or check distill-convert.lock: size and SHA-256 of every file of a model folder
-    #[command(after_help = "Examples:\n  distill-convert lock MODEL\n  distill-convert lock MODEL --check")]
+    #[command(
+        after_help = "Examples:\n  distill-convert lock MODEL\n  distill-convert lock MODEL --check"
+    )]
     Lock(LockArgs),
     /// Show which runtimes are here, where, and how to get what is missing
     Doctor(DoctorArgs),

@@ -20,14 +20,30 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Answer> {
         write_report(path, &result)?;
     }
     if let Some(folder) = &args.check.predictions {
-        let reports = outcome.artifacts.iter().filter_map(|a| a.verification.as_ref().map(|r| (a.target, r)));
+        let reports = outcome
+            .artifacts
+            .iter()
+            .filter_map(|a| a.verification.as_ref().map(|r| (a.target, r)));
         for (target, report) in reports {
-            let folder = if outcome.artifacts.len() > 1 { folder.join(target.extension()) } else { folder.clone() };
+            let folder = if outcome.artifacts.len() > 1 {
+                folder.join(target.extension())
+            } else {
+                folder.clone()
+            };
             write_predictions(&folder, report)?;
         }
     }
-    let status = if outcome.passed() { Status::Ok } else { Status::NotVerified };
-    Ok(Answer { status, text: text(&outcome), result, warnings: outcome.warnings })
+    let status = if outcome.passed() {
+        Status::Ok
+    } else {
+        Status::NotVerified
+    };
+    Ok(Answer {
+        status,
+        text: text(&outcome),
+        result,
+        warnings: outcome.warnings,
+    })
 }
 
 fn request(args: &ConvertArgs) -> Result<Request> {
@@ -38,12 +54,20 @@ fn request(args: &ConvertArgs) -> Result<Request> {
         model: args.model.clone(),
         targets,
         output: args.output.clone(),
-        deployment_target: args.deployment_target.as_deref().map(str::parse).transpose()?,
+        deployment_target: args
+            .deployment_target
+            .as_deref()
+            .map(str::parse)
+            .transpose()?,
         precision: args.precision.map(|p| match p {
             PrecisionArg::Fp16 => Precision::Fp16,
             PrecisionArg::Fp32 => Precision::Fp32,
         }),
-        shape: args.shape.iter().map(|s| convert::parse_shape(s)).collect::<Result<_>>()?,
+        shape: args
+            .shape
+            .iter()
+            .map(|s| convert::parse_shape(s))
+            .collect::<Result<_>>()?,
         seq: args.seq.clone(),
         opset: args.opset,
         external_data: args.external_data,
@@ -91,7 +115,11 @@ fn text(outcome: &Outcome) -> String {
         );
         if let Some(precision) = &artifact.precision {
             let kept = precision.kept_in_f32.len();
-            let _ = writeln!(out, "fp16: {} nodes, {kept} kept in fp32", precision.f16_nodes);
+            let _ = writeln!(
+                out,
+                "fp16: {} nodes, {kept} kept in fp32",
+                precision.f16_nodes
+            );
         }
         match &artifact.verification {
             Some(report) => out.push_str(&report.human()),

@@ -1,1 +1,67 @@
 //! `inspect`: what a source or an artifact holds.
+
+use std::fmt::Write;
+
+use distill_convert::convert;
+use distill_convert::error::Result;
+use serde_json::Value;
+
+use super::args::InspectArgs;
+use super::convert::source_options;
+use super::output::Answer;
+
+pub(super) fn run(args: &InspectArgs) -> Result<Answer> {
+    let result = convert::inspect(&args.model, &source_options(&args.source))?;
+    let mut text = String::new();
+    render(&mut text, &result, 0);
+    Ok(Answer::ok(text, result))
+}
+
+/// A JSON value as indented lines: one per entry, small lists and objects on one line.
+fn render(out: &mut String, value: &Value, depth: usize) {
+    let pad = "  ".repeat(depth);
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                entry(out, &pad, &key.replace('_', " "), value, depth);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                entry(out, &pad, "-", item, depth);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "{pad}{}", inline(value));
+        }
+    }
+}
+
+fn entry(out: &mut String, pad: &str, label: &str, value: &Value, depth: usize) {
+    let line = inline(value);
+    // Writing to a string cannot fail.
+    if line.chars().count() <= 100 && !line.contains('\n') {
+        let _ = writeln!(out, "{pad}{label}: {line}");
+    } else {
+        let _ = writeln!(out, "{pad}{label}:");
+        render(out, value, depth + 1);
+    }
+}
+
+fn inline(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!(
+            "[{}]",
+            items.iter().map(inline).collect::<Vec<_>>().join(", ")
+        ),
+        Value::Object(map) => map
+            .iter()
+            .map(|(k, v)| format!("{} {}", k.replace('_', " "), inline(v)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        Value::Null => "none".into(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}

@@ -54,7 +54,10 @@ fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let known = |argument: &OsString| {
         let text = argument.to_string_lossy();
         let global = ["help", "-h", "--help", "-V", "--version"];
-        global.contains(&&*text) || Cli::command().get_subcommands().any(|c| c.get_name() == text)
+        global.contains(&&*text)
+            || Cli::command()
+                .get_subcommands()
+                .any(|c| c.get_name() == text)
     };
     if arguments.get(1).is_some_and(|first| !known(first)) {
         arguments.insert(1, "convert".into());
@@ -70,7 +73,10 @@ mod tests {
     fn convert_is_the_default_command() {
         let args = |list: &[&str]| with_default_command(list.iter().map(Into::into).collect());
         assert_eq!(args(&["d", "--target", "coreml", "m"])[1], "convert");
-        assert_eq!(args(&["d", "models/8ball", "--target", "onnx"])[1], "convert");
+        assert_eq!(
+            args(&["d", "models/8ball", "--target", "onnx"])[1],
+            "convert"
+        );
         assert_eq!(args(&["d", "verify", "a", "b"]).len(), 4);
         assert_eq!(args(&["d", "--help"]).len(), 2);
     }

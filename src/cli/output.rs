@@ -34,7 +34,12 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn ok(text: String, result: Value) -> Self {
-        Answer { status: Status::Ok, text, result, warnings: Vec::new() }
+        Answer {
+            status: Status::Ok,
+            text,
+            result,
+            warnings: Vec::new(),
+        }
     }
 }
 
@@ -61,7 +66,13 @@ pub(crate) fn finish(command: &str, json: bool, answer: Result<Answer>) -> ExitC
     match answer {
         Ok(answer) => {
             if json {
-                print(&document(command, answer.status.name(), answer.result, &answer.warnings, Value::Null));
+                print(&document(
+                    command,
+                    answer.status.name(),
+                    answer.result,
+                    &answer.warnings,
+                    Value::Null,
+                ));
             } else {
                 for warning in &answer.warnings {
                     complain("warning", warning, None);
@@ -72,7 +83,13 @@ pub(crate) fn finish(command: &str, json: bool, answer: Result<Answer>) -> ExitC
         }
         Err(error) => {
             if json {
-                print(&document(command, "error", Value::Null, &[], describe(&error)));
+                print(&document(
+                    command,
+                    "error",
+                    Value::Null,
+                    &[],
+                    describe(&error),
+                ));
             } else {
                 complain("error", &error.to_string(), error.hint().as_deref());
             }
@@ -83,7 +100,10 @@ pub(crate) fn finish(command: &str, json: bool, answer: Result<Answer>) -> ExitC
 
 /// Prints a usage error, or the help or version that was asked for.
 pub(crate) fn usage(error: &clap::Error, json: bool) -> ExitCode {
-    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let asked = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
     if asked || !json {
         // A closed pipe is no reason for another exit code.
         let _ = error.print();
@@ -110,7 +130,13 @@ fn describe(error: &Error) -> Value {
     })
 }
 
-fn document(command: &str, status: &str, result: Value, warnings: &[String], error: Value) -> String {
+fn document(
+    command: &str,
+    status: &str,
+    result: Value,
+    warnings: &[String],
+    error: Value,
+) -> String {
     // serde_json's map sorts its keys.
     let document = json!({
         "schema_version": SCHEMA_VERSION,
@@ -150,5 +176,9 @@ pub(crate) fn bytes(n: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 { format!("{n} B") } else { format!("{value:.2} {}", units[unit]) }
+    if unit == 0 {
+        format!("{n} B")
+    } else {
+        format!("{value:.2} {}", units[unit])
+    }
 }

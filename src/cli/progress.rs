@@ -19,7 +19,10 @@ pub(crate) struct Bar {
 impl Bar {
     /// A bar, unless the answer is for a machine or nobody looks.
     pub(crate) fn new(json: bool) -> Self {
-        Bar { enabled: !json && std::io::stderr().is_terminal(), current: Mutex::new(None) }
+        Bar {
+            enabled: !json && std::io::stderr().is_terminal(),
+            current: Mutex::new(None),
+        }
     }
 }
 
@@ -29,11 +32,18 @@ impl Progress for Bar {
             return;
         }
         let (label, template) = match step {
-            Step::Write(Target::Coreml) => ("writing Core ML", "{msg} {wide_bar} {bytes}/{total_bytes} {eta}"),
-            Step::Write(Target::Onnx) => ("writing ONNX", "{msg} {wide_bar} {bytes}/{total_bytes} {eta}"),
+            Step::Write(Target::Coreml) => (
+                "writing Core ML",
+                "{msg} {wide_bar} {bytes}/{total_bytes} {eta}",
+            ),
+            Step::Write(Target::Onnx) => (
+                "writing ONNX",
+                "{msg} {wide_bar} {bytes}/{total_bytes} {eta}",
+            ),
             Step::Verify => ("verifying", "{msg} {wide_bar} {pos}/{len} {eta}"),
         };
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
         bar.set_style(style);
         bar.set_message(label);
@@ -54,7 +64,12 @@ impl Progress for Bar {
     }
 
     fn end(&self) {
-        if let Some((_, bar)) = self.current.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some((_, bar)) = self
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             bar.finish_and_clear();
         }
     }

@@ -1,1 +1,75 @@
 //! `run`: a model on given inputs.
+
+use std::fmt::Write;
+
+use distill_convert::convert::{self, Engine, RunOptions};
+use distill_convert::error::Result;
+use distill_convert::eval::Mode;
+use distill_convert::source::{read_tensors, write_tensors};
+use serde_json::json;
+
+use super::args::{ModeArg, RunArgs, RuntimeArg};
+use super::convert::source_options;
+use super::output::Answer;
+
+pub(super) fn run(args: &RunArgs) -> Result<Answer> {
+    let options = RunOptions {
+        engine: args.runtime.map(|r| match r {
+            RuntimeArg::Interpreter => Engine::Interpreter,
+            RuntimeArg::Tract => Engine::Tract,
+            RuntimeArg::Ort => Engine::Ort,
+        }),
+        mode: match args.precision {
+            ModeArg::F32 => Mode::F32,
+            ModeArg::F16 => Mode::F16,
+        },
+        onnxruntime: args.onnxruntime.clone(),
+        source: source_options(&args.source),
+    };
+    let inputs = read_tensors(&args.inputs)?;
+    let ran = convert::run(&args.model, inputs, &options)?;
+    write_tensors(&args.output, &ran.outputs)?;
+    let mut text = format!("ran on {}\n", ran.engine);
+    let mut outputs = Vec::new();
+    for (name, tensor) in &ran.outputs {
+        let values = tensor.to_f64();
+        let (low, high) = values
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &x| {
+                (l.min(x), h.max(x))
+            });
+        let nonfinite = values.iter().filter(|x| !x.is_finite()).count();
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "  {name:24} {:5} {:?}  {low:.6} .. {high:.6}",
+            tensor.dtype().name(),
+            tensor.shape()
+        );
+        if nonfinite > 0 {
+            let _ = writeln!(text, "  {:24} {nonfinite} elements are not finite", "");
+        }
+        outputs.push(json!({
+            "name": name,
+            "dtype": tensor.dtype().name(),
+            "shape": tensor.shape(),
+            "min": number(low),
+            "max": number(high),
+            "nonfinite_elements": nonfinite,
+        }));
+    }
+    let _ = writeln!(text, "wrote {}", args.output.display());
+    let result = json!({"engine": ran.engine, "outputs": outputs, "file": args.output.display().to_string()});
+    let mut answer = Answer::ok(text, result);
+    answer.warnings = ran.warnings;
+    Ok(answer)
+}
+
+/// A float for JSON: as a string when it is not finite.
+fn number(x: f64) -> serde_json::Value {
+    if x.is_finite() {
+        json!(x)
+    } else {
+        json!(x.to_string())
+    }
+}

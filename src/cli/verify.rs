@@ -16,7 +16,13 @@ use super::progress::Bar;
 pub(super) fn run(args: &VerifyArgs) -> Result<Answer> {
     let options = source_options(&args.source);
     let bar = Bar::new(args.output_format.json);
-    let report = convert::verify(&args.source_model, &args.artifact, &options, &check(&args.check), &bar)?;
+    let report = convert::verify(
+        &args.source_model,
+        &args.artifact,
+        &options,
+        &check(&args.check),
+        &bar,
+    )?;
     let result = serde_json::to_value(&report).unwrap_or_default();
     if let Some(path) = &args.check.report {
         write_report(path, &result)?;
@@ -24,8 +30,17 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Answer> {
     if let Some(folder) = &args.check.predictions {
         write_predictions(folder, &report)?;
     }
-    let status = if report.passed() { Status::Ok } else { Status::NotVerified };
-    Ok(Answer { status, text: report.human(), result, warnings: Vec::new() })
+    let status = if report.passed() {
+        Status::Ok
+    } else {
+        Status::NotVerified
+    };
+    Ok(Answer {
+        status,
+        text: report.human(),
+        result,
+        warnings: Vec::new(),
+    })
 }
 
 /// The flags about verification.
@@ -40,11 +55,15 @@ pub(super) fn check(args: &CheckArgs) -> Check {
 
 /// Writes one JSON document, whole or not at all.
 pub(super) fn write_report(path: &Path, value: &Value) -> Result<()> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(io_error("create the folder", parent))?;
     let file = tempfile::NamedTempFile::new_in(parent).map_err(io_error("write into", parent))?;
     fs::write(file.path(), format!("{value:#}\n")).map_err(io_error("write", path))?;
-    file.persist(path).map_err(|e| io_error("write", path)(e.error))?;
+    file.persist(path)
+        .map_err(|e| io_error("write", path)(e.error))?;
     Ok(())
 }
 

@@ -17,10 +17,18 @@ pub fn fold(module: &Module) -> Result<Module> {
     rewrite.copy_symbols()?;
     rewrite.copy_params()?;
     let live = rewrite.live();
-    for (node, _) in rewrite.function.nodes.iter().zip(live).filter(|(_, live)| *live) {
+    for (node, _) in rewrite
+        .function
+        .nodes
+        .iter()
+        .zip(live)
+        .filter(|(_, live)| *live)
+    {
         let name = rewrite.function.value(node.result).name.clone();
         let operands: Vec<ValueId> = node.operands.iter().map(|&v| rewrite.get(v)).collect();
-        let folded = fold_node(&rewrite, node, &operands, &name).at_node(&name).at_pass("fold")?;
+        let folded = fold_node(&rewrite, node, &operands, &name)
+            .at_node(&name)
+            .at_pass("fold")?;
         let new = match folded {
             Some(constant) => rewrite.builder.constant(constant),
             None => rewrite.copy(node)?,
@@ -30,18 +38,36 @@ pub fn fold(module: &Module) -> Result<Module> {
     rewrite.finish()
 }
 
-fn fold_node(rewrite: &Rewrite<'_>, node: &Node, operands: &[ValueId], name: &str) -> Result<Option<Constant>> {
-    let constants: Option<Vec<&Constant>> = operands.iter().map(|&v| rewrite.builder.as_constant(v)).collect();
-    let Some(constants) = constants else { return Ok(None) };
+fn fold_node(
+    rewrite: &Rewrite<'_>,
+    node: &Node,
+    operands: &[ValueId],
+    name: &str,
+) -> Result<Option<Constant>> {
+    let constants: Option<Vec<&Constant>> = operands
+        .iter()
+        .map(|&v| rewrite.builder.as_constant(v))
+        .collect();
+    let Some(constants) = constants else {
+        return Ok(None);
+    };
     let result = rewrite.function.ty(node.result);
-    let Some(shape) = result.known_shape() else { return Ok(None) };
+    let Some(shape) = result.known_shape() else {
+        return Ok(None);
+    };
     if let [constant] = constants.as_slice() {
         if let Some(view) = view(&node.op, constant, &shape)? {
             return Ok(Some(view));
         }
     }
-    let elements = |shape: &[usize]| shape.iter().fold(1u64, |n, &d| n.saturating_mul(num::u64_of(d)));
-    let total = constants.iter().fold(elements(&shape), |n, c| n.saturating_add(elements(c.shape())));
+    let elements = |shape: &[usize]| {
+        shape
+            .iter()
+            .fold(1u64, |n, &d| n.saturating_mul(num::u64_of(d)))
+    };
+    let total = constants.iter().fold(elements(&shape), |n, c| {
+        n.saturating_add(elements(c.shape()))
+    });
     if total > FOLDED_ELEMENTS {
         return Ok(None);
     }
@@ -55,10 +81,19 @@ fn fold_node(rewrite: &Rewrite<'_>, node: &Node, operands: &[ValueId], name: &st
 fn view(op: &Op, constant: &Constant, shape: &[usize]) -> Result<Option<Constant>> {
     Ok(match op {
         Op::Cast(cast) => Some(constant.cast(cast.to)),
-        Op::Reshape(_) | Op::Squeeze(_) | Op::Unsqueeze(_) => Some(constant.reshape(shape.to_vec())?),
+        Op::Reshape(_) | Op::Squeeze(_) | Op::Unsqueeze(_) => {
+            Some(constant.reshape(shape.to_vec())?)
+        }
         Op::Transpose(t) if t.perm == [1, 0] => Some(constant.transpose()?),
         Op::Slice(slice) => match slice.ranges.as_slice() {
-            [SliceRange { axis: 0, start, end: _, step: 1 }] => match start.known() {
+            [
+                SliceRange {
+                    axis: 0,
+                    start,
+                    end: _,
+                    step: 1,
+                },
+            ] => match start.known() {
                 Some(start) => Some(constant.rows(start, shape[0])?),
                 None => None,
             },

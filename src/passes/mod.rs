@@ -1,1 +1,18 @@
-//! Target-neutral rewrites of a module, as an ordered list with the reason for each place.
+//! Target-neutral rewrites of a module. A pass takes a module and gives a new one; it is verified by construction, since it is rebuilt through
+//! the builder, and it never changes what a function computes beyond the rounding it is there to introduce.
+//!
+//! The order, and the reason for each place:
+//! 1. [`bind`]: shapes first, because what is known can be folded.
+//! 2. [`fold`]: masks, index tables and slices of tables become constants; after it the graph holds what depends on inputs.
+//! 3. [`precision`]: last, so that constants are folded in `f32` and rounded once.
+//!
+//! Every pass drops what nothing uses: the rebuild starts from the outputs.
+
+mod bind;
+mod fold;
+mod precision;
+mod rewrite;
+
+pub use bind::bind;
+pub use fold::fold;
+pub use precision::{Islands, KeptInF32, PrecisionError, PrecisionReport, precision};

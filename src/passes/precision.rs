@@ -81,9 +81,13 @@ impl Diagnostic for PrecisionError {
 fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
     let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    let Some((last, middle)) = parts.split_last() else {
+        return rest.is_empty();
+    };
     for part in middle {
         match rest.find(part) {
             Some(at) => rest = &rest[at + part.len()..],
@@ -109,7 +113,13 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
     let mut casts = Casts::default();
     let mut unmatched: BTreeSet<&str> = islands.patterns.iter().map(String::as_str).collect();
     let live = rewrite.live();
-    for (node, _) in rewrite.function.nodes.iter().zip(live).filter(|(_, live)| *live) {
+    for (node, _) in rewrite
+        .function
+        .nodes
+        .iter()
+        .zip(live)
+        .filter(|(_, live)| *live)
+    {
         let name = rewrite.function.value(node.result).name.clone();
         let touches_floats = touches_floats(&rewrite, node);
         if !touches_floats {
@@ -117,17 +127,25 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
             rewrite.set(node.result, new);
             continue;
         }
-        let pattern = islands.patterns.iter().find(|p| p.as_str() == node.op.name() || matches(p, &name));
+        let pattern = islands
+            .patterns
+            .iter()
+            .find(|p| p.as_str() == node.op.name() || matches(p, &name));
         let reason = match pattern {
             Some(pattern) => {
                 unmatched.remove(pattern.as_str());
                 Some(format!("asked for by `{pattern}`"))
             }
-            None => overflowing_constant(&rewrite, node).at_node(&name).at_pass("precision")?,
+            None => overflowing_constant(&rewrite, node)
+                .at_node(&name)
+                .at_pass("precision")?,
         };
         let dtype = match reason {
             Some(reason) => {
-                report.kept_in_f32.push(KeptInF32 { node: name.clone(), reason });
+                report.kept_in_f32.push(KeptInF32 {
+                    node: name.clone(),
+                    reason,
+                });
                 DType::F32
             }
             None => {
@@ -144,17 +162,26 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
             Op::Cast(cast) if cast.to.is_float() => Op::Cast(Cast { to: dtype }),
             op => op.clone(),
         };
-        let new = rewrite.builder.push(&name, op, &operands).at_pass("precision")?;
+        let new = rewrite
+            .builder
+            .push(&name, op, &operands)
+            .at_pass("precision")?;
         rewrite.set(node.result, new);
     }
     if let Some(pattern) = unmatched.first() {
-        return Err(PrecisionError::NoMatch { pattern: (*pattern).to_owned() }.into());
+        return Err(PrecisionError::NoMatch {
+            pattern: (*pattern).to_owned(),
+        }
+        .into());
     }
     for output in &rewrite.function.outputs {
         let declared = rewrite.function.ty(output.value).dtype;
         let value = rewrite.get(output.value);
         if declared.is_float() && rewrite.builder.ty(value).dtype != declared {
-            let name = format!("{}/to_{declared}", rewrite.function.value(output.value).name);
+            let name = format!(
+                "{}/to_{declared}",
+                rewrite.function.value(output.value).name
+            );
             let cast = rewrite.builder.cast(&name, value, declared)?;
             rewrite.set(output.value, cast);
         }
@@ -165,7 +192,11 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
 /// Whether the node computes floats, or reads them.
 fn touches_floats(rewrite: &Rewrite<'_>, node: &Node) -> bool {
     rewrite.function.ty(node.result).dtype.is_float()
-        || (!matches!(node.op, Op::Cast(_)) && node.operands.iter().any(|&v| rewrite.function.ty(v).dtype.is_float()))
+        || (!matches!(node.op, Op::Cast(_))
+            && node
+                .operands
+                .iter()
+                .any(|&v| rewrite.function.ty(v).dtype.is_float()))
 }
 
 /// Why the node cannot compute in `f16`, if one of its constants is beyond its range.
@@ -177,7 +208,9 @@ fn overflowing_constant(rewrite: &Rewrite<'_>, node: &Node) -> Result<Option<Str
                 let max_abs = constant.scan()?.max_abs;
                 if max_abs > F16_MAX {
                     let name = constant.name();
-                    return Ok(Some(format!("constant `{name}` reaches {max_abs:e}, beyond f16's 65504")));
+                    return Ok(Some(format!(
+                        "constant `{name}` reaches {max_abs:e}, beyond f16's 65504"
+                    )));
                 }
             }
         }
@@ -206,7 +239,11 @@ impl Casts {
         }
         let value = if let crate::ir::Def::Const(id) = rewrite.function.value(old).def {
             let constant = rewrite.module.constant(id);
-            let cast = if dtype == DType::F16 { narrowed(constant, report)? } else { constant.cast(dtype) };
+            let cast = if dtype == DType::F16 {
+                narrowed(constant, report)?
+            } else {
+                constant.cast(dtype)
+            };
             rewrite.builder.constant(cast)
         } else {
             let value = rewrite.get(old);
@@ -223,7 +260,11 @@ fn narrowed(constant: &Constant, report: &mut PrecisionReport) -> Result<Constan
     let vanishes = |x: f32| x != 0.0 && num::round_f16(x) == 0.0;
     if constant.len() < PARAMETER_ELEMENTS && vanishes(constant.scan()?.min_abs) {
         let tensor = constant.read()?;
-        let raised = tensor.floats()?.iter().map(|&x| if vanishes(x) { F16_MIN.copysign(x) } else { x }).collect();
+        let raised = tensor
+            .floats()?
+            .iter()
+            .map(|&x| if vanishes(x) { F16_MIN.copysign(x) } else { x })
+            .collect();
         report.raised_constants.push(constant.name().to_owned());
         let tensor = Tensor::float(tensor.dtype(), tensor.shape().to_vec(), raised)?;
         return Constant::from_tensor(constant.name(), &tensor.cast(DType::F16));
@@ -239,7 +280,9 @@ mod tests {
 
     fn model() -> Module {
         let mut b = Builder::new("m");
-        let x = b.param("x", Type::known(DType::F32, &[2, 4]), Domain::Any).unwrap();
+        let x = b
+            .param("x", Type::known(DType::F32, &[2, 4]), Domain::Any)
+            .unwrap();
         let eps = b.scalar("eps", DType::F32, 1e-12).unwrap();
         let big = b.scalar("big", DType::F32, 1e9).unwrap();
         let a = b.binary("a", BinaryKind::Max, x, eps).unwrap();
@@ -259,13 +302,22 @@ mod tests {
         let text = print(&m);
         assert!(text.contains("%a : f16[2, 4]"), "{text}");
         assert!(text.contains("%a/to_f32 : f32[2, 4] = cast(%a)"), "{text}");
-        assert_eq!(m.main().unwrap().ty(m.main().unwrap().outputs[0].value).dtype, DType::F32);
+        assert_eq!(
+            m.main()
+                .unwrap()
+                .ty(m.main().unwrap().outputs[0].value)
+                .dtype,
+            DType::F32
+        );
     }
 
     #[test]
     fn a_pattern_that_matches_nothing_is_an_error() {
         let error = precision(&model(), &Islands::new(vec!["sofmax".into()])).unwrap_err();
-        assert_eq!(error.to_string(), "`sofmax` matches no operation and no node of this model");
+        assert_eq!(
+            error.to_string(),
+            "`sofmax` matches no operation and no node of this model"
+        );
     }
 
     #[test]

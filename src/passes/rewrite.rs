@@ -20,7 +20,12 @@ impl<'m> Rewrite<'m> {
         for claim in &module.claims {
             builder.claim(claim.clone());
         }
-        Ok(Rewrite { module, function: module.main()?, builder, map: BTreeMap::new() })
+        Ok(Rewrite {
+            module,
+            function: module.main()?,
+            builder,
+            map: BTreeMap::new(),
+        })
     }
 
     /// Declares the symbols of the old module.
@@ -35,7 +40,9 @@ impl<'m> Rewrite<'m> {
     pub(super) fn copy_params(&mut self) -> Result<()> {
         for param in &self.function.params {
             let value = self.function.value(param.value);
-            let new = self.builder.param(&value.name, value.ty.clone(), param.domain.clone())?;
+            let new = self
+                .builder
+                .param(&value.name, value.ty.clone(), param.domain.clone())?;
             self.map.insert(param.value, new);
         }
         Ok(())

@@ -41,7 +41,7 @@ pub struct SourceTensor {
 }
 
 /// Size and SHA-256 of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct FileDigest {
     /// Path relative to the model folder, `/` as separator.
     pub path: String,

@@ -421,12 +421,17 @@ fn round_to(dtype: DType, values: &mut [f32]) {
 pub fn encode_floats(dtype: DType, values: &[f32], out: &mut Vec<u8>) {
     let start = out.len();
     if dtype == DType::F16 {
+        out.resize(start + values.len() * 2, 0);
         let mut block = [f16::ZERO; 1024];
-        out.reserve(values.len() * 2);
-        for chunk in values.chunks(block.len()) {
+        for (chunk, bytes) in values
+            .chunks(block.len())
+            .zip(out[start..].chunks_mut(2 * block.len()))
+        {
             let block = &mut block[..chunk.len()];
             block.convert_from_f32_slice(chunk);
-            out.extend(block.iter().flat_map(|x| x.to_le_bytes()));
+            for (b, x) in bytes.chunks_exact_mut(2).zip(block) {
+                b.copy_from_slice(&x.to_le_bytes());
+            }
         }
     } else if dtype == DType::BF16 {
         out.resize(start + values.len() * 2, 0);
