@@ -1,0 +1,236 @@
+//! Writes the weight file: every offset is known before the first byte is written, so that pieces can be written in parallel.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::{ALIGN, BlobError, Record, VERSION, align, code, padding_bits};
+use crate::error::{Context, Result, io_error};
+use crate::ir::{Constant, Transform};
+use crate::limits;
+use crate::tensor::{DType, Region, num};
+
+/// Constants longer than this are written in pieces of about this size, so that one embedding does not keep a single core busy.
+const PIECE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How many bytes of a constant are looked at before it is compared as a whole.
+const SAMPLE_BYTES: u64 = 64;
+
+/// What must be equal before two constants are compared byte by byte.
+type Key = (DType, DType, Vec<usize>, Vec<u8>);
+
+/// The layout of a weight file that is yet to be written.
+#[derive(Debug, Default)]
+pub(crate) struct BlobPlan {
+    entries: Vec<Entry>,
+    by_key: BTreeMap<Key, Vec<usize>>,
+    end: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    constant: Constant,
+    code: u32,
+    // Offset of the record; the data follows it.
+    record: u64,
+    bytes: u64,
+    padding_bits: u64,
+}
+
+/// A part of a constant that goes to one place.
+struct Piece {
+    constant: Constant,
+    offset: u64,
+    bytes: u64,
+}
+
+impl BlobPlan {
+    /// Gives the constant a place and returns the offset of its record. Equal bytes share one place.
+    ///
+    /// # Errors
+    /// When the element type cannot be in a weight file, or the constant cannot be read.
+    pub(crate) fn add(&mut self, constant: &Constant) -> Result<u64> {
+        let code = code(constant.dtype())?;
+        let key = (
+            constant.dtype(),
+            constant.stored_dtype(),
+            constant.shape().to_vec(),
+            sample(constant.region())?,
+        );
+        let candidates = self.by_key.entry(key).or_default();
+        for &index in candidates.iter() {
+            let other = &self.entries[index];
+            if same_bytes(constant, &other.constant).at_tensor(constant.name())? {
+                return Ok(other.record);
+            }
+        }
+        let too_large = || BlobError::Bounds {
+            start: self.end,
+            end: u128::from(self.end) + u128::from(constant.byte_len()),
+            len: u64::MAX,
+        };
+        let record = align(self.end.max(ALIGN)).ok_or_else(too_large)?;
+        let end = record
+            .checked_add(ALIGN)
+            .and_then(|data| data.checked_add(constant.byte_len()))
+            .ok_or_else(too_large)?;
+        candidates.push(self.entries.len());
+        self.entries.push(Entry {
+            constant: constant.clone(),
+            code,
+            record,
+            bytes: constant.byte_len(),
+            padding_bits: padding_bits(constant.dtype(), num::u64_of(constant.len())),
+        });
+        self.end = end;
+        Ok(record)
+    }
+
+    /// Number of blobs.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        align(self.end.max(ALIGN)).unwrap_or(self.end)
+    }
+
+    /// Writes the file. Holds at most a chunk per core, and a matrix where one has to be transposed.
+    ///
+    /// # Errors
+    /// When a constant cannot be read or the file cannot be written.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let file = File::create_new(path).map_err(io_error("create", path))?;
+        file.set_len(self.file_bytes())
+            .map_err(io_error("set the length of", path))?;
+        let put = |offset: u64, bytes: &[u8]| {
+            write_all_at(&file, bytes, offset).map_err(io_error("write", path))
+        };
+        let mut header = [0; 64];
+        let count = u32::try_from(self.entries.len()).map_err(|_| BlobError::Count {
+            announced: num::u64_of(self.entries.len()),
+            room: u64::from(u32::MAX),
+        })?;
+        header[0..4].copy_from_slice(&count.to_le_bytes());
+        header[4..8].copy_from_slice(&VERSION.to_le_bytes());
+        put(0, &header)?;
+        for e in &self.entries {
+            let data = e.record + ALIGN;
+            put(
+                e.record,
+                &Record::encode(e.code, e.bytes, data, e.padding_bits),
+            )?;
+        }
+        self.pieces()?.into_par_iter().try_for_each(|piece| {
+            let mut at = 0;
+            piece.constant.stream(&mut |bytes| {
+                let n = num::u64_of(bytes.len());
+                // Never past the piece: a neighbour's bytes are there.
+                if at + n <= piece.bytes {
+                    put(piece.offset + at, bytes)?;
+                }
+                at += n;
+                Ok(())
+            })?;
+            if at == piece.bytes {
+                Ok(())
+            } else {
+                Err(BlobError::Streamed {
+                    expected: piece.bytes,
+                    found: at,
+                })
+                .at_tensor(piece.constant.name())
+            }
+        })
+    }
+
+    /// The work, largest constants first.
+    fn pieces(&self) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        for e in &self.entries {
+            let data = e.record + ALIGN;
+            let rows = e.constant.shape().first().copied().unwrap_or(1);
+            let row_bytes = e.bytes / num::u64_of(rows.max(1));
+            let whole = e.bytes <= PIECE_BYTES
+                || rows < 2
+                || e.constant.dtype().bits() < 8
+                || e.constant.stored_dtype().bits() < 8
+                || e.constant.transforms().contains(&Transform::Transpose);
+            if whole {
+                pieces.push(Piece {
+                    constant: e.constant.clone(),
+                    offset: data,
+                    bytes: e.bytes,
+                });
+                continue;
+            }
+            let step = num::usize_of((PIECE_BYTES / row_bytes.max(1)).max(1));
+            for start in (0..rows).step_by(step) {
+                let n = step.min(rows - start);
+                pieces.push(Piece {
+                    constant: e.constant.rows(start, n)?,
+                    offset: data + num::u64_of(start) * row_bytes,
+                    bytes: num::u64_of(n) * row_bytes,
+                });
+            }
+        }
+        pieces.sort_by_key(|p| std::cmp::Reverse(p.bytes));
+        Ok(pieces)
+    }
+}
+
+/// A few bytes from the middle: the beginnings of tensors are alike more often.
+fn sample(region: &Region) -> Result<Vec<u8>> {
+    let n = SAMPLE_BYTES.min(region.len());
+    let mut bytes = vec![0; num::usize_of(n)];
+    region.read_at((region.len() - n) / 2, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether two constants of one type are the same bytes: the same by construction, or the same transforms of equal stored bytes.
+fn same_bytes(a: &Constant, b: &Constant) -> Result<bool> {
+    if a.same_as(b) {
+        return Ok(true);
+    }
+    let (x, y) = (a.region(), b.region());
+    if a.transforms() != b.transforms() || x.len() != y.len() {
+        return Ok(false);
+    }
+    let (mut at, mut chunk) = (0, 4096);
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    while at < x.len() {
+        let n = num::usize_of(num::u64_of(chunk).min(x.len() - at));
+        left.resize(n, 0);
+        right.resize(n, 0);
+        x.read_at(at, &mut left)?;
+        y.read_at(at, &mut right)?;
+        if left != right {
+            return Ok(false);
+        }
+        at += num::u64_of(n);
+        chunk = limits::STREAM_CHUNK_BYTES;
+    }
+    Ok(true)
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !bytes.is_empty() {
+        let n = file.seek_write(bytes, offset)?;
+        if n == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[n..];
+        offset += num::u64_of(n);
+    }
+    Ok(())
+}

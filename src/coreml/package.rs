@@ -1,0 +1,410 @@
+//! The `.mlpackage` folder: its manifest, and where its items are. Nothing outside the folder is ever opened.
+//!
+//! # Source
+//! `modelpackage/src/ModelPackage.cpp` of coremltools 9.0.
+
+use std::io::Write;
+use std::path::{Component, Path, PathBuf};
+
+use prost::Message;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::proto::Model;
+use crate::error::{Class, Context, Diagnostic, Result, io_error};
+use crate::limits;
+
+const MANIFEST: &str = "Manifest.json";
+const DATA: &str = "Data";
+const AUTHOR: &str = "com.apple.CoreML";
+const MODEL: &str = "model.mlmodel";
+const WEIGHTS: &str = "weights";
+/// The only name of a weight file that is written or read.
+pub(crate) const WEIGHT_FILE: &str = "weight.bin";
+/// How programs refer to the weight file.
+pub(crate) const WEIGHT_REFERENCE: &str = "@model_path/weights/weight.bin";
+
+/// What can be wrong with a package.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackageError {
+    /// The manifest is not JSON.
+    #[error("not a manifest: {source}")]
+    Json {
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file above its limit.
+    #[error("{found} bytes are more than the limit of {limit}")]
+    TooLarge {
+        /// The limit.
+        limit: u64,
+        /// Bytes found.
+        found: u64,
+    },
+    /// A missing or mistyped key.
+    #[error("the manifest has no {expected} at `{key}`")]
+    Key {
+        /// Path of the key.
+        key: String,
+        /// What belongs there.
+        expected: &'static str,
+    },
+    /// A newer or malformed version.
+    #[error("manifest version `1.0.0` expected, found `{found}`")]
+    Version {
+        /// The version found.
+        found: String,
+    },
+    /// A path that leaves the package.
+    #[error("the item path `{path}` leaves the package")]
+    Escape {
+        /// The path.
+        path: String,
+    },
+    /// Two items for one thing.
+    #[error("the manifest lists two items named `{name}`")]
+    Duplicate {
+        /// The name.
+        name: String,
+    },
+    /// The model is not a protobuf.
+    #[error("not a Core ML model: {source}")]
+    Proto {
+        /// What the parser said.
+        #[source]
+        source: prost::DecodeError,
+    },
+    /// The model holds fields that would be lost.
+    #[error("the model has {found} bytes, {kept} of them in fields that this version knows")]
+    UnknownFields {
+        /// Size of the file.
+        found: usize,
+        /// Size after a read and write.
+        kept: usize,
+    },
+}
+
+impl Diagnostic for PackageError {
+    fn class(&self) -> Class {
+        match self {
+            PackageError::Escape { .. } => Class::Unsafe,
+            PackageError::UnknownFields { .. } | PackageError::Version { .. } => Class::Unsupported,
+            PackageError::Json { .. }
+            | PackageError::TooLarge { .. }
+            | PackageError::Key { .. }
+            | PackageError::Duplicate { .. }
+            | PackageError::Proto { .. } => Class::Invalid,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            PackageError::Escape { .. } => "path_escape",
+            PackageError::Json { .. }
+            | PackageError::TooLarge { .. }
+            | PackageError::Key { .. }
+            | PackageError::Version { .. }
+            | PackageError::Duplicate { .. }
+            | PackageError::Proto { .. }
+            | PackageError::UnknownFields { .. } => "bad_package",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            PackageError::UnknownFields { .. } => {
+                Some("metadata can be changed only in packages that this program wrote".to_owned())
+            }
+            PackageError::Json { .. }
+            | PackageError::TooLarge { .. }
+            | PackageError::Key { .. }
+            | PackageError::Version { .. }
+            | PackageError::Escape { .. }
+            | PackageError::Duplicate { .. }
+            | PackageError::Proto { .. } => None,
+        }
+    }
+}
+
+/// Where the items of a package are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Items {
+    /// The model.
+    pub(crate) model: PathBuf,
+    /// The weight file, if the package has weights.
+    pub(crate) weights: Option<PathBuf>,
+}
+
+/// Creates the folder structure and the manifest of a package that is yet to be filled.
+///
+/// # Errors
+/// When the folder exists or cannot be written.
+pub(crate) fn create(package: &Path, with_weights: bool) -> Result<Items> {
+    std::fs::create_dir(package).map_err(io_error("create the package", package))?;
+    let author = package.join(DATA).join(AUTHOR);
+    let weights = author.join(WEIGHTS);
+    let innermost = if with_weights { &weights } else { &author };
+    std::fs::create_dir_all(innermost).map_err(io_error("create the folder", innermost))?;
+    let mut entries = Map::new();
+    let mut add = |name: &str, description: &str| {
+        let path = format!("{AUTHOR}/{name}");
+        let id = uuid(&path);
+        let entry =
+            json!({ "author": AUTHOR, "description": description, "name": name, "path": path });
+        entries.insert(id.clone(), entry);
+        id
+    };
+    let root = add(MODEL, "CoreML Model Specification");
+    if with_weights {
+        add(WEIGHTS, "CoreML Model Weights");
+    }
+    let manifest = json!({
+        "fileFormatVersion": "1.0.0",
+        "itemInfoEntries": entries,
+        "rootModelIdentifier": root,
+    });
+    let path = package.join(MANIFEST);
+    std::fs::write(&path, format!("{manifest:#}\n")).map_err(io_error("write", &path))?;
+    Ok(Items {
+        model: author.join(MODEL),
+        weights: with_weights.then(|| weights.join(WEIGHT_FILE)),
+    })
+}
+
+/// A stable identifier made from a name (RFC 9562, version 8): the same package has the same bytes.
+fn uuid(name: &str) -> String {
+    let digest = Sha256::digest(format!("distill-convert/{name}"));
+    let mut bytes = [0u8; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    bytes[6] = (bytes[6] & 0x0f) | 0x80;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex = |range: std::ops::Range<usize>| -> String {
+        bytes[range].iter().map(|b| format!("{b:02x}")).collect()
+    };
+    format!(
+        "{}-{}-{}-{}-{}",
+        hex(0..4),
+        hex(4..6),
+        hex(6..8),
+        hex(8..10),
+        hex(10..16)
+    )
+}
+
+/// Finds the items of a package, or of a single `.mlmodel` file.
+///
+/// # Errors
+/// When the manifest is malformed or points out of the package.
+pub(crate) fn open(path: &Path) -> Result<Items> {
+    let meta = std::fs::metadata(path).map_err(io_error("open", path))?;
+    if meta.is_file() {
+        return Ok(Items {
+            model: path.to_path_buf(),
+            weights: None,
+        });
+    }
+    let manifest = path.join(MANIFEST);
+    read_manifest(path, &manifest).at_file(&manifest)
+}
+
+fn read_manifest(package: &Path, manifest: &Path) -> Result<Items> {
+    let bytes = read_limited(manifest, limits::SIDE_FILE_BYTES)?;
+    let json: Value =
+        serde_json::from_slice(&bytes).map_err(|source| PackageError::Json { source })?;
+    let text = |value: &Value, key: &str, at: String| -> Result<String> {
+        match value.get(key).and_then(Value::as_str) {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(PackageError::Key {
+                key: at,
+                expected: "text",
+            }
+            .into()),
+        }
+    };
+    let version = text(&json, "fileFormatVersion", "fileFormatVersion".into())?;
+    let parts: Option<Vec<u64>> = version.split('.').map(|p| p.parse().ok()).collect();
+    if parts.is_none_or(|p| p.len() != 3 || p > vec![1, 0, 0]) {
+        return Err(PackageError::Version { found: version }.into());
+    }
+    let root = text(&json, "rootModelIdentifier", "rootModelIdentifier".into())?;
+    let Some(entries) = json.get("itemInfoEntries").and_then(Value::as_object) else {
+        return Err(PackageError::Key {
+            key: "itemInfoEntries".into(),
+            expected: "object",
+        }
+        .into());
+    };
+    let (mut model, mut weights) = (None, None);
+    for (id, entry) in entries {
+        let field = |key: &str| text(entry, key, format!("itemInfoEntries/{id}/{key}"));
+        let (item, name, author) = (field("path")?, field("name")?, field("author")?);
+        field("description")?;
+        let inside = confined(package, &item)?;
+        if *id == root {
+            model = Some(inside);
+        } else if author == AUTHOR && name == WEIGHTS {
+            // Through the same check again: the file itself could be a link.
+            let file = confined(package, &format!("{item}/{WEIGHT_FILE}"))?;
+            if weights.replace(file).is_some() {
+                return Err(PackageError::Duplicate { name }.into());
+            }
+        }
+    }
+    let model = model.ok_or_else(|| PackageError::Key {
+        key: format!("itemInfoEntries/{root}"),
+        expected: "root model",
+    })?;
+    Ok(Items { model, weights })
+}
+
+/// The path of an item, if it stays in the package under every link on the way.
+fn confined(package: &Path, item: &str) -> Result<PathBuf> {
+    let escape = || PackageError::Escape {
+        path: item.to_owned(),
+    };
+    let relative = Path::new(item);
+    let plain = relative
+        .components()
+        .all(|c| matches!(c, Component::Normal(_)));
+    if !plain || item.is_empty() || item.contains('\\') {
+        return Err(escape().into());
+    }
+    let path = package.join(DATA).join(relative);
+    let real = path.canonicalize().map_err(io_error("open", &path))?;
+    let root = package.canonicalize().map_err(io_error("open", package))?;
+    if real.starts_with(&root) {
+        Ok(path)
+    } else {
+        Err(escape().into())
+    }
+}
+
+fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let found = std::fs::metadata(path)
+        .map_err(io_error("read the length of", path))?
+        .len();
+    if found > limit {
+        return Err(PackageError::TooLarge { limit, found }).at_file(path);
+    }
+    std::fs::read(path).map_err(io_error("read", path))
+}
+
+/// Parses the model file.
+///
+/// # Errors
+/// When it is too large or not a protobuf.
+pub(crate) fn read_model(path: &Path) -> Result<(Model, usize)> {
+    let bytes = read_limited(path, limits::PROTO_BYTES)?;
+    let len = bytes.len();
+    let model = Model::decode(bytes::Bytes::from(bytes))
+        .map_err(|source| PackageError::Proto { source })
+        .at_file(path)?;
+    Ok((model, len))
+}
+
+/// Writes the model file whole or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write_model(path: &Path, model: &Model) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file =
+        tempfile::NamedTempFile::new_in(folder).map_err(io_error("create a file in", folder))?;
+    file.write_all(&model.encode_to_vec())
+        .map_err(io_error("write", path))?;
+    // A private temporary file is readable by its owner only; the artifact is for everyone who may read its folder.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file()
+            .set_permissions(std::fs::Permissions::from_mode(0o644))
+            .map_err(io_error("set the permissions of", path))?;
+    }
+    file.persist(path)
+        .map_err(|e| io_error("write", path)(e.error))?;
+    Ok(())
+}
+
+/// Refuses to rewrite a model that holds fields outside our protos, which a rewrite would lose.
+///
+/// # Errors
+/// When there are such fields.
+pub(crate) fn check_lossless(model: &Model, file_bytes: usize) -> Result<(), PackageError> {
+    let kept = model.encoded_len();
+    if kept == file_bytes {
+        Ok(())
+    } else {
+        Err(PackageError::UnknownFields {
+            found: file_bytes,
+            kept,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package() -> (tempfile::TempDir, PathBuf, Items) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.mlpackage");
+        let items = create(&path, true).unwrap();
+        std::fs::write(&items.model, b"").unwrap();
+        std::fs::write(items.weights.as_ref().unwrap(), b"").unwrap();
+        (dir, path, items)
+    }
+
+    #[test]
+    fn what_was_created_is_found() {
+        let (_dir, path, items) = package();
+        assert_eq!(open(&path).unwrap(), items);
+        let text = std::fs::read_to_string(path.join(MANIFEST)).unwrap();
+        assert!(text.contains(&uuid("com.apple.CoreML/model.mlmodel")));
+        assert_eq!(uuid("x").len(), 36);
+    }
+
+    #[test]
+    fn paths_out_of_the_package_are_refused() {
+        let (dir, path, _) = package();
+        std::fs::write(dir.path().join("secret"), b"x").unwrap();
+        let manifest = path.join(MANIFEST);
+        let good = std::fs::read_to_string(&manifest).unwrap();
+        for bad in [
+            "../../secret",
+            "/etc/passwd",
+            "a/../../../secret",
+            "..\\\\secret",
+            "",
+        ] {
+            std::fs::write(
+                &manifest,
+                good.replace("com.apple.CoreML/model.mlmodel", bad),
+            )
+            .unwrap();
+            let error = open(&path).unwrap_err();
+            assert_eq!(error.class(), Class::Unsafe, "{bad}: {error}");
+        }
+        std::fs::write(&manifest, good.replace("1.0.0", "1.0.1")).unwrap();
+        assert!(open(&path).unwrap_err().to_string().contains("`1.0.1`"));
+        std::fs::write(&manifest, "[]").unwrap();
+        assert!(open(&path).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_out_of_the_package_are_refused() {
+        let (dir, path, items) = package();
+        let secret = dir.path().join("secret");
+        std::fs::write(&secret, b"x").unwrap();
+        for item in [&items.model, items.weights.as_ref().unwrap()] {
+            std::fs::remove_file(item).unwrap();
+            std::os::unix::fs::symlink(&secret, item).unwrap();
+            assert_eq!(open(&path).unwrap_err().class(), Class::Unsafe);
+            std::fs::remove_file(item).unwrap();
+            std::fs::write(item, b"").unwrap();
+        }
+        assert!(open(&path).is_ok());
+    }
+}
