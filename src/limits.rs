@@ -36,3 +36,7 @@ pub const ENUMERATED_SHAPES: usize = 128;
 pub const STREAM_CHUNK_BYTES: usize = 1 << 20;
 /// Most threads that write one file. More do not make a disk faster, and each may hold a transposed weight.
 pub const WRITER_THREADS: usize = 4;
+/// Most elements of a value that the interpreter computes: 8 GiB of floats. Sizes from a file must not ask for any amount of memory.
+pub const VALUE_ELEMENTS: u64 = 1 << 31;
+/// How many bytes of decoded constants the interpreter keeps between runs; larger models read the rest anew.
+pub const DECODED_BYTES: u64 = 4 * 1024 * 1024 * 1024;

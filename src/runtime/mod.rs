@@ -1,5 +1,7 @@
 //! Engines behind one trait: the interpreter, tract, ONNX Runtime.
 
+mod interpreter;
+
 use crate::error::Result;
 pub use crate::tensor::NamedTensors;
 

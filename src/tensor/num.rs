@@ -43,6 +43,12 @@ pub const fn f32_of_i64(n: i64) -> f32 {
     n as f32
 }
 
+/// `u64` → `f32`, rounded to nearest even.
+#[must_use]
+pub const fn f32_of_u64(n: u64) -> f32 {
+    n as f32
+}
+
 /// `i64` → `f64`, rounded to nearest even.
 #[must_use]
 pub const fn f64_of_i64(n: i64) -> f64 {

@@ -1,0 +1,269 @@
+//! How elements lie in memory: strides, broadcasting, and the one loop that every strided or elementwise operation runs in.
+//!
+//! Work is cut into pieces of a fixed size, so that no result depends on the number of threads.
+
+use rayon::prelude::*;
+
+/// Elements per piece of parallel work: enough to outweigh handing it to a thread, small enough to stay in the cache.
+pub(super) const PIECE: usize = 1 << 13;
+
+/// Row-major strides, in elements.
+pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut out = vec![1; shape.len()];
+    for i in (1..shape.len()).rev() {
+        out[i - 1] = out[i] * shape[i];
+    }
+    out
+}
+
+/// Strides of a tensor of `shape` seen as one of shape `out`: 0 along axes that repeat.
+pub(super) fn broadcast_strides(shape: &[usize], out: &[usize]) -> Vec<usize> {
+    let own = strides(shape);
+    let missing = out.len().saturating_sub(shape.len());
+    (0..out.len())
+        .map(|i| match i.checked_sub(missing) {
+            Some(j) if shape[j] != 1 => own[j],
+            Some(_) | None => 0,
+        })
+        .collect()
+}
+
+/// The coordinates of element `index` of a tensor of `shape`.
+pub(super) fn position(index: usize, shape: &[usize]) -> Vec<usize> {
+    let mut rest = index;
+    let mut out = vec![0; shape.len()];
+    for (o, &n) in out.iter_mut().zip(shape).rev() {
+        *o = rest % n.max(1);
+        rest /= n.max(1);
+    }
+    out
+}
+
+/// A row-major walk over a result, with the place of each of `N` operands.
+#[derive(Clone, Debug)]
+pub(super) struct Walk<const N: usize> {
+    // Axes that can be walked as one are merged; there is always at least one.
+    shape: Vec<usize>,
+    strides: Vec<[usize; N]>,
+}
+
+impl<const N: usize> Walk<N> {
+    /// A walk over `shape`; `strides` has one list per operand.
+    pub(super) fn new(shape: &[usize], strides: [&[usize]; N]) -> Self {
+        let mut walk = Walk {
+            shape: Vec::new(),
+            strides: Vec::new(),
+        };
+        for (axis, &n) in shape.iter().enumerate() {
+            if n == 1 {
+                continue;
+            }
+            let step: [usize; N] = std::array::from_fn(|k| strides[k][axis]);
+            if let (Some(last_n), Some(last)) = (walk.shape.last_mut(), walk.strides.last_mut())
+                && (0..N).all(|k| last[k] == step[k] * n)
+            {
+                *last_n *= n;
+                *last = step;
+            } else {
+                walk.shape.push(n);
+                walk.strides.push(step);
+            }
+        }
+        if walk.shape.is_empty() {
+            walk.shape.push(1);
+            walk.strides.push([1; N]);
+        }
+        walk
+    }
+
+    /// A walk in which every operand broadcasts to `shape`.
+    pub(super) fn broadcast(shape: &[usize], operands: [&[usize]; N]) -> Self {
+        let strides = operands.map(|o| broadcast_strides(o, shape));
+        Walk::new(shape, std::array::from_fn(|k| strides[k].as_slice()))
+    }
+
+    /// Steps of the operands along the innermost axis.
+    pub(super) fn steps(&self) -> [usize; N] {
+        self.strides[self.shape.len() - 1]
+    }
+
+    /// Calls `body` for every innermost stretch of `out` with the offsets of the operands.
+    pub(super) fn fill<T: Send>(
+        &self,
+        out: &mut [T],
+        body: impl Fn(&mut [T], [usize; N]) + Sync + Send,
+    ) {
+        if out.len() <= PIECE {
+            self.fill_from(0, out, &body);
+        } else {
+            out.par_chunks_mut(PIECE)
+                .enumerate()
+                .for_each(|(i, piece)| self.fill_from(i * PIECE, piece, &body));
+        }
+    }
+
+    fn fill_from<T>(&self, start: usize, out: &mut [T], body: &impl Fn(&mut [T], [usize; N])) {
+        let last = self.shape.len() - 1;
+        let inner = self.shape[last];
+        let mut at = position(start, &self.shape);
+        let mut rest = out;
+        while !rest.is_empty() {
+            let n = (inner - at[last]).min(rest.len());
+            let (stretch, tail) = std::mem::take(&mut rest).split_at_mut(n);
+            rest = tail;
+            let offsets =
+                std::array::from_fn(|k| at.iter().zip(&self.strides).map(|(i, s)| i * s[k]).sum());
+            body(stretch, offsets);
+            // The next stretch begins a new row.
+            at[last] = 0;
+            for axis in (0..last).rev() {
+                at[axis] += 1;
+                if at[axis] < self.shape[axis] {
+                    break;
+                }
+                at[axis] = 0;
+            }
+        }
+    }
+}
+
+/// The elements of a strided view of `source`, in row-major order.
+pub(super) fn copy_strided<T: Copy + Send + Sync + Default>(
+    source: &[T],
+    offset: usize,
+    shape: &[usize],
+    strides: &[usize],
+) -> Vec<T> {
+    let mut out = vec![T::default(); shape.iter().product()];
+    let walk = Walk::new(shape, [strides]);
+    let [step] = walk.steps();
+    walk.fill(&mut out, |stretch, [from]| {
+        let from = offset + from;
+        match step {
+            0 => stretch.fill(source[from]),
+            1 => stretch.copy_from_slice(&source[from..from + stretch.len()]),
+            _ => {
+                for (o, x) in stretch.iter_mut().zip(source[from..].iter().step_by(step)) {
+                    *o = *x;
+                }
+            }
+        }
+    });
+    out
+}
+
+/// `f` of two broadcast operands.
+pub(super) fn zip<A: Copy + Sync, B: Copy + Sync, R: Copy + Send + Default>(
+    (a, a_shape): (&[A], &[usize]),
+    (b, b_shape): (&[B], &[usize]),
+    shape: &[usize],
+    f: impl Fn(A, B) -> R + Sync + Send,
+) -> Vec<R> {
+    let mut out = vec![R::default(); shape.iter().product()];
+    let walk = Walk::broadcast(shape, [a_shape, b_shape]);
+    let steps = walk.steps();
+    walk.fill(&mut out, |stretch, [i, j]| {
+        let n = stretch.len();
+        match steps {
+            [1, 1] => {
+                for ((o, &x), &y) in stretch.iter_mut().zip(&a[i..i + n]).zip(&b[j..j + n]) {
+                    *o = f(x, y);
+                }
+            }
+            [1, 0] => {
+                let y = b[j];
+                for (o, &x) in stretch.iter_mut().zip(&a[i..i + n]) {
+                    *o = f(x, y);
+                }
+            }
+            [0, 1] => {
+                let x = a[i];
+                for (o, &y) in stretch.iter_mut().zip(&b[j..j + n]) {
+                    *o = f(x, y);
+                }
+            }
+            [da, db] => {
+                for (k, o) in stretch.iter_mut().enumerate() {
+                    *o = f(a[i + k * da], b[j + k * db]);
+                }
+            }
+        }
+    });
+    out
+}
+
+/// `f` of an operand that already has the result's shape, written in its place, and of one that broadcasts to it.
+pub(super) fn zip_in_place<T: Copy + Send + Sync>(
+    a: &mut [T],
+    (b, b_shape): (&[T], &[usize]),
+    shape: &[usize],
+    f: impl Fn(T, T) -> T + Sync + Send,
+) {
+    // The operand in place takes part in the walk, so that both move alike.
+    let walk = Walk::broadcast(shape, [b_shape]);
+    let [step] = walk.steps();
+    walk.fill(a, |stretch, [j]| match step {
+        0 => {
+            let y = b[j];
+            for o in stretch {
+                *o = f(*o, y);
+            }
+        }
+        1 => {
+            let n = stretch.len();
+            for (o, &y) in stretch.iter_mut().zip(&b[j..j + n]) {
+                *o = f(*o, y);
+            }
+        }
+        _ => {
+            for (k, o) in stretch.iter_mut().enumerate() {
+                *o = f(*o, b[j + k * step]);
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_that_move_alike_are_merged() {
+        let walk = Walk::broadcast(&[2, 1, 3, 4], [&[2, 1, 3, 4], &[4]]);
+        assert_eq!(walk.shape, [6, 4]);
+        assert_eq!(walk.strides, [[4, 0], [1, 1]]);
+        let whole = Walk::broadcast(&[2, 3], [&[2, 3], &[2, 3]]);
+        assert_eq!(whole.shape, [6]);
+    }
+
+    #[test]
+    fn pieces_do_not_change_the_result() {
+        let shape = [7, 5, 1001];
+        let a: Vec<i64> = (0..7 * 5 * 1001).collect();
+        let b: Vec<i64> = (0..5).map(|i| i * 1_000_000).collect();
+        let got = zip((&a, &shape), (&b, &[5, 1]), &shape, |x, y| x + y);
+        let mut expected = Vec::new();
+        for i in 0..7 {
+            for j in 0..5 {
+                for k in 0..1001 {
+                    expected.push((i * 5 + j) * 1001 + k + j * 1_000_000);
+                }
+            }
+        }
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn broadcasting_repeats_and_transposing_reorders() {
+        let x = [1, 2, 3];
+        assert_eq!(
+            copy_strided(&x, 0, &[2, 3], &broadcast_strides(&[3], &[2, 3])),
+            [1, 2, 3, 1, 2, 3]
+        );
+        assert_eq!(
+            copy_strided(&[1, 2, 3, 4, 5, 6], 0, &[3, 2], &[1, 3]),
+            [1, 4, 2, 5, 3, 6]
+        );
+        assert_eq!(copy_strided(&x, 0, &[0, 3], &[3, 1]), Vec::<i32>::new());
+    }
+}
