@@ -9,10 +9,12 @@
 //! Every pass drops what nothing uses: the rebuild starts from the outputs.
 
 mod bind;
+mod fold;
 
 mod precision;
 mod rewrite;
 
 pub use bind::bind;
+pub use fold::fold;
 
 pub use precision::{Islands, KeptInF32, PrecisionError, PrecisionReport, precision};

@@ -1,0 +1,4 @@
+//! The command line as its users see it: exit codes, messages, JSON, and what is left on disk.
+
+mod bad_input;
+mod commands;
