@@ -1,6 +1,16 @@
 //! Engines behind one trait: the interpreter, tract, ONNX Runtime.
 
+#[cfg(any(feature = "tract", feature = "ort"))]
+mod elements;
+mod error;
 mod interpreter;
+pub mod library;
+#[cfg(feature = "ort")]
+pub mod ort;
+#[cfg(feature = "tract")]
+pub mod tract;
+
+pub use error::RuntimeError;
 
 use crate::error::Result;
 pub use crate::tensor::NamedTensors;
@@ -15,4 +25,27 @@ pub trait Session {
     /// # Errors
     /// When an input is missing, unknown or of the wrong type, or the engine fails.
     fn run(&self, inputs: &NamedTensors) -> Result<NamedTensors>;
+}
+
+/// Refuses inputs that the model does not have and names those that are missing.
+#[cfg(any(feature = "tract", feature = "ort"))]
+fn check_names<'a>(
+    known: impl Iterator<Item = &'a str> + Clone,
+    inputs: &NamedTensors,
+) -> Result<(), RuntimeError> {
+    for name in inputs.keys() {
+        if !known.clone().any(|k| k == name) {
+            let known: Vec<String> = known.map(|k| format!("`{k}`")).collect();
+            return Err(RuntimeError::UnknownInput {
+                name: name.clone(),
+                known: known.join(", "),
+            });
+        }
+    }
+    match known.into_iter().find(|&k| !inputs.contains_key(k)) {
+        None => Ok(()),
+        Some(name) => Err(RuntimeError::MissingInput {
+            name: name.to_owned(),
+        }),
+    }
 }

@@ -1,0 +1,294 @@
+//! ONNX Runtime, loaded at run time.
+//!
+//! One library and one environment per process: the first that loads stays. Sessions use optimisation level 1, since higher ones fuse into kernels
+//! that are less exact than the model.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, ValueType};
+
+use super::elements::{Elements, adapt};
+use super::error::RuntimeError;
+use super::{Session, check_names};
+use crate::error::{Context, Result};
+use crate::tensor::{DType, NamedTensors, Tensor};
+
+const ENGINE: &str = "ONNX Runtime";
+
+/// The library of this process.
+struct Loaded {
+    path: PathBuf,
+    version: String,
+    environment: Environment,
+}
+
+static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+
+/// Loads the library, unless one is loaded already, and gives the version of the one that is.
+///
+/// # Errors
+/// When the file is not a usable ONNX Runtime.
+pub fn load(library: &Path) -> Result<String, RuntimeError> {
+    with_environment(library, |loaded| Ok(loaded.version.clone()))
+}
+
+fn with_environment<T>(
+    library: &Path,
+    then: impl FnOnce(&Loaded) -> Result<T, RuntimeError>,
+) -> Result<T, RuntimeError> {
+    let mut slot = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let loaded = match &mut *slot {
+        Some(loaded) => loaded,
+        empty => {
+            let unusable = |reason: String| RuntimeError::Library {
+                path: library.to_path_buf(),
+                reason,
+            };
+            // Relative paths would be looked for beside the executable.
+            let path = std::path::absolute(library).map_err(|e| unusable(e.to_string()))?;
+            let environment = ort::init_from(&path)
+                .map_err(|e| unusable(e.to_string()))?
+                .with_name(env!("CARGO_PKG_NAME"))
+                .with_telemetry(false)
+                .build()
+                .map_err(|e| unusable(e.to_string()))?;
+            // What goes wrong comes back as an error; the log would only be in the way.
+            environment.set_log_level(LogLevel::Fatal);
+            empty.insert(Loaded {
+                version: version(&path),
+                path,
+                environment,
+            })
+        }
+    };
+    then(loaded)
+}
+
+/// The library's version, from its build information or else its file name.
+fn version(path: &Path) -> String {
+    let info = ort::info();
+    let branch = info
+        .split("git-branch=")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next())
+        .map(str::trim)
+        .and_then(|branch| branch.rsplit(['/', '-']).next());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let numbers = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_digit())
+            && text.contains('.')
+            && text.chars().all(|c| c.is_ascii_digit() || c == '.')
+    };
+    let from_name = name
+        .trim_end_matches(".dylib")
+        .split_once(".so.")
+        .map(|(_, version)| version.to_owned())
+        .or_else(|| {
+            name.strip_prefix("libonnxruntime.")
+                .map(|v| v.trim_end_matches(".dylib").to_owned())
+        })
+        .filter(|v| numbers(v));
+    from_name
+        .or_else(|| branch.filter(|b| numbers(b)).map(str::to_owned))
+        .unwrap_or_else(|| "of unknown version".into())
+}
+
+/// A model in ONNX Runtime.
+pub struct OrtSession {
+    version: String,
+    library: PathBuf,
+    inputs: Vec<(String, DType)>,
+    session: Mutex<ort::session::Session>,
+}
+
+impl std::fmt::Debug for OrtSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OrtSession")
+            .field("version", &self.version)
+            .field("library", &self.library)
+            .field("inputs", &self.inputs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OrtSession {
+    /// Loads a model. `library` is only used if no library is loaded yet.
+    ///
+    /// # Errors
+    /// When the library or the model cannot be loaded, or an input is not a tensor of a type this crate has.
+    pub fn open(library: &Path, model: &Path) -> Result<Self> {
+        Self::try_open(library, model).at_file(model)
+    }
+
+    fn try_open(library: &Path, model: &Path) -> Result<Self> {
+        let failed = |reason: String| RuntimeError::Engine {
+            engine: ENGINE,
+            action: "load the model",
+            reason,
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let (session, version, library) = with_environment(library, |loaded| {
+            let session = ort::session::Session::builder(&loaded.environment)
+                .map_err(|e| failed(e.to_string()))?
+                .with_optimization_level(GraphOptimizationLevel::Level1)
+                .map_err(|e| failed(e.to_string()))?
+                .with_intra_threads(threads)
+                .map_err(|e| failed(e.to_string()))?
+                .with_log_level(LogLevel::Fatal)
+                .map_err(|e| failed(e.to_string()))?
+                .commit_from_file(model)
+                .map_err(|e| failed(e.to_string()))?;
+            Ok((session, loaded.version.clone(), loaded.path.clone()))
+        })?;
+        let inputs = session
+            .inputs()
+            .iter()
+            .map(|input| {
+                let name = input.name().to_owned();
+                let dtype = dtype(input.dtype()).ok_or_else(|| RuntimeError::ValueType {
+                    name: name.clone(),
+                    found: input.dtype().to_string(),
+                })?;
+                Ok((name, dtype))
+            })
+            .collect::<Result<Vec<_>, RuntimeError>>()?;
+        Ok(OrtSession {
+            version,
+            library,
+            inputs,
+            session: Mutex::new(session),
+        })
+    }
+
+    /// The library that runs it.
+    #[must_use]
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+}
+
+impl Session for OrtSession {
+    fn engine(&self) -> String {
+        format!("{ENGINE} {}", self.version)
+    }
+
+    fn run(&self, inputs: &NamedTensors) -> Result<NamedTensors> {
+        check_names(self.inputs.iter().map(|(name, _)| name.as_str()), inputs)?;
+        let mut values: Vec<(String, DynValue)> = Vec::new();
+        for (name, dtype) in &self.inputs {
+            let tensor = inputs
+                .get(name)
+                .ok_or_else(|| RuntimeError::MissingInput { name: name.clone() })?;
+            let tensor = adapt(name, tensor, *dtype)?;
+            let value = to_value(name, &tensor)?;
+            values.push((name.clone(), value));
+        }
+        let failed = |action: &'static str, reason: String| RuntimeError::Engine {
+            engine: ENGINE,
+            action,
+            reason,
+        };
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let outputs = session
+            .run(values)
+            .map_err(|e| failed("run the model", e.to_string()))?;
+        let mut results = NamedTensors::new();
+        for (name, value) in outputs.iter() {
+            let tensor = from_value(&value)
+                .map_err(|e| failed("give an output", e.to_string()))?
+                .ok_or_else(|| RuntimeError::ValueType {
+                    name: name.to_owned(),
+                    found: value.dtype().to_string(),
+                })?;
+            let (shape, elements) = tensor;
+            results.insert(name.to_owned(), elements.into_tensor(shape)?);
+        }
+        Ok(results)
+    }
+}
+
+fn dtype(ty: &ValueType) -> Option<DType> {
+    let ValueType::Tensor { ty, .. } = ty else {
+        return None;
+    };
+    Some(match ty {
+        TensorElementType::Bool => DType::Bool,
+        TensorElementType::Int8 => DType::I8,
+        TensorElementType::Uint8 => DType::U8,
+        TensorElementType::Int16 => DType::I16,
+        TensorElementType::Uint16 => DType::U16,
+        TensorElementType::Int32 => DType::I32,
+        TensorElementType::Uint32 => DType::U32,
+        TensorElementType::Int64 => DType::I64,
+        TensorElementType::Uint64 => DType::U64,
+        TensorElementType::Float16 => DType::F16,
+        TensorElementType::Float32 => DType::F32,
+        TensorElementType::Float64 => DType::F64,
+        // The engine's list of types may grow.
+        #[allow(clippy::wildcard_enum_match_arm)]
+        _ => return None,
+    })
+}
+
+fn to_value(name: &str, tensor: &Tensor) -> Result<DynValue> {
+    let shape = tensor.shape().to_vec();
+    let value = match Elements::of(name, tensor)? {
+        Elements::Bool(v) => OrtTensor::from_array((shape, v)).map(|t| t.into_dyn()),
+        Elements::I8(v) => OrtTensor::from_array((shape, v)).map(|t| t.into_dyn()),
+        Elements::U8(v) => OrtTensor::from_array((shape, v)).map(|t| t.into_dyn()),
+        Elements::I16(v) => OrtTensor::from_array((shape, v)).map(|t| t.into_dyn()),
+        Elements::U16(v) => OrtTensor::from_array((shape, v)).map(|t| t.into_dyn()),
+        Elements::I32(v) => OrtTensor::from_array((shape, v)).map(|t| t.into_dyn()),
+        Elements::U32(v) => OrtTensor::from_array((shape, v)).map(|t| t.into_dyn()),
+        Elements::I64(v) => OrtTensor::from_array((shape, v)).map(|t| t.into_dyn()),
+        Elements::U64(v) => OrtTensor::from_array((shape, v)).map(|t| t.into_dyn()),
+        Elements::F16(v) => OrtTensor::from_array((shape, v)).map(|t| t.into_dyn()),
+        Elements::F32(v) => OrtTensor::from_array((shape, v)).map(|t| t.into_dyn()),
+        Elements::F64(v) => OrtTensor::from_array((shape, v)).map(|t| t.into_dyn()),
+    };
+    value.map_err(|e| {
+        RuntimeError::Engine {
+            engine: ENGINE,
+            action: "take an input",
+            reason: e.to_string(),
+        }
+        .into()
+    })
+}
+
+fn from_value(value: &DynValue) -> std::result::Result<Option<(Vec<usize>, Elements)>, ort::Error> {
+    macro_rules! extract {
+        ($variant:ident, $t:ty) => {{
+            let (shape, data) = value.try_extract_tensor::<$t>()?;
+            let shape = shape
+                .iter()
+                .map(|&d| usize::try_from(d).unwrap_or(0))
+                .collect();
+            (shape, Elements::$variant(data.to_vec()))
+        }};
+    }
+    let Some(dtype) = dtype(value.dtype()) else {
+        return Ok(None);
+    };
+    Ok(Some(match dtype {
+        DType::Bool => extract!(Bool, bool),
+        DType::I8 => extract!(I8, i8),
+        DType::U8 => extract!(U8, u8),
+        DType::I16 => extract!(I16, i16),
+        DType::U16 => extract!(U16, u16),
+        DType::I32 => extract!(I32, i32),
+        DType::U32 => extract!(U32, u32),
+        DType::I64 => extract!(I64, i64),
+        DType::U64 => extract!(U64, u64),
+        DType::F16 => extract!(F16, half::f16),
+        DType::F32 => extract!(F32, f32),
+        DType::F64 => extract!(F64, f64),
+        DType::U1 | DType::U2 | DType::U3 | DType::U4 | DType::U6 | DType::I4 | DType::BF16 => {
+            return Ok(None);
+        }
+    }))
+}
