@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::Serialize;
 
-pub use check::{Check, load_source_session, sessions_for, verify_artifact};
+pub use check::{Check, Engine, Ran, RunOptions, prediction_files, run, verify, verify_artifact};
 pub use error::ConvertError;
-pub use request::{ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target};
+pub use request::{ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target, parse_shape};
 pub use stage::remove_unfinished;
 
 use crate::error::{Context, Result};

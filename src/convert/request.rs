@@ -138,15 +138,13 @@ pub struct Shapes {
     pub batch: Extent,
     /// Sequence length.
     pub seq: Extent,
-    /// Whether the sequence length is only a default, to be cut to what the model can take.
-    pub default_seq: bool,
 }
 
 impl Shapes {
     /// Both as dynamic as the model allows.
     #[must_use]
     pub fn dynamic() -> Self {
-        Shapes { batch: Extent::Dynamic { min: 1, max: None }, seq: Extent::Dynamic { min: 1, max: None }, default_seq: false }
+        Shapes { batch: Extent::Dynamic { min: 1, max: None }, seq: Extent::Dynamic { min: 1, max: None } }
     }
 
     pub(super) fn arch_options(&self, attention: Option<Attention>) -> arch::Options {
@@ -244,7 +242,7 @@ impl Request {
     pub fn shapes(&self, target: Target) -> Result<Shapes> {
         let mut shapes = match target {
             Target::Coreml => {
-                Shapes { batch: Extent::Fixed(1), seq: Extent::Fixed(DEFAULT_LENGTH), default_seq: true }
+                Shapes { batch: Extent::Fixed(1), seq: Extent::AtMost(DEFAULT_LENGTH) }
             }
             Target::Onnx => Shapes::dynamic(),
         };
@@ -253,8 +251,8 @@ impl Request {
         lengths.dedup();
         match lengths.as_slice() {
             [] => {}
-            [one] => (shapes.seq, shapes.default_seq) = (Extent::Fixed(*one), false),
-            _ => (shapes.seq, shapes.default_seq) = (Extent::OneOf(lengths.clone()), false),
+            [one] => shapes.seq = Extent::Fixed(*one),
+            _ => shapes.seq = Extent::OneOf(lengths.clone()),
         }
         let mut fixed: Option<(usize, Option<usize>)> = None;
         for (name, dims) in &self.shape {
@@ -269,7 +267,7 @@ impl Request {
         if let Some((batch, seq)) = fixed {
             shapes.batch = Extent::Fixed(batch);
             if let Some(seq) = seq {
-                (shapes.seq, shapes.default_seq) = (Extent::Fixed(seq), false);
+                shapes.seq = Extent::Fixed(seq);
             }
         }
         Ok(shapes)

@@ -1,0 +1,375 @@
+//! What runs a comparison: opens an artifact in every engine that can run it, and hands them to [`crate::verify`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::error::ConvertError;
+use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step};
+use crate::arch::{self, Extent};
+use crate::error::{Result, io_error};
+use crate::eval::{Interpreter, Mode};
+use crate::ir::{Dim, Module, Symbol, SymbolRange};
+use crate::runtime::{NamedTensors, Session};
+use crate::source;
+use crate::tensor::{DType, num};
+use crate::verify::{
+    self, Absent, Candidate, Format, Numerics, Options, PairReport, Prediction, Report, Source, Task, comparison_json,
+    predictions_json,
+};
+use crate::{coreml, onnx, runtime};
+
+/// How to compare.
+#[derive(Clone, Debug, Default)]
+pub struct Check {
+    /// Reference outputs made by something else.
+    pub reference: Option<PathBuf>,
+    /// The user's inputs.
+    pub inputs: Option<PathBuf>,
+    /// A task whose answers must be preserved.
+    pub task: Option<PathBuf>,
+    /// ONNX Runtime's shared library.
+    pub onnxruntime: Option<PathBuf>,
+}
+
+/// An engine that can run models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// The built-in interpreter.
+    Interpreter,
+    /// tract.
+    Tract,
+    /// ONNX Runtime.
+    Ort,
+}
+
+impl Engine {
+    /// The engine's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Interpreter => "interpreter",
+            Engine::Tract => "tract",
+            Engine::Ort => "ONNX Runtime",
+        }
+    }
+
+    /// Opens an ONNX file.
+    fn open(self, file: &Path, library: Option<&Path>) -> Result<Box<dyn Session>> {
+        let absent = |reason: &str| ConvertError::EngineAbsent { engine: self.name(), reason: reason.to_owned() };
+        match self {
+            Engine::Interpreter => {
+                Err(ConvertError::Engine { engine: self.name(), kind: "an ONNX file" }.into())
+            }
+            Engine::Tract => {
+                #[cfg(feature = "tract")]
+                return Ok(Box::new(runtime::tract::TractSession::open(file)?));
+                #[cfg(not(feature = "tract"))]
+                return Err(absent("built without the feature `tract`").into());
+            }
+            Engine::Ort => {
+                let found = runtime::library::find(library)
+                    .map_err(|e| ConvertError::EngineAbsent { engine: self.name(), reason: e.to_string() })?;
+                #[cfg(feature = "ort")]
+                return Ok(Box::new(runtime::ort::OrtSession::open(&found.path, file)?));
+                #[cfg(not(feature = "ort"))]
+                return Err(absent(&format!("built without the feature `ort` ({})", found.path.display())).into());
+            }
+        }
+    }
+}
+
+/// A module as a temporary ONNX file in an engine. The folder lives as long as the session.
+struct ThroughOnnx {
+    session: Box<dyn Session>,
+    _folder: TempDir,
+}
+
+impl Session for ThroughOnnx {
+    fn engine(&self) -> String {
+        format!("{} through ONNX", self.session.engine())
+    }
+
+    fn run(&self, inputs: &NamedTensors) -> Result<NamedTensors> {
+        self.session.run(inputs)
+    }
+}
+
+/// Writes a module to a temporary ONNX file and opens it in an engine.
+fn through_onnx(module: &Module, engine: Engine, library: Option<&Path>) -> Result<Box<dyn Session>> {
+    let folder = tempfile::tempdir().map_err(io_error("create", &std::env::temp_dir()))?;
+    let file = folder.path().join("model.onnx");
+    onnx::write(module, &file, &onnx::WriteOptions::default())?;
+    Ok(Box::new(ThroughOnnx { session: engine.open(&file, library)?, _folder: folder }))
+}
+
+/// Counts runs for the progress display.
+struct Counted<'a> {
+    session: Box<dyn Session + 'a>,
+    progress: &'a dyn Progress,
+}
+
+impl Session for Counted<'_> {
+    fn engine(&self) -> String {
+        self.session.engine()
+    }
+
+    fn run(&self, inputs: &NamedTensors) -> Result<NamedTensors> {
+        let outputs = self.session.run(inputs);
+        self.progress.advance(1);
+        outputs
+    }
+}
+
+/// Engines with an artifact in them.
+#[derive(Default)]
+struct Engines {
+    interpreters: Vec<Interpreter>,
+    sessions: Vec<Box<dyn Session>>,
+    absent: Vec<Absent>,
+}
+
+impl Engines {
+    fn add(&mut self, engine: Engine, required: bool, session: Result<Box<dyn Session>>) {
+        match session {
+            Ok(session) => self.sessions.push(session),
+            Err(error) => {
+                // Not installed is the machine's business; there but unable to load the model is the artifact's.
+                let missing = error.code() == "engine_absent";
+                let hint = error.hint().map(|h| format!(" ({h})")).unwrap_or_default();
+                self.absent.push(Absent {
+                    name: engine.name().to_owned(),
+                    detail: format!("{error}{hint}"),
+                    required: required || !missing,
+                });
+            }
+        }
+    }
+}
+
+/// Runs an artifact in every engine that can, and compares it with the source module.
+///
+/// # Errors
+/// When the artifact cannot be read back, or a file of `check` is malformed. A difference is not an error: it is in the report.
+pub fn verify_artifact(
+    source: &Module,
+    artifact: &Path,
+    kind: ArtifactKind,
+    check: &Check,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let reference = check.reference.as_deref().map(source::read_tensors).transpose()?;
+    let inputs = check.inputs.as_deref().map(source::read_tensors).transpose()?;
+    let task = check.task.as_deref().map(Task::load).transpose()?;
+    let library = check.onnxruntime.as_deref();
+    progress.begin(Step::Verify, 0);
+
+    let original = Interpreter::new(source, Mode::F32)?;
+    let mut engines = Engines::default();
+    let mut read_back = None;
+    let numerics = match kind {
+        ArtifactKind::Checkpoint => return Err(ConvertError::UnknownKind.into()),
+        ArtifactKind::Coreml => {
+            let module = coreml::read(artifact)?.module;
+            let halves = uses_f16(&module);
+            engines.interpreters.push(Interpreter::new(&module, Mode::F32)?);
+            if halves {
+                engines.interpreters.push(Interpreter::new(&module, Mode::F16)?);
+            }
+            engines.add(Engine::Ort, false, through_onnx(&module, Engine::Ort, library));
+            read_back = Some(module);
+            if halves { Numerics::F16 } else { Numerics::F32 }
+        }
+        ArtifactKind::Onnx => {
+            engines.add(Engine::Tract, true, Engine::Tract.open(artifact, library));
+            engines.add(Engine::Ort, false, Engine::Ort.open(artifact, library));
+            let halves = onnx::inspect(artifact)?.weights.iter().any(|(dtype, _)| dtype == "float16");
+            if halves { Numerics::F16 } else { Numerics::F32 }
+        }
+    };
+    let counted: Vec<Counted<'_>> =
+        engines.sessions.into_iter().map(|session| Counted { session, progress }).collect();
+    let mut candidates: Vec<Candidate<'_>> = engines
+        .interpreters
+        .iter()
+        .map(|i| Candidate { session: i, module: read_back.as_ref(), trace: Some(i), numerics })
+        .collect();
+    candidates.extend(
+        counted.iter().map(|c| Candidate { session: c, module: read_back.as_ref(), trace: None, numerics }),
+    );
+    let name = artifact.file_name().unwrap_or_default().to_string_lossy();
+    let report = verify::run(&verify::Request {
+        artifact: &name,
+        format: if kind == ArtifactKind::Coreml { Format::CoreMl } else { Format::Onnx },
+        source: Source { module: source, session: &original, trace: Some(&original) },
+        candidates,
+        absent: engines.absent,
+        reference: reference.as_ref(),
+        inputs: inputs.as_ref(),
+        task: task.as_ref(),
+        options: Options::default(),
+    });
+    progress.end();
+    report
+}
+
+/// Whether anything in the module computes in half precision.
+fn uses_f16(module: &Module) -> bool {
+    module.functions.iter().flat_map(|f| &f.values).any(|v| v.ty.dtype == DType::F16)
+}
+
+/// Compares an artifact with the model folder it was made from, at the artifact's shapes.
+///
+/// # Errors
+/// When the source or the artifact cannot be read.
+pub fn verify(
+    model: &Path,
+    artifact: &Path,
+    options: &SourceOptions,
+    check: &Check,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let kind = ArtifactKind::of(artifact)?;
+    let shapes = artifact_shapes(artifact, kind)?;
+    let checkpoint = super::open(model, options)?;
+    let built = super::build(&checkpoint, options, &shapes)?;
+    let mut report = verify_artifact(&built.module, artifact, kind, check, progress)?;
+    report.warnings.extend(built.warnings);
+    Ok(report)
+}
+
+/// Batch and sequence extents of an artifact, from its first input of rank 2 or more.
+fn artifact_shapes(artifact: &Path, kind: ArtifactKind) -> Result<Shapes> {
+    match kind {
+        ArtifactKind::Checkpoint => Err(ConvertError::UnknownKind.into()),
+        ArtifactKind::Coreml => {
+            let module = coreml::read(artifact)?.module;
+            let function = module.main()?;
+            let first = function.params.iter().map(|p| function.ty(p.value)).find(|ty| ty.rank() >= 2);
+            let first = first.ok_or(ConvertError::UnknownKind)?;
+            let extent = |dim: &Dim| match (dim.known(), dim.as_symbol().and_then(|s| module.symbol(s))) {
+                (Some(n), _) => Extent::Fixed(n),
+                (None, Some(symbol)) => extent_of(symbol),
+                (None, None) => Extent::Dynamic { min: 1, max: None },
+            };
+            Ok(Shapes { batch: extent(&first.shape[0]), seq: extent(&first.shape[1]) })
+        }
+        ArtifactKind::Onnx => {
+            let summary = onnx::inspect(artifact)?;
+            let first = summary.inputs.iter().find(|input| input.shape.len() >= 2);
+            let first = first.ok_or(ConvertError::UnknownKind)?;
+            let extent = |dim: &str| match dim.parse::<usize>() {
+                Ok(n) => Extent::Fixed(n),
+                Err(_) => Extent::Dynamic { min: 1, max: None },
+            };
+            Ok(Shapes { batch: extent(&first.shape[0]), seq: extent(&first.shape[1]) })
+        }
+    }
+}
+
+fn extent_of(symbol: &Symbol) -> Extent {
+    match &symbol.range {
+        SymbolRange::OneOf(sizes) => Extent::OneOf(sizes.iter().map(|&n| num::usize_of(n)).collect()),
+        SymbolRange::Between { min, max } => {
+            Extent::Dynamic { min: num::usize_of(*min), max: Some(num::usize_of(*max)) }
+        }
+    }
+}
+
+/// How to run a model once.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The engine; by default the one that fits the file.
+    pub engine: Option<Engine>,
+    /// Rounding of the interpreter.
+    pub mode: Mode,
+    /// ONNX Runtime's shared library.
+    pub onnxruntime: Option<PathBuf>,
+    /// How to read a source.
+    pub source: SourceOptions,
+}
+
+/// What a run gave.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// What ran, with its version.
+    pub engine: String,
+    /// The outputs.
+    pub outputs: NamedTensors,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Runs a model folder, an ONNX file or a Core ML package on `inputs`.
+///
+/// # Errors
+/// When the model cannot be read, the inputs do not fit it, or the engine fails or is absent.
+pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Result<Ran> {
+    let library = options.onnxruntime.as_deref();
+    let mut warnings = Vec::new();
+    let module = match ArtifactKind::of(model)? {
+        ArtifactKind::Onnx => {
+            let session = options.engine.unwrap_or(Engine::Tract).open(model, library)?;
+            for input in onnx::inspect(model)?.inputs.iter().filter(|i| !inputs.contains_key(&i.name)) {
+                warnings.push(format!("input `{}` is missing", input.name));
+            }
+            return Ok(Ran { engine: session.engine(), outputs: session.run(&inputs)?, warnings });
+        }
+        ArtifactKind::Coreml => coreml::read(model)?.module,
+        ArtifactKind::Checkpoint => {
+            let checkpoint = super::open(model, &options.source)?;
+            let built = super::build(&checkpoint, &options.source, &Shapes::dynamic())?;
+            warnings.extend(built.warnings);
+            built.module
+        }
+    };
+    warnings.extend(fill_masks(&module, &mut inputs)?);
+    let session: Box<dyn Session> = match options.engine.unwrap_or(Engine::Interpreter) {
+        Engine::Interpreter => Box::new(Interpreter::new(&module, options.mode)?),
+        engine => through_onnx(&module, engine, library)?,
+    };
+    Ok(Ran { engine: session.engine(), outputs: session.run(&inputs)?, warnings })
+}
+
+/// Masks that the inputs lack become all ones, with a warning.
+fn fill_masks(module: &Module, inputs: &mut NamedTensors) -> Result<Vec<String>> {
+    use crate::ir::Domain;
+    use crate::tensor::Tensor;
+    let function = module.main()?;
+    let mut warnings = Vec::new();
+    let shape = inputs.values().find(|t| t.shape().len() == 2).map(|t| t.shape().to_vec());
+    for param in &function.params {
+        let value = function.value(param.value);
+        let is_mask = param.domain == Domain::Mask || value.name == "attention_mask";
+        if let (true, false, Some(shape)) = (is_mask, inputs.contains_key(&value.name), &shape) {
+            let ones = Tensor::int(value.ty.dtype, shape.clone(), vec![1; shape.iter().product()])?;
+            inputs.insert(value.name.clone(), ones);
+            warnings.push(format!("`{}` is not among the inputs: all positions count", value.name));
+        }
+    }
+    Ok(warnings)
+}
+
+/// The predecessor's files for a report with a task: file name → document.
+///
+/// # Errors
+/// When the task file cannot be read again.
+pub fn prediction_files(report: &Report, task: &Path, model: &str, format: &str) -> Result<BTreeMap<String, Value>> {
+    let mut files = BTreeMap::new();
+    let Some(found) = &report.task else { return Ok(files) };
+    let task = Task::load(task)?;
+    let mut put = |backend: &str, answers: &[Prediction]| {
+        files.insert(format!("{backend}_predictions.json"), predictions_json(&task, backend, model, answers));
+    };
+    put("source", &found.source_predictions);
+    // The interpreter that rounds comes last of the interpreters, and is the nearest to a device.
+    let nearest: Option<&PairReport> =
+        found.engines.iter().rfind(|e| e.engine.starts_with("interpreter")).or(found.engines.last());
+    if let Some(pair) = nearest {
+        put(format, &pair.predictions);
+        files.insert("comparison_metrics.json".into(), comparison_json(&format!("source_vs_{format}"), pair));
+    }
+    Ok(files)
+}
