@@ -4,6 +4,7 @@
 
 mod check;
 mod error;
+mod inspect;
 mod request;
 mod stage;
 
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 pub use check::{Check, Engine, Ran, RunOptions, prediction_files, run, verify, verify_artifact};
 pub use error::ConvertError;
+pub use inspect::inspect;
 pub use request::{ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target, parse_shape};
 pub use stage::remove_unfinished;
 

@@ -28,7 +28,8 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Answer> {
         write_report(path, &result)?;
     }
     if let Some(folder) = &args.check.predictions {
-        write_predictions(folder, &report)?;
+        let format = if args.artifact.extension().is_some_and(|e| e == "onnx") { "onnx" } else { "coreml" };
+        write_predictions(folder, &report, &args.check, &args.source_model, format)?;
     }
     let status = if report.passed() {
         Status::Ok
@@ -68,8 +69,16 @@ pub(super) fn write_report(path: &Path, value: &Value) -> Result<()> {
 }
 
 /// Writes the predecessor's files.
-pub(super) fn write_predictions(folder: &Path, report: &Report) -> Result<()> {
-    for (name, value) in report.prediction_files() {
+pub(super) fn write_predictions(
+    folder: &Path,
+    report: &Report,
+    check: &CheckArgs,
+    model: &Path,
+    format: &str,
+) -> Result<()> {
+    let Some(task) = &check.task else { return Ok(()) };
+    let model = model.display().to_string();
+    for (name, value) in convert::prediction_files(report, task, &model, format)? {
         write_report(&folder.join(name), &value)?;
     }
     Ok(())

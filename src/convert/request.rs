@@ -28,6 +28,15 @@ pub enum Target {
 }
 
 impl Target {
+    /// The format's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Target::Coreml => "coreml",
+            Target::Onnx => "onnx",
+        }
+    }
+
     /// The extension of its files.
     #[must_use]
     pub fn extension(self) -> &'static str {

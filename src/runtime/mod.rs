@@ -5,12 +5,14 @@ mod elements;
 mod error;
 mod interpreter;
 pub mod library;
+mod presence;
 #[cfg(feature = "ort")]
 pub mod ort;
 #[cfg(feature = "tract")]
 pub mod tract;
 
 pub use error::RuntimeError;
+pub use presence::{EngineInfo, Presence, engines};
 
 use crate::error::Result;
 pub use crate::tensor::NamedTensors;

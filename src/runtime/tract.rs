@@ -18,7 +18,7 @@ use crate::tensor::{DType, NamedTensors, Tensor};
 
 const ENGINE: &str = "tract";
 /// The version that `Cargo.toml` pins.
-const VERSION: &str = "0.23.9";
+pub(super) const VERSION: &str = "0.23.9";
 /// Optimised forms kept at a time; each holds its own copy of the weights.
 const CACHED: usize = 2;
 
