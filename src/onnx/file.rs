@@ -33,7 +33,6 @@ const PIECE_BYTES: u64 = 16 * 1024 * 1024;
 // Field numbers of the framing that is written by hand; all else is encoded by prost.
 const MODEL_GRAPH: u32 = 7;
 const MODEL_OPSET_IMPORT: u32 = 8;
-pub(super) const MODEL_METADATA: u32 = 14;
 const GRAPH_NODE: u32 = 1;
 const GRAPH_NAME: u32 = 2;
 const GRAPH_INITIALIZER: u32 = 5;

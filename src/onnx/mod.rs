@@ -3,13 +3,18 @@
 mod error;
 mod export;
 mod file;
+mod inspect;
+mod metadata;
 mod types;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use error::OnnxError;
 pub use file::Progress;
+pub use inspect::{Axis, Port, Summary, inspect};
+pub use metadata::append_metadata;
 pub use types::{MAX_OPSET, MIN_OPSET};
 
 use crate::error::Result;

@@ -1,0 +1,276 @@
+//! What a model file says about itself, read without its weights.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path};
+
+use serde::Serialize;
+
+use super::error::OnnxError;
+use super::proto::{
+    NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation, tensor_shape_proto,
+    type_proto,
+};
+use super::types::{data_type_bits, data_type_name};
+use super::wire;
+use crate::error::{Context, Result};
+use crate::tensor::FileRegion;
+
+/// One axis of an input or output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Axis {
+    /// A known size.
+    Known(i64),
+    /// A named size; `?` if it has no name.
+    Symbol(String),
+}
+
+/// An input or output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Port {
+    /// Name.
+    pub name: String,
+    /// Element type; for what is not a tensor, its kind.
+    pub dtype: String,
+    /// Shape; absent if the rank is not known.
+    pub shape: Option<Vec<Axis>>,
+}
+
+/// What a model file says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Name of the graph.
+    pub name: String,
+    /// IR version.
+    pub ir_version: i64,
+    /// Domain → version; the standard domain is `ai.onnx`.
+    pub opsets: BTreeMap<String, i64>,
+    /// Name and version of what wrote the file.
+    pub producer: String,
+    /// Inputs without an initialiser.
+    pub inputs: Vec<Port>,
+    /// Outputs.
+    pub outputs: Vec<Port>,
+    /// Operator → number of nodes, subgraphs and functions included.
+    pub ops: BTreeMap<String, usize>,
+    /// Number of initialisers.
+    pub initializers: usize,
+    /// Elements of all floating-point initialisers.
+    pub parameters: u64,
+    /// Element type → bytes of initialisers.
+    pub weight_bytes: BTreeMap<String, u64>,
+    /// Files with external data.
+    pub external_files: BTreeSet<String>,
+    /// Metadata.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Reads what the model at `path` says about itself. Weights are not read, but their lengths are checked, and external data is confined to the model's folder.
+///
+/// # Errors
+/// When the file is not a valid model.
+pub fn inspect(path: &Path) -> Result<Summary> {
+    summary(path).at_file(path)
+}
+
+fn summary(path: &Path) -> Result<Summary> {
+    let wire::Model { proto, raw } = wire::read(path)?;
+    let graph = proto.graph.unwrap_or_default();
+    let mut out = Summary {
+        name: graph.name.clone().unwrap_or_default(),
+        ir_version: proto.ir_version.unwrap_or_default(),
+        producer: [proto.producer_name, proto.producer_version]
+            .into_iter()
+            .flatten()
+            .filter(|s| !s.is_empty())
+            .collect::<Vec<_>>()
+            .join(" "),
+        initializers: graph.initializer.len(),
+        ..Summary::default()
+    };
+    for opset in proto.opset_import {
+        let domain = opset.domain.filter(|d| !d.is_empty());
+        out.opsets.insert(
+            domain.unwrap_or_else(|| "ai.onnx".into()),
+            opset.version.unwrap_or_default(),
+        );
+    }
+    for entry in proto.metadata_props {
+        out.metadata.insert(
+            entry.key.unwrap_or_default(),
+            entry.value.unwrap_or_default(),
+        );
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for (tensor, region) in graph.initializer.iter().zip(&raw) {
+        let name = tensor.name.clone().unwrap_or_default();
+        add_tensor(tensor, region.as_ref(), folder, &mut out).at_tensor(&name)?;
+    }
+    let initialised: BTreeSet<&str> = graph
+        .initializer
+        .iter()
+        .filter_map(|t| t.name.as_deref())
+        .collect();
+    out.inputs = graph
+        .input
+        .iter()
+        .filter(|i| !initialised.contains(i.name.as_deref().unwrap_or_default()))
+        .map(port)
+        .collect();
+    out.outputs = graph.output.iter().map(port).collect();
+    count_nodes(&graph.node, &mut out.ops);
+    for function in &proto.functions {
+        count_nodes(&function.node, &mut out.ops);
+    }
+    Ok(out)
+}
+
+/// Recursion ends where the parser's limit ended it.
+fn count_nodes(nodes: &[NodeProto], ops: &mut BTreeMap<String, usize>) {
+    for node in nodes {
+        let op_type = node.op_type.as_deref().unwrap_or_default();
+        let name = match node.domain.as_deref() {
+            None | Some("" | "ai.onnx") => op_type.to_owned(),
+            Some(domain) => format!("{domain}.{op_type}"),
+        };
+        *ops.entry(name).or_insert(0) += 1;
+        for attribute in &node.attribute {
+            for graph in attribute.g.iter().chain(&attribute.graphs) {
+                count_nodes(&graph.node, ops);
+            }
+        }
+    }
+}
+
+fn port(info: &ValueInfoProto) -> Port {
+    use tensor_shape_proto::dimension::Value;
+    let name = info.name.clone().unwrap_or_default();
+    let kind = |dtype: &str| Port {
+        name: name.clone(),
+        dtype: dtype.to_owned(),
+        shape: None,
+    };
+    match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        None => kind("?"),
+        Some(type_proto::Value::SequenceType(_)) => kind("sequence"),
+        Some(type_proto::Value::MapType(_)) => kind("map"),
+        Some(type_proto::Value::OpaqueType(_)) => kind("opaque"),
+        Some(type_proto::Value::SparseTensorType(_)) => kind("sparse tensor"),
+        Some(type_proto::Value::OptionalType(_)) => kind("optional"),
+        Some(type_proto::Value::TensorType(tensor)) => Port {
+            dtype: data_type_name(tensor.elem_type.unwrap_or_default()),
+            shape: tensor.shape.as_ref().map(|shape| {
+                shape
+                    .dim
+                    .iter()
+                    .map(|dim| match &dim.value {
+                        Some(Value::DimValue(n)) => Axis::Known(*n),
+                        Some(Value::DimParam(name)) if !name.is_empty() => {
+                            Axis::Symbol(name.clone())
+                        }
+                        Some(Value::DimParam(_)) | None => Axis::Symbol("?".into()),
+                    })
+                    .collect()
+            }),
+            name,
+        },
+    }
+}
+
+fn add_tensor(
+    tensor: &TensorProto,
+    raw: Option<&FileRegion>,
+    folder: &Path,
+    out: &mut Summary,
+) -> Result<()> {
+    let number = tensor.data_type.unwrap_or_default();
+    let malformed = |reason: String| OnnxError::Malformed { reason };
+    let elements = tensor
+        .dims
+        .iter()
+        .try_fold(1u64, |n, &d| n.checked_mul(u64::try_from(d).ok()?))
+        .ok_or_else(|| malformed(format!("a tensor of shape {:?}", tensor.dims)))?;
+    let dtype = data_type_name(number);
+    let bytes = match data_type_bits(number) {
+        Some(bits) => elements
+            .checked_mul(bits)
+            .map(|bits| bits.div_ceil(8))
+            .ok_or_else(|| malformed(format!("a tensor of shape {:?}", tensor.dims)))?,
+        // Strings have no fixed width.
+        None => 0,
+    };
+    if let Some(raw) = raw {
+        if raw.len != bytes {
+            return Err(malformed(format!(
+                "{} bytes for a `{dtype}` tensor of shape {:?}, expected {bytes}",
+                raw.len, tensor.dims
+            ))
+            .into());
+        }
+    }
+    if tensor.data_location() == DataLocation::External {
+        let location = external(tensor, bytes, folder)?;
+        out.external_files.insert(location);
+    }
+    if dtype.starts_with('f') || dtype == "bf16" || dtype.starts_with("complex") {
+        out.parameters = out.parameters.saturating_add(elements);
+    }
+    let total = out.weight_bytes.entry(dtype).or_insert(0);
+    *total = total.saturating_add(bytes);
+    Ok(())
+}
+
+/// Checks where a tensor's external data lies, and gives the file's name.
+fn external(tensor: &TensorProto, bytes: u64, folder: &Path) -> Result<String, OnnxError> {
+    let value = |key: &str| {
+        tensor
+            .external_data
+            .iter()
+            .find(|e| e.key.as_deref() == Some(key))
+            .and_then(|e| e.value.as_deref())
+    };
+    let number = |key: &str, default: u64| match value(key) {
+        None => Ok(default),
+        Some(text) => text.parse::<u64>().map_err(|_| OnnxError::Malformed {
+            reason: format!("external data with the {key} `{text}`"),
+        }),
+    };
+    let location = value("location").ok_or_else(|| OnnxError::Malformed {
+        reason: "external data without a location".into(),
+    })?;
+    let escapes = || OnnxError::ExternalPath {
+        location: location.to_owned(),
+    };
+    let relative = Path::new(location);
+    let inside = relative
+        .components()
+        .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if !inside || location.is_empty() || location.contains(['\\', ':', '\0']) {
+        return Err(escapes());
+    }
+    let offset = number("offset", 0)?;
+    let length = number("length", bytes)?;
+    let missing = |found: u64| OnnxError::ExternalData {
+        location: location.to_owned(),
+        tensor: tensor.name.clone().unwrap_or_default(),
+        expected: offset.saturating_add(length),
+        found,
+    };
+    let path = folder.join(relative);
+    let (Ok(real), Ok(base)) = (
+        path.canonicalize(),
+        // An empty parent means the current folder.
+        Path::new(".").join(folder).canonicalize(),
+    ) else {
+        return Err(missing(0));
+    };
+    if !real.starts_with(base) {
+        return Err(escapes());
+    }
+    let found = std::fs::metadata(&real).map_or(0, |m| m.len());
+    let end = offset.checked_add(length).ok_or_else(|| missing(found))?;
+    if end > found || length != bytes {
+        return Err(missing(found));
+    }
+    Ok(location.to_owned())
+}
