@@ -1,1 +1,6 @@
 //! All integration tests, in one binary so that the engines are linked once.
+
+// Clippy's switch for tests knows `#[test]` functions, not the helpers that they share.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod hostile;

@@ -61,9 +61,6 @@ pub enum SourceError {
         /// The name.
         name: String,
     },
-    /// More tensors than any real file has.
-    #[error("the file names more than {cap} tensors", cap = limits::TENSORS)]
-    TooManyTensors,
     /// An element type that is not read or not written.
     #[error("element type `{found}` is not supported in {format} files")]
     Dtype {
@@ -278,7 +275,6 @@ impl Diagnostic for SourceError {
             | SourceError::DuplicateTensor
             | SourceError::DuplicateKey { .. }
             | SourceError::TensorName { .. }
-            | SourceError::TooManyTensors
             | SourceError::TooLarge { .. }
             | SourceError::RangeSize { .. }
             | SourceError::RangeOutside { .. }
@@ -320,8 +316,7 @@ impl Diagnostic for SourceError {
             | SourceError::HeaderLength { .. }
             | SourceError::HeaderCap { .. }
             | SourceError::HeaderSyntax { .. }
-            | SourceError::TensorName { .. }
-            | SourceError::TooManyTensors => "bad_header",
+            | SourceError::TensorName { .. } => "bad_header",
             SourceError::DuplicateTensor | SourceError::DuplicateKey { .. } => "duplicate_key",
             SourceError::Dtype { .. } => "unsupported_dtype",
             SourceError::TooLarge { .. }
@@ -400,7 +395,6 @@ impl Diagnostic for SourceError {
             | SourceError::DuplicateTensor
             | SourceError::DuplicateKey { .. }
             | SourceError::TensorName { .. }
-            | SourceError::TooManyTensors
             | SourceError::TooLarge { .. }
             | SourceError::RangeSize { .. }
             | SourceError::Overlap { .. }

@@ -165,26 +165,33 @@ impl Folder {
 
     /// Size and digest of every file that was opened, in the order of their paths.
     pub(super) fn digests(&self, progress: Progress<'_>) -> Result<Vec<FileDigest>> {
-        let mut opened = self.opened();
-        let (paths, files): (Vec<String>, Vec<Arc<SourceFile>>) = opened
-            .iter()
-            .filter(|(_, o)| o.sha256.is_none())
-            .map(|(path, o)| (path.clone(), Arc::clone(&o.file)))
-            .unzip();
-        let digests = digest::sha256_all(&files, progress)?;
-        for (path, digest) in paths.iter().zip(digests) {
-            if let Some(o) = opened.get_mut(path) {
-                o.sha256 = Some(digest);
+        loop {
+            let opened = self.opened();
+            let (paths, files): (Vec<String>, Vec<Arc<SourceFile>>) = opened
+                .iter()
+                .filter(|(_, o)| o.sha256.is_none())
+                .map(|(path, o)| (path.clone(), Arc::clone(&o.file)))
+                .unzip();
+            if paths.is_empty() {
+                let known = opened.iter().filter_map(|(path, o)| {
+                    Some(FileDigest {
+                        path: path.clone(),
+                        size: o.file.len(),
+                        sha256: o.sha256.clone()?,
+                    })
+                });
+                return Ok(known.collect());
+            }
+            // Hashing runs on several threads, any of which might open a file: the map is not held meanwhile.
+            drop(opened);
+            let digests = digest::sha256_all(&files, progress)?;
+            let mut opened = self.opened();
+            for (path, digest) in paths.iter().zip(digests) {
+                if let Some(o) = opened.get_mut(path) {
+                    o.sha256 = Some(digest);
+                }
             }
         }
-        Ok(opened
-            .iter()
-            .map(|(path, o)| FileDigest {
-                path: path.clone(),
-                size: o.file.len(),
-                sha256: o.sha256.clone().unwrap_or_default(),
-            })
-            .collect())
     }
 
     /// The bytes that [`Folder::digests`] has yet to hash.
@@ -198,7 +205,7 @@ impl Folder {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a file that should be `wanted` is there as a pickle instead.
+    /// Refuses a folder that has pickles where weights are expected.
     fn refuse_pickles(&self, subfolder: &str) -> Result<()> {
         let folder = self.root.join(subfolder);
         let mut names = Vec::new();

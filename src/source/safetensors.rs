@@ -88,9 +88,6 @@ fn checked_header(file: &Arc<SourceFile>) -> Result<Header> {
         detail: e.to_string(),
     })?;
     drop(bytes);
-    if raw.too_many {
-        return Err(SourceError::TooManyTensors.into());
-    }
 
     let data = Data {
         file,
@@ -239,7 +236,6 @@ pub(super) fn byte_count(dtype: DType, shape: &[u64]) -> Result<(Vec<usize>, u64
 struct RawHeader {
     tensors: Vec<(String, Entry)>,
     metadata: Option<Metadata>,
-    too_many: bool,
 }
 
 #[derive(Deserialize)]
@@ -254,6 +250,17 @@ struct Entry {
 struct Extents(Vec<u64>);
 
 struct Metadata(Vec<(String, String)>);
+
+/// Refuses another of `what` when there are as many as any real file has.
+fn check_count<E: serde::de::Error>(count: usize, what: &str) -> Result<(), E> {
+    if count < limits::TENSORS {
+        return Ok(());
+    }
+    Err(E::custom(format_args!(
+        "more than {} {what}",
+        limits::TENSORS
+    )))
+}
 
 impl<'de> Deserialize<'de> for RawHeader {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -273,11 +280,9 @@ impl<'de> Deserialize<'de> for RawHeader {
                             return Err(A::Error::custom("`__metadata__` stands twice"));
                         }
                         header.metadata = Some(entries.next_value()?);
-                    } else if header.tensors.len() < limits::TENSORS {
-                        header.tensors.push((key, entries.next_value()?));
                     } else {
-                        header.too_many = true;
-                        entries.next_value::<serde::de::IgnoredAny>()?;
+                        check_count::<A::Error>(header.tensors.len(), "tensors")?;
+                        header.tensors.push((key, entries.next_value()?));
                     }
                 }
                 Ok(header)
@@ -328,6 +333,7 @@ impl<'de> Deserialize<'de> for Metadata {
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Metadata, A::Error> {
                 let mut out = Vec::new();
                 while let Some(entry) = entries.next_entry()? {
+                    check_count::<A::Error>(out.len(), "metadata entries")?;
                     out.push(entry);
                 }
                 Ok(Metadata(out))

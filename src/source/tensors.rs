@@ -103,3 +103,154 @@ fn refuse_foreign(path: &Path, kind: Kind) -> Result<()> {
     }
     Err(SourceError::Foreign).at_file(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tensor::DType;
+
+    /// A tensor of any element type that a file can hold, with any bits in it. Infinities and NaN of `f64` and `f32` do occur.
+    fn tensor(dtypes: &'static [DType]) -> impl Strategy<Value = Tensor> {
+        let shape = prop::collection::vec(0usize..4, 0..4);
+        (prop::sample::select(dtypes), shape, any::<u64>()).prop_map(|(dtype, shape, seed)| {
+            let count: usize = shape.iter().product();
+            let mut state = seed | 1;
+            let mut byte = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()[3]
+            };
+            let bytes = count * usize::try_from(dtype.bits() / 8).unwrap();
+            let mut bytes: Vec<u8> = (0..bytes).map(|_| byte()).collect();
+            if dtype == DType::Bool {
+                bytes.iter_mut().for_each(|b| *b &= 1);
+            }
+            Tensor::from_le_bytes(dtype, shape, &bytes).unwrap()
+        })
+    }
+
+    fn named(dtypes: &'static [DType]) -> impl Strategy<Value = NamedTensors> {
+        prop::collection::btree_map("[a-zA-Z0-9_./ -]{1,12}|[é-ü]{1,3}", tensor(dtypes), 0..6)
+    }
+
+    const SAFETENSORS: [DType; 13] = [
+        DType::Bool,
+        DType::U8,
+        DType::I8,
+        DType::U16,
+        DType::I16,
+        DType::F16,
+        DType::BF16,
+        DType::U32,
+        DType::I32,
+        DType::F32,
+        DType::U64,
+        DType::I64,
+        DType::F64,
+    ];
+    const NPZ: [DType; 12] = [
+        DType::Bool,
+        DType::U8,
+        DType::I8,
+        DType::U16,
+        DType::I16,
+        DType::F16,
+        DType::U32,
+        DType::I32,
+        DType::F32,
+        DType::U64,
+        DType::I64,
+        DType::F64,
+    ];
+
+    /// NaN is not equal to itself: tensors are compared as the bytes that they are written as.
+    fn bits(tensors: &NamedTensors) -> Vec<(&String, DType, &[usize], Vec<u8>)> {
+        tensors
+            .iter()
+            .map(|(n, t)| (n, t.dtype(), t.shape(), t.to_le_bytes()))
+            .collect()
+    }
+
+    /// Writes twice, reads once; the bytes of both files are equal. Returns the bytes.
+    fn round_trip(name: &str, tensors: &NamedTensors) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, again) = (
+            dir.path().join(name),
+            dir.path().join(format!("again-{name}")),
+        );
+        write_tensors(&path, tensors).unwrap();
+        write_tensors(&again, tensors).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes, std::fs::read(&again).unwrap());
+        assert_eq!(bits(&read_tensors(&path).unwrap()), bits(tensors));
+        bytes
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn safetensors_files_round_trip(tensors in named(&SAFETENSORS)) {
+            let bytes = round_trip("x.safetensors", &tensors);
+            // The format's own reader sees the same.
+            let theirs = ::safetensors::SafeTensors::deserialize(&bytes).unwrap();
+            prop_assert_eq!(theirs.len(), tensors.len());
+            for (name, t) in &tensors {
+                let view = theirs.tensor(name).unwrap();
+                prop_assert_eq!(view.shape(), t.shape());
+                prop_assert_eq!(view.data(), t.to_le_bytes());
+            }
+        }
+
+        #[test]
+        fn npz_files_round_trip(tensors in named(&NPZ)) {
+            round_trip("x.npz", &tensors);
+        }
+
+        #[test]
+        fn no_bytes_make_the_readers_panic(bytes in prop::collection::vec(any::<u8>(), 0..64), tensors in named(&NPZ)) {
+            let dir = tempfile::tempdir().unwrap();
+            for name in ["x.npz", "x.safetensors"] {
+                let path = dir.path().join(name);
+                std::fs::write(&path, &bytes).unwrap();
+                prop_assert!(read_tensors(&path).is_err());
+                // A sound file with random bytes over a part of it is read or refused.
+                std::fs::remove_file(&path).unwrap();
+                write_tensors(&path, &tensors).unwrap();
+                let mut sound = std::fs::read(&path).unwrap();
+                let at = usize::from(bytes.first().copied().unwrap_or(0)) % sound.len();
+                for (s, b) in sound[at..].iter_mut().zip(&bytes) {
+                    *s = *b;
+                }
+                std::fs::write(&path, &sound).unwrap();
+                let _ = read_tensors(&path);
+            }
+        }
+    }
+
+    #[test]
+    fn their_writer_is_read() {
+        let data: Vec<u8> = (0..24).collect();
+        let view = |dtype, len: usize| {
+            ::safetensors::tensor::TensorView::new(dtype, vec![len], &data[..len * 2]).unwrap()
+        };
+        let bytes = ::safetensors::serialize(
+            [
+                ("h", view(::safetensors::Dtype::F16, 3)),
+                ("b", view(::safetensors::Dtype::BF16, 12)),
+            ],
+            None,
+        )
+        .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.safetensors");
+        std::fs::write(&path, bytes).unwrap();
+        let tensors = read_tensors(&path).unwrap();
+        assert_eq!(tensors["h"].dtype(), DType::F16);
+        assert_eq!(tensors["h"].to_le_bytes(), data[..6]);
+        assert_eq!(tensors["b"].to_le_bytes(), data);
+    }
+}
