@@ -40,3 +40,7 @@ pub const WRITER_THREADS: usize = 4;
 pub const VALUE_ELEMENTS: u64 = 1 << 31;
 /// How many bytes of decoded constants the interpreter keeps between runs; larger models read the rest anew.
 pub const DECODED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+/// Largest total of intermediate values of the source that are kept for comparison, in bytes. Those beyond are counted in the report.
+pub const TRACE_BYTES: u64 = 1 << 30;
+/// Most cases of one task.
+pub const TASK_CASES: usize = 1_000_000;

@@ -1,1 +1,167 @@
-//! Inputs, metrics, tolerances, task preservation, report.
+//! Source against artifact: probes, figures, gates, claims, tasks, and the report that says what was run and what it proves.
+//!
+//! Owns the verdict. Runs nothing itself: models come as [`Session`]s, and which of them are required is the caller's to say.
+//! Nothing passes by absence: no probe, no output, no engine, no gate each fail or are inconclusive.
+
+mod claims;
+mod divergence;
+mod error;
+#[cfg(test)]
+mod fixture;
+mod inputs;
+mod metrics;
+mod preservation;
+mod report;
+mod run;
+mod task;
+mod tolerance;
+
+pub use claims::{ClaimReport, ClaimStatus};
+pub use divergence::{Divergence, First, ValueReport};
+pub use error::VerifyError;
+pub use inputs::{Case, Cases, Origin, input_cases, reference_cases};
+pub use metrics::{Comparison, Figures, LogitFigures, NonFinite, Rule, Worst, compare, is_logits};
+pub use preservation::{
+    ClassCounts, Flip, PairReport, Prediction, TaskReport, compare_predictions, comparison_json,
+    predictions_json, read_predictions,
+};
+pub use report::{
+    EngineReport, EngineStatus, GatesReport, OutputReport, ProbeReport, Report, Status, SummaryRow,
+};
+pub use run::run;
+pub use task::{Class, ClassKind, Task, TaskCase, TaskGates};
+pub use tolerance::{Check, Gates, Numerics};
+
+use crate::error::Result;
+use crate::eval::Interpreter;
+use crate::ir::{Function, Module};
+use crate::runtime::{NamedTensors, Session};
+
+/// What an artifact is; decides what the report says about its own runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// An ONNX file.
+    Onnx,
+    /// A Core ML package. Apple's runtime is not executed.
+    CoreMl,
+}
+
+/// The source model.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// Its module: interface, input ranges, claims.
+    pub module: &'a Module,
+    /// What runs it.
+    pub session: &'a dyn Session,
+    /// The interpreter of `module`, for intermediate values; often the same object as `session`.
+    pub trace: Option<&'a Interpreter>,
+}
+
+/// One way of running the artifact.
+#[derive(Clone, Copy)]
+pub struct Candidate<'a> {
+    /// What runs it.
+    pub session: &'a dyn Session,
+    /// The module that was read back from the artifact, if it was. Its interface is then what the session takes.
+    pub module: Option<&'a Module>,
+    /// The interpreter of `module`, for intermediate values; often the same object as `session`.
+    pub trace: Option<&'a Interpreter>,
+    /// How it computes.
+    pub numerics: Numerics,
+}
+
+/// An engine that should have run the artifact and could not be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// Name.
+    pub name: String,
+    /// What is missing, and how to get it.
+    pub detail: String,
+    /// Whether the verdict needs it: without a required engine it is inconclusive at best.
+    pub required: bool,
+}
+
+/// What can be set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Limits for engines that compute in 32 bits.
+    pub f32: Gates,
+    /// Limits for engines that round to 16 bits.
+    pub f16: Gates,
+    /// Limits against a reference file, for the source and for engines that compute in 32 bits; `f32` if there are none.
+    pub reference: Option<Gates>,
+    /// Longest seeded probe where the model takes a range of lengths. Enumerated and fixed lengths are always probed.
+    pub longest_probe: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            f32: Gates::for_numerics(Numerics::F32),
+            f16: Gates::for_numerics(Numerics::F16),
+            reference: None,
+            longest_probe: 128,
+        }
+    }
+}
+
+/// What to verify.
+#[derive(Clone)]
+pub struct Request<'a> {
+    /// Name of the artifact in the report.
+    pub artifact: &'a str,
+    /// What it is.
+    pub format: Format,
+    /// The source.
+    pub source: Source<'a>,
+    /// Every way of running the artifact.
+    pub candidates: Vec<Candidate<'a>>,
+    /// Engines that could not be loaded.
+    pub absent: Vec<Absent>,
+    /// A reference file: `caseN.input.<name>`, `caseN.output.<name>`.
+    pub reference: Option<&'a NamedTensors>,
+    /// The user's inputs: plain names or `caseN.input.<name>`.
+    pub inputs: Option<&'a NamedTensors>,
+    /// A task to preserve.
+    pub task: Option<&'a Task>,
+    /// Limits and lengths.
+    pub options: Options,
+}
+
+/// An engine with the interface and the limits that go with it.
+pub(crate) struct Subject<'a> {
+    name: String,
+    session: &'a dyn Session,
+    function: Option<&'a Function>,
+    gates: Gates,
+}
+
+impl<'a> Subject<'a> {
+    fn new(session: &'a dyn Session, function: Option<&'a Function>, gates: Gates) -> Self {
+        Subject {
+            name: session.engine(),
+            session,
+            function,
+            gates,
+        }
+    }
+
+    /// The source's inputs, cast to the element types that it takes.
+    fn cast(&self, inputs: &NamedTensors) -> Result<NamedTensors> {
+        let mut cast = inputs.clone();
+        let Some(function) = self.function else {
+            return Ok(cast);
+        };
+        for (name, tensor) in &mut cast {
+            if let Some(param) = function.param(name) {
+                *tensor = inputs::cast_input(name, tensor, function.ty(param.value).dtype)?;
+            }
+        }
+        Ok(cast)
+    }
+
+    /// Runs it on the source's inputs.
+    fn run(&self, inputs: &NamedTensors) -> Result<NamedTensors> {
+        self.session.run(&self.cast(inputs)?)
+    }
+}

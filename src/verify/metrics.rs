@@ -1,0 +1,686 @@
+//! Figures of one output against its reference, all in `f64`. Owns what they mean; the limits are in [`super::tolerance`].
+
+use serde::Serialize;
+
+use super::report::float;
+use super::tolerance::{Check, Gates};
+use crate::tensor::{DType, Storage, Tensor, num};
+
+/// A reference output and a candidate's.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Every figure that is judged.
+    pub checks: Vec<Check>,
+    /// Elements compared, after padding positions were left out.
+    pub elements: usize,
+    /// Why it failed, apart from the checks; empty when nothing else is wrong.
+    pub failures: Vec<String>,
+    /// Figures of floating-point outputs.
+    pub figures: Option<Figures>,
+    /// Figures of logits.
+    pub logits: Option<LogitFigures>,
+    /// Elements that differ, for integers and truth values.
+    pub mismatches: Option<usize>,
+    /// Counts of NaN and infinite elements.
+    pub nonfinite: NonFinite,
+    /// Whether the candidate is within every limit.
+    pub passed: bool,
+    /// Element type to which the reference was rounded, if that was allowed for.
+    pub reference_rounding: Option<&'static str>,
+    /// Shape of the candidate's output.
+    pub shape: Vec<usize>,
+    /// What is noteworthy, but no failure.
+    pub warnings: Vec<String>,
+    /// The element that is furthest off.
+    pub worst: Option<Worst>,
+}
+
+/// Figures over the finite elements.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Figures {
+    /// Cosine of the angle between both, as vectors.
+    #[serde(serialize_with = "float")]
+    pub cosine: f64,
+    /// max|Δ|
+    #[serde(serialize_with = "float")]
+    pub max_abs: f64,
+    /// max(|Δ| / max(|reference|, max|reference|/1000)), element by element.
+    #[serde(serialize_with = "float")]
+    pub max_rel: f64,
+    /// 20·log₁₀(max|reference| / root-mean-square Δ), in dB.
+    #[serde(serialize_with = "float")]
+    pub psnr_db: f64,
+    /// max|reference|
+    #[serde(serialize_with = "float")]
+    pub reference_peak: f64,
+    /// max|Δ| / max|reference|: the tolerance at which it would just pass.
+    #[serde(serialize_with = "float")]
+    pub required_tolerance: f64,
+    /// Root mean square of Δ.
+    #[serde(serialize_with = "float")]
+    pub rms: f64,
+}
+
+/// Figures of logits: each row of the last axis is a distribution.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LogitFigures {
+    /// Largest KL(reference ‖ candidate) of a row, in nats.
+    #[serde(serialize_with = "float")]
+    pub max_kl: f64,
+    /// Mean KL(reference ‖ candidate) over the rows, in nats.
+    #[serde(serialize_with = "float")]
+    pub mean_kl: f64,
+    /// Rows.
+    pub rows: usize,
+    /// Share of rows with the same top-1.
+    #[serde(serialize_with = "float")]
+    pub top1: f64,
+    /// Share of rows with the same top-1, or where the reference itself is nearly a tie.
+    #[serde(serialize_with = "float")]
+    pub top1_tie_aware: f64,
+    /// Mean overlap of the five largest (of all, when there are fewer).
+    #[serde(serialize_with = "float")]
+    pub top5: f64,
+}
+
+/// Counts over all compared elements.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct NonFinite {
+    /// Infinite in the candidate.
+    pub candidate_inf: usize,
+    /// NaN in the candidate.
+    pub candidate_nan: usize,
+    /// Positions at which only one of them is NaN, or only one infinite, or the signs of infinities differ.
+    pub mask_differs: usize,
+    /// Infinite in the reference.
+    pub reference_inf: usize,
+    /// NaN in the reference.
+    pub reference_nan: usize,
+}
+
+/// The element that is furthest off.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Worst {
+    /// The candidate's value.
+    #[serde(serialize_with = "float")]
+    pub candidate: f64,
+    /// Its index.
+    pub index: Vec<usize>,
+    /// The reference's value.
+    #[serde(serialize_with = "float")]
+    pub reference: f64,
+}
+
+/// Whether an output is judged as logits: floats named `logits` or `…_logits`, of shape `[rows, classes]` or `[batch, seq, classes]` with at least two classes.
+#[must_use]
+pub fn is_logits(name: &str, tensor: &Tensor) -> bool {
+    (name == "logits" || name.ends_with("_logits"))
+        && tensor.dtype().is_float()
+        && matches!(tensor.shape().len(), 2 | 3)
+        && tensor.shape().last().is_some_and(|&n| n >= 2)
+}
+
+/// How a comparison is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'a> {
+    /// The limits.
+    pub gates: &'a Gates,
+    /// Whether the output is logits.
+    pub logits: bool,
+    /// Rows over the first two axes to compare, or all. The others are padding.
+    pub rows: Option<&'a [usize]>,
+    /// Whether the reference may have been rounded to 16 bits by whoever made it: half a unit in its last place is then added to the limits.
+    pub allow_rounded: bool,
+}
+
+/// Compares a candidate's output with its reference.
+///
+/// # Shapes
+/// They must be equal: nothing is broadcast.
+#[must_use]
+pub fn compare(rule: Rule<'_>, reference: &Tensor, candidate: &Tensor) -> Comparison {
+    let mut out = Comparison {
+        checks: Vec::new(),
+        elements: 0,
+        failures: Vec::new(),
+        figures: None,
+        logits: None,
+        mismatches: None,
+        nonfinite: NonFinite::default(),
+        passed: false,
+        reference_rounding: None,
+        shape: candidate.shape().to_vec(),
+        warnings: Vec::new(),
+        worst: None,
+    };
+    if reference.shape() != candidate.shape() {
+        out.failures.push(format!(
+            "shape {:?}, expected {:?}",
+            candidate.shape(),
+            reference.shape()
+        ));
+        return out;
+    }
+    let kept = Kept::new(reference.shape(), rule.rows);
+    out.elements = kept.indices.len();
+    if out.elements == 0 {
+        out.failures.push("no element was compared".into());
+        return out;
+    }
+    match (reference.storage(), candidate.storage()) {
+        (Storage::Float(r), Storage::Float(c)) => {
+            let (r, c) = (kept.pick(r), kept.pick(c));
+            compare_floats(rule, &kept, &r, &c, &mut out);
+        }
+        (Storage::Int(r), Storage::Int(c)) => {
+            compare_exact(&kept, r, c, &mut out, |x| num::f64_of_i64(*x))
+        }
+        (Storage::Bool(r), Storage::Bool(c)) => {
+            compare_exact(&kept, r, c, &mut out, |x| f64::from(u8::from(*x)));
+        }
+        (Storage::Float(_) | Storage::Int(_) | Storage::Bool(_), _) => out.failures.push(format!(
+            "element type {}, expected {}",
+            candidate.dtype(),
+            reference.dtype()
+        )),
+    }
+    if out.failures.is_empty() && out.checks.is_empty() {
+        out.failures.push("no gate judged this output".into());
+    }
+    out.passed = out.failures.is_empty() && out.checks.iter().all(|c| c.passed);
+    out
+}
+
+/// The flat indices that are compared.
+struct Kept<'a> {
+    shape: &'a [usize],
+    indices: Vec<usize>,
+}
+
+impl<'a> Kept<'a> {
+    fn new(shape: &'a [usize], rows: Option<&[usize]>) -> Self {
+        let count = shape.iter().product();
+        let indices = match rows {
+            None => (0..count).collect(),
+            Some(rows) => {
+                let width: usize = shape.iter().skip(2).product();
+                rows.iter()
+                    .flat_map(|row| row * width..(row + 1) * width)
+                    .filter(|&i| i < count)
+                    .collect()
+            }
+        };
+        Kept { shape, indices }
+    }
+
+    fn pick(&self, values: &[f32]) -> Vec<f64> {
+        self.indices.iter().map(|&i| f64::from(values[i])).collect()
+    }
+
+    fn position(&self, k: usize) -> Vec<usize> {
+        unravel(self.indices[k], self.shape)
+    }
+}
+
+/// The index of the `flat`-th element of a row-major tensor.
+pub(super) fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|&n| {
+            let i = flat % n.max(1);
+            flat /= n.max(1);
+            i
+        })
+        .collect();
+    index.reverse();
+    index
+}
+
+fn compare_exact<T: PartialEq>(
+    kept: &Kept<'_>,
+    reference: &[T],
+    candidate: &[T],
+    out: &mut Comparison,
+    value: impl Fn(&T) -> f64,
+) {
+    let mut mismatches = 0;
+    for (k, &i) in kept.indices.iter().enumerate() {
+        if reference[i] != candidate[i] {
+            mismatches += 1;
+            if out.worst.is_none() {
+                out.worst = Some(Worst {
+                    candidate: value(&candidate[i]),
+                    index: kept.position(k),
+                    reference: value(&reference[i]),
+                });
+            }
+        }
+    }
+    out.mismatches = Some(mismatches);
+    out.checks
+        .push(Check::at_most("mismatches", num::f64_of(mismatches), 0.0));
+}
+
+fn compare_floats(rule: Rule<'_>, kept: &Kept<'_>, r: &[f64], c: &[f64], out: &mut Comparison) {
+    let mut n = NonFinite::default();
+    let mut first_difference = None;
+    let (mut max_abs, mut squares, mut peak) = (0.0f64, 0.0f64, 0.0f64);
+    let (mut dot, mut rr, mut cc) = (0.0f64, 0.0f64, 0.0f64);
+    let (mut finite, mut worst, mut nonzero) = (0usize, None, false);
+    for (k, (&x, &y)) in r.iter().zip(c).enumerate() {
+        n.reference_nan += usize::from(x.is_nan());
+        n.candidate_nan += usize::from(y.is_nan());
+        n.reference_inf += usize::from(x.is_infinite());
+        n.candidate_inf += usize::from(y.is_infinite());
+        if !x.is_finite() || !y.is_finite() {
+            let same = (x.is_nan() && y.is_nan()) || x == y;
+            if !same {
+                n.mask_differs += 1;
+                first_difference.get_or_insert(k);
+            }
+            continue;
+        }
+        finite += 1;
+        nonzero |= y != 0.0;
+        let delta = (x - y).abs();
+        if delta > max_abs || worst.is_none() {
+            max_abs = max_abs.max(delta);
+            worst = Some(k);
+        }
+        squares += delta * delta;
+        peak = peak.max(x.abs());
+        dot += x * y;
+        rr += x * x;
+        cc += y * y;
+    }
+    let at = |k: usize| Worst {
+        candidate: c[k],
+        index: kept.position(k),
+        reference: r[k],
+    };
+    // A NaN is worse than any number.
+    out.worst = first_difference.or(worst).map(at);
+    if n.mask_differs > 0 {
+        out.failures.push(format!(
+            "{} elements are NaN or infinite on one side only (candidate: {} NaN, {} inf; reference: {} NaN, {} inf)",
+            n.mask_differs, n.candidate_nan, n.candidate_inf, n.reference_nan, n.reference_inf
+        ));
+    } else if n.reference_nan + n.reference_inf > 0 {
+        out.warnings.push(format!(
+            "reference_nonfinite: {} NaN and {} infinite elements in the reference, at the same positions in the candidate",
+            n.reference_nan, n.reference_inf
+        ));
+    }
+    out.nonfinite = n;
+    if finite == 0 {
+        out.failures.push("no finite element was compared".into());
+        return;
+    }
+    if !nonzero {
+        out.failures.push("the output is all zero".into());
+    }
+    let rms = (squares / num::f64_of(finite)).sqrt();
+    let floor = peak / 1000.0;
+    let max_rel = r
+        .iter()
+        .zip(c)
+        .filter(|(x, y)| x.is_finite() && y.is_finite())
+        .map(|(x, y)| ratio((x - y).abs(), x.abs().max(floor)))
+        .fold(0.0, f64::max);
+    let figures = Figures {
+        // Bounded: rounding in the sums may lead a hair beyond 1.
+        cosine: (dot / (rr.sqrt() * cc.sqrt())).min(1.0),
+        max_abs,
+        max_rel,
+        psnr_db: 20.0 * (peak / rms).log10(),
+        reference_peak: peak,
+        required_tolerance: ratio(max_abs, peak),
+        rms,
+    };
+    let slack = if rule.allow_rounded {
+        rounding(r, c)
+    } else {
+        None
+    };
+    out.reference_rounding = slack.map(|(dtype, _)| dtype.name());
+    let slack = slack.map_or(0.0, |(_, half_ulp)| half_ulp);
+    let gates = rule.gates;
+    let mut checks = vec![
+        gates.max_relative.map(|limit| {
+            Check::at_most(
+                "required_tolerance",
+                figures.required_tolerance,
+                limit + slack,
+            )
+        }),
+        gates
+            .min_cosine
+            .map(|limit| Check::at_least("cosine", figures.cosine, limit - slack * slack)),
+        gates
+            .min_psnr_db
+            .map(|limit| Check::at_least("psnr_db", figures.psnr_db, limit)),
+    ];
+    if rule.logits {
+        let classes = kept.shape.last().copied().unwrap_or(1);
+        let logits = logit_figures(r, c, classes, gates.tie_margin + 2.0 * slack);
+        // KL of two softmaxes is at most max|Δ|²/2 for small Δ.
+        let allowed = (slack * peak).powi(2);
+        checks.push(
+            gates
+                .max_mean_kl
+                .map(|limit| Check::at_most("mean_kl", logits.mean_kl, limit + allowed)),
+        );
+        checks.push(
+            gates
+                .min_top1
+                .map(|limit| Check::at_least("top1_tie_aware", logits.top1_tie_aware, limit)),
+        );
+        out.logits = Some(logits);
+    }
+    out.checks = checks.into_iter().flatten().collect();
+    out.figures = Some(figures);
+}
+
+/// `a / b`, where 0/0 is 0: no error on nothing.
+fn ratio(a: f64, b: f64) -> f64 {
+    if a == 0.0 { 0.0 } else { a / b }
+}
+
+/// The 16-bit type on whose grid every reference element lies while the candidate's do not, with half a unit in the last place relative to the value.
+fn rounding(r: &[f64], c: &[f64]) -> Option<(DType, f64)> {
+    // Fewer elements may lie on the grid by chance.
+    const LEAST: usize = 16;
+    let on = |round: fn(f32) -> f32, values: &[f64]| {
+        values.iter().filter(|x| x.is_finite()).all(|&x| {
+            let x = num::f32_of_f64(x);
+            round(x) == x
+        })
+    };
+    if r.len() < LEAST {
+        return None;
+    }
+    let (dtype, round, half_ulp): (DType, fn(f32) -> f32, f64) = if on(num::round_f16, r) {
+        (DType::F16, num::round_f16, 1.0 / 2048.0)
+    } else if on(num::round_bf16, r) {
+        (DType::BF16, num::round_bf16, 1.0 / 256.0)
+    } else {
+        return None;
+    };
+    (!on(round, c)).then_some((dtype, half_ulp))
+}
+
+fn logit_figures(r: &[f64], c: &[f64], classes: usize, tie_margin: f64) -> LogitFigures {
+    let (mut rows, mut same, mut tie_aware) = (0usize, 0usize, 0usize);
+    let (mut kl_sum, mut kl_max, mut overlap) = (0.0f64, 0.0f64, 0.0f64);
+    for (x, y) in r.chunks_exact(classes).zip(c.chunks_exact(classes)) {
+        let Some(kl) = kl(x, y) else { continue };
+        rows += 1;
+        kl_sum += kl;
+        kl_max = kl_max.max(kl);
+        let (xs, ys) = (largest(x, 5), largest(y, 5));
+        let both = xs.iter().filter(|i| ys.contains(i)).count();
+        overlap += num::f64_of(both) / num::f64_of(xs.len());
+        let agree = xs[0] == ys[0];
+        same += usize::from(agree);
+        let margin = x[xs[0]] - x[ys[0]];
+        tie_aware += usize::from(agree || margin <= tie_margin * x[xs[0]].abs());
+    }
+    let share = |n: f64| {
+        if rows == 0 {
+            f64::NAN
+        } else {
+            n / num::f64_of(rows)
+        }
+    };
+    LogitFigures {
+        max_kl: if rows == 0 { f64::NAN } else { kl_max },
+        mean_kl: share(kl_sum),
+        rows,
+        top1: share(num::f64_of(same)),
+        top1_tie_aware: share(num::f64_of(tie_aware)),
+        top5: share(overlap),
+    }
+}
+
+/// The indices of the `k` largest, first of equals first; never empty for a non-empty slice.
+fn largest(values: &[f64], k: usize) -> Vec<usize> {
+    let mut top: Vec<usize> = Vec::with_capacity(k + 1);
+    for (i, x) in values.iter().enumerate() {
+        if top.len() < k || top.last().is_some_and(|&j| *x > values[j]) {
+            let at = top.partition_point(|&j| values[j] >= *x);
+            top.insert(at, i);
+            top.truncate(k);
+        }
+    }
+    top
+}
+
+/// Natural logarithm of the softmax.
+pub(super) fn log_softmax(x: &[f64]) -> Vec<f64> {
+    let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = x.iter().map(|v| (v - max).exp()).sum();
+    x.iter().map(|v| v - max - sum.ln()).collect()
+}
+
+/// KL(softmax x ‖ softmax y) in nats; entries that are −∞ in both have no part. `None` when another element is not finite.
+pub(super) fn kl(x: &[f64], y: &[f64]) -> Option<f64> {
+    let mut pairs = (Vec::with_capacity(x.len()), Vec::with_capacity(x.len()));
+    for (&a, &b) in x.iter().zip(y) {
+        if a == f64::NEG_INFINITY && b == f64::NEG_INFINITY {
+            continue;
+        }
+        if !a.is_finite() || !b.is_finite() {
+            return None;
+        }
+        pairs.0.push(a);
+        pairs.1.push(b);
+    }
+    let (p, q) = (log_softmax(&pairs.0), log_softmax(&pairs.1));
+    let sum: f64 = p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum();
+    // Non-negative by definition; rounding may fall a hair below. NaN stays.
+    Some(if sum < 0.0 { 0.0 } else { sum })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tolerance::Numerics;
+    use super::*;
+
+    fn tensor(shape: &[usize], values: &[f32]) -> Tensor {
+        Tensor::f32(shape.to_vec(), values.to_vec()).unwrap()
+    }
+
+    fn judged(numerics: Numerics, reference: &Tensor, candidate: &Tensor) -> Comparison {
+        let gates = Gates::for_numerics(numerics);
+        let rule = Rule {
+            gates: &gates,
+            logits: false,
+            rows: None,
+            allow_rounded: false,
+        };
+        compare(rule, reference, candidate)
+    }
+
+    #[test]
+    fn nan_in_the_candidate_fails() {
+        let c = judged(
+            Numerics::F16,
+            &tensor(&[3], &[1.0, 2.0, 3.0]),
+            &tensor(&[3], &[1.0, f32::NAN, 3.0]),
+        );
+        assert!(!c.passed);
+        assert_eq!(
+            (c.nonfinite.candidate_nan, c.nonfinite.mask_differs),
+            (1, 1)
+        );
+        assert_eq!(c.worst.unwrap().index, [1]);
+    }
+
+    #[test]
+    fn nan_in_both_at_the_same_positions_is_a_warning() {
+        let x = tensor(&[3], &[1.0, f32::NAN, 3.0]);
+        let c = judged(Numerics::F32, &x, &x);
+        assert!(c.passed);
+        assert!(c.warnings[0].starts_with("reference_nonfinite"));
+        let moved = judged(Numerics::F32, &x, &tensor(&[3], &[f32::NAN, 1.0, 3.0]));
+        assert!(!moved.passed);
+        let nothing = tensor(&[2], &[f32::NAN; 2]);
+        assert!(!judged(Numerics::F32, &nothing, &nothing).passed);
+    }
+
+    #[test]
+    fn infinities_must_agree_in_sign() {
+        let x = tensor(&[2], &[f32::INFINITY, 1.0]);
+        assert!(judged(Numerics::F32, &x, &x).passed);
+        assert!(!judged(Numerics::F32, &x, &tensor(&[2], &[f32::NEG_INFINITY, 1.0])).passed);
+        assert!(!judged(Numerics::F16, &tensor(&[2], &[1e5, 1.0]), &x).passed);
+    }
+
+    #[test]
+    fn shapes_are_not_broadcast() {
+        let a = tensor(&[1, 2, 3], &[1.0; 6]);
+        let c = judged(Numerics::F32, &a, &tensor(&[2, 3], &[1.0; 6]));
+        assert_eq!(c.failures, ["shape [2, 3], expected [1, 2, 3]"]);
+        assert!(!judged(Numerics::F32, &a, &tensor(&[1, 2, 1], &[1.0; 2])).passed);
+    }
+
+    #[test]
+    fn small_tensors_can_fail() {
+        let reference = tensor(&[4], &[1e-4, -1e-4, 1e-4, 1e-4]);
+        let candidate = tensor(&[4], &[1.5e-4, -0.5e-4, 1.5e-4, 0.5e-4]);
+        for numerics in [Numerics::F32, Numerics::F16] {
+            assert!(!judged(numerics, &reference, &candidate).passed);
+            assert!(judged(numerics, &reference, &reference).passed);
+        }
+    }
+
+    #[test]
+    fn all_zero_and_empty_outputs_fail() {
+        let zero = tensor(&[4], &[0.0; 4]);
+        assert!(!judged(Numerics::F16, &zero, &zero).passed);
+        let empty = tensor(&[0], &[]);
+        assert!(!judged(Numerics::F32, &empty, &empty).passed);
+    }
+
+    #[test]
+    fn every_element_counts_however_far_back() {
+        let reference = tensor(&[1, 5000], &vec![1.0; 5000]);
+        let mut values = vec![1.0; 5000];
+        values[4321] = f32::NAN;
+        let c = judged(Numerics::F16, &reference, &tensor(&[1, 5000], &values));
+        assert!(!c.passed);
+        assert_eq!(c.worst.unwrap().index, [0, 4321]);
+        // One wrong number moves no average, but is not excused.
+        values[4321] = 2.0;
+        let c = judged(Numerics::F16, &reference, &tensor(&[1, 5000], &values));
+        assert!(c.checks.iter().any(|c| c.name == "cosine" && c.passed));
+        assert!(!c.passed);
+    }
+
+    #[test]
+    fn figures_are_what_they_say() {
+        let c = judged(
+            Numerics::F32,
+            &tensor(&[2, 2], &[3.0, 0.0, 0.0, 4.0]),
+            &tensor(&[2, 2], &[3.0, 0.2, 0.0, 4.0]),
+        );
+        let f = c.figures.unwrap();
+        assert!((f.max_abs - 0.2).abs() < 1e-7);
+        assert!((f.rms - 0.1).abs() < 1e-7);
+        assert!((f.required_tolerance - 0.05).abs() < 1e-7);
+        assert!((f.max_rel - 50.0).abs() < 1e-4);
+        assert!((f.psnr_db - 32.0412).abs() < 1e-3);
+        assert!((f.cosine - 5.0 / (25.04f64).sqrt()).abs() < 1e-7);
+        assert_eq!(c.worst.unwrap().index, [0, 1]);
+    }
+
+    #[test]
+    fn integers_are_compared_exactly_and_kinds_must_agree() {
+        let a = Tensor::i64(vec![2], vec![1, 2]).unwrap();
+        let b = Tensor::int(DType::I32, vec![2], vec![1, 3]).unwrap();
+        let c = judged(Numerics::F16, &a, &b);
+        assert_eq!((c.passed, c.mismatches), (false, Some(1)));
+        assert!(judged(Numerics::F32, &a, &a.cast(DType::I32)).passed);
+        assert!(!judged(Numerics::F32, &a, &tensor(&[2], &[1.0, 2.0])).passed);
+    }
+
+    #[test]
+    fn a_gateless_comparison_fails() {
+        let gates = Gates {
+            max_relative: None,
+            min_cosine: None,
+            min_psnr_db: None,
+            ..Gates::for_numerics(Numerics::F32)
+        };
+        let x = tensor(&[1], &[1.0]);
+        let rule = Rule {
+            gates: &gates,
+            logits: false,
+            rows: None,
+            allow_rounded: false,
+        };
+        assert_eq!(
+            compare(rule, &x, &x).failures,
+            ["no gate judged this output"]
+        );
+    }
+
+    #[test]
+    fn padding_rows_are_left_out() {
+        let gates = Gates::for_numerics(Numerics::F32);
+        let reference = tensor(&[1, 3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let candidate = tensor(&[1, 3, 2], &[1.0, 2.0, 3.0, 4.5, 9.0, f32::NAN]);
+        let rule = |rows| Rule {
+            gates: &gates,
+            logits: false,
+            rows: Some(rows),
+            allow_rounded: false,
+        };
+        assert!(compare(rule(&[0]), &reference, &candidate).passed);
+        let c = compare(rule(&[0, 1]), &reference, &candidate);
+        assert_eq!((c.passed, c.elements), (false, 4));
+        assert_eq!(c.worst.unwrap().index, [0, 1, 1]);
+        assert!(!compare(rule(&[]), &reference, &candidate).passed);
+    }
+
+    #[test]
+    fn logits_have_kl_and_tie_aware_top1() {
+        assert!(is_logits("halt_logits", &tensor(&[1, 2], &[0.0; 2])));
+        assert!(!is_logits("logits", &tensor(&[2, 1], &[0.0; 2])));
+        assert!(!is_logits("hidden", &tensor(&[1, 2], &[0.0; 2])));
+        let f = logit_figures(
+            &[10.0, 9.9999, 0.0, 10.0, 5.0, 0.0],
+            &[9.9999, 10.0, 0.0, 5.0, 10.0, 0.0],
+            3,
+            1e-3,
+        );
+        assert_eq!((f.rows, f.top1, f.top1_tie_aware), (2, 0.0, 0.5));
+        let (p, q) = ([0.0, 1f64.exp().ln()], [1f64.exp().ln(), 0.0]);
+        // KL of (1/(1+e), e/(1+e)) against its reverse: (e − 1)/(e + 1).
+        let e = std::f64::consts::E;
+        assert!((kl(&p, &q).unwrap() - (e - 1.0) / (e + 1.0)).abs() < 1e-12);
+        assert_eq!(kl(&[0.0, f64::NAN], &[0.0, 1.0]), None);
+        assert_eq!(largest(&[1.0, 3.0, 3.0, 2.0], 3), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_rounded_reference_is_noticed() {
+        let exact: Vec<f32> = (0..64).map(|i| 1.0 + num::f32_of(i) * 0.013_337).collect();
+        let rounded: Vec<f32> = exact.iter().map(|&x| num::round_f16(x)).collect();
+        let gates = Gates::for_numerics(Numerics::F32);
+        let rule = |allow_rounded| Rule {
+            gates: &gates,
+            logits: false,
+            rows: None,
+            allow_rounded,
+        };
+        let (r, c) = (tensor(&[64], &rounded), tensor(&[64], &exact));
+        assert!(!compare(rule(false), &r, &c).passed);
+        let ok = compare(rule(true), &r, &c);
+        assert_eq!((ok.passed, ok.reference_rounding), (true, Some("f16")));
+        // It excuses half a unit in the last place, not more.
+        let off: Vec<f32> = exact.iter().map(|x| x * 1.01).collect();
+        assert!(!compare(rule(true), &r, &tensor(&[64], &off)).passed);
+    }
+}

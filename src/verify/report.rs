@@ -1,0 +1,452 @@
+//! The report: what ran, on what, how far apart it was, and the verdict; as JSON and as text. Prints nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::{Serialize, Serializer};
+
+use super::claims::{ClaimReport, ClaimStatus};
+use super::divergence::Divergence;
+use super::inputs::Origin;
+use super::metrics::Comparison;
+use super::preservation::TaskReport;
+use super::tolerance::{Gates, Numerics};
+
+/// The verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Everything that was to be compared was, within every limit.
+    Passed,
+    /// Something was outside a limit.
+    Failed,
+    /// Nothing was found wrong, but not everything that was required could run.
+    Inconclusive,
+}
+
+impl Status {
+    /// The word in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Passed => "passed",
+            Status::Failed => "failed",
+            Status::Inconclusive => "inconclusive",
+        }
+    }
+}
+
+/// What became of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineStatus {
+    /// It ran every probe.
+    Ran,
+    /// It is not on this machine.
+    Absent,
+    /// It gave an error.
+    Failed,
+}
+
+/// An engine that took part, or should have.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EngineReport {
+    /// What went wrong or what is missing; empty when it ran.
+    pub detail: String,
+    /// Name with version.
+    pub name: String,
+    /// How it computes, if it is a candidate.
+    pub numerics: Option<Numerics>,
+    /// Whether the verdict needs it.
+    pub required: bool,
+    /// `source` or `artifact`.
+    pub role: &'static str,
+    /// Number of runs.
+    pub runs: usize,
+    /// What became of it.
+    pub status: EngineStatus,
+}
+
+/// An output of an engine, held against its reference.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OutputReport {
+    /// `source` or `reference_file`.
+    pub against: &'static str,
+    /// The figures, unless it was not compared.
+    pub comparison: Option<Comparison>,
+    /// Whose output it is.
+    pub engine: String,
+    /// Why it was not compared on this probe.
+    pub not_compared: Option<String>,
+    /// The output.
+    pub output: String,
+}
+
+/// A probe with everything that was compared on it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProbeReport {
+    /// Shapes of the inputs.
+    pub inputs: BTreeMap<String, Vec<usize>>,
+    /// Name.
+    pub name: String,
+    /// What was filled in or padded.
+    pub notes: Vec<String>,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Outputs.
+    pub outputs: Vec<OutputReport>,
+    /// Length before padding.
+    pub padded_from: Option<usize>,
+}
+
+/// The worst figures of an output of an engine over all probes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SummaryRow {
+    /// `source` or `reference_file`.
+    pub against: &'static str,
+    /// Number of comparisons.
+    pub comparisons: usize,
+    /// Whose output it is.
+    pub engine: String,
+    /// Largest mean KL(reference ‖ candidate), for logits, in nats.
+    #[serde(serialize_with = "optional_float")]
+    pub max_mean_kl: Option<f64>,
+    /// Largest max|Δ|.
+    #[serde(serialize_with = "optional_float")]
+    pub max_abs: Option<f64>,
+    /// Largest max|Δ| / max|reference|.
+    #[serde(serialize_with = "optional_float")]
+    pub max_required_tolerance: Option<f64>,
+    /// Least cosine.
+    #[serde(serialize_with = "optional_float")]
+    pub min_cosine: Option<f64>,
+    /// Least peak signal-to-noise ratio, in dB.
+    #[serde(serialize_with = "optional_float")]
+    pub min_psnr_db: Option<f64>,
+    /// Least share of logit rows with the same top-1, ties excused.
+    #[serde(serialize_with = "optional_float")]
+    pub min_top1_tie_aware: Option<f64>,
+    /// The output.
+    pub output: String,
+    /// Whether all comparisons passed.
+    pub passed: bool,
+}
+
+/// The limits that were used.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GatesReport {
+    /// Most change of what a claim says does not change, relative to max|output|.
+    #[serde(serialize_with = "float")]
+    pub claim_change: f64,
+    /// Relative root-mean-square error at which an intermediate value has left the source.
+    #[serde(serialize_with = "float")]
+    pub divergence: f64,
+    /// Which comparisons they are for: an engine's way of computing, or `reference_file`.
+    pub for_what: String,
+    /// Largest magnitude of an intermediate value.
+    #[serde(serialize_with = "optional_float")]
+    pub max_magnitude: Option<f64>,
+    /// Most mean KL of logits, in nats.
+    #[serde(serialize_with = "optional_float")]
+    pub max_mean_kl: Option<f64>,
+    /// Most max|Δ| / max|reference|.
+    #[serde(serialize_with = "optional_float")]
+    pub max_relative: Option<f64>,
+    /// Least cosine.
+    #[serde(serialize_with = "optional_float")]
+    pub min_cosine: Option<f64>,
+    /// Least peak signal-to-noise ratio, in dB.
+    #[serde(serialize_with = "optional_float")]
+    pub min_psnr_db: Option<f64>,
+    /// Least share of logit rows with the same top-1, ties excused.
+    #[serde(serialize_with = "optional_float")]
+    pub min_top1: Option<f64>,
+    /// Most difference between the enumerated shapes, relative to max|output|.
+    #[serde(serialize_with = "float")]
+    pub shape_change: f64,
+    /// Reference margin, relative to the row's top |logit|, up to which a flip is a tie.
+    #[serde(serialize_with = "float")]
+    pub tie_margin: f64,
+    /// Magnitude of an intermediate value that is warned about.
+    #[serde(serialize_with = "float")]
+    pub warn_magnitude: f64,
+}
+
+impl GatesReport {
+    pub(super) fn new(for_what: &str, gates: &Gates) -> Self {
+        GatesReport {
+            claim_change: gates.claim_change,
+            divergence: gates.divergence,
+            for_what: for_what.to_owned(),
+            max_magnitude: gates.max_magnitude,
+            max_mean_kl: gates.max_mean_kl,
+            max_relative: gates.max_relative,
+            min_cosine: gates.min_cosine,
+            min_psnr_db: gates.min_psnr_db,
+            min_top1: gates.min_top1,
+            shape_change: gates.shape_change,
+            tie_margin: gates.tie_margin,
+            warn_magnitude: gates.warn_magnitude,
+        }
+    }
+}
+
+/// What verification found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The artifact.
+    pub artifact: String,
+    /// Claims, tested on the source and on every candidate.
+    pub claims: Vec<ClaimReport>,
+    /// Intermediate values of the artifact against those of the source.
+    pub divergence: Vec<Divergence>,
+    /// Engines, the source's first.
+    pub engines: Vec<EngineReport>,
+    /// What the verdict rests on, and what it does not show.
+    pub evidence: String,
+    /// Everything that is wrong.
+    pub failures: Vec<String>,
+    /// The limits.
+    pub gates: Vec<GatesReport>,
+    /// Probes.
+    pub probes: Vec<ProbeReport>,
+    /// The verdict.
+    pub status: Status,
+    /// Worst figures by engine and output.
+    pub summary: Vec<SummaryRow>,
+    /// Task preservation, if there was a task.
+    pub task: Option<TaskReport>,
+    /// What could not run although it was required.
+    pub unproven: Vec<String>,
+    /// What is noteworthy.
+    pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// Whether the artifact may be used on this evidence.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.status == Status::Passed
+    }
+
+    /// The report as JSON: keys sorted, non-finite figures as the strings `NaN`, `inf` and `-inf`.
+    ///
+    /// # Errors
+    /// Never for a report made by [`super::run`].
+    pub fn to_json(&self) -> serde_json::Result<serde_json::Value> {
+        serde_json::to_value(self)
+    }
+
+    /// The report as text, for people.
+    #[must_use]
+    pub fn human(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(
+            out,
+            "verification {}: {}",
+            self.status.name(),
+            self.artifact
+        )?;
+        for engine in &self.engines {
+            let detail = if engine.detail.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", engine.detail)
+            };
+            let status = match engine.status {
+                EngineStatus::Ran => format!("ran {} times", engine.runs),
+                EngineStatus::Absent => "absent".to_owned(),
+                EngineStatus::Failed => "failed".to_owned(),
+            };
+            writeln!(
+                out,
+                "  {:<8}  {}  {status}{detail}",
+                engine.role, engine.name
+            )?;
+        }
+        let mut table = vec![
+            [
+                "engine", "output", "against", "n", "max|Δ|", "of max", "cosine", "PSNR dB",
+                "KL nats", "top-1", "",
+            ]
+            .map(str::to_owned),
+        ];
+        for row in &self.summary {
+            let figure = |x: Option<f64>| x.map_or_else(|| "-".to_owned(), show);
+            table.push([
+                row.engine.clone(),
+                row.output.clone(),
+                row.against.replace('_', " "),
+                row.comparisons.to_string(),
+                figure(row.max_abs),
+                figure(row.max_required_tolerance),
+                row.min_cosine
+                    .map_or_else(|| "-".to_owned(), |c| format!("{c:.7}")),
+                figure(row.min_psnr_db),
+                figure(row.max_mean_kl),
+                figure(row.min_top1_tie_aware),
+                if row.passed { "ok" } else { "FAILED" }.to_owned(),
+            ]);
+        }
+        write_table(out, &table)?;
+        for divergence in &self.divergence {
+            writeln!(out, "  {}", divergence.text())?;
+        }
+        let count = |status| self.claims.iter().filter(|c| c.status == status).count();
+        if !self.claims.is_empty() {
+            writeln!(
+                out,
+                "  claims: {} held, {} violated, {} untestable",
+                count(ClaimStatus::Held),
+                count(ClaimStatus::Violated),
+                count(ClaimStatus::Untestable)
+            )?;
+        }
+        if let Some(task) = &self.task {
+            write!(out, "{}", task.text())?;
+        }
+        for (label, lines) in [
+            ("failed", &self.failures),
+            ("unproven", &self.unproven),
+            ("warning", &self.warnings),
+        ] {
+            for line in lines {
+                writeln!(out, "  {label}: {line}")?;
+            }
+        }
+        writeln!(out, "  {}", self.evidence)
+    }
+}
+
+/// Columns padded to their widest cell.
+pub(super) fn write_table<const N: usize>(
+    out: &mut String,
+    rows: &[[String; N]],
+) -> std::fmt::Result {
+    if rows.len() < 2 {
+        return Ok(());
+    }
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        writeln!(out, "  {}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// A figure for people: up to four significant digits.
+pub(super) fn show(x: f64) -> String {
+    if !x.is_finite() || x == 0.0 {
+        return format!("{x}");
+    }
+    let magnitude = x.abs();
+    if (1e-3..1e6).contains(&magnitude) {
+        let digits = if magnitude >= 1000.0 {
+            0
+        } else if magnitude >= 100.0 {
+            1
+        } else if magnitude >= 10.0 {
+            2
+        } else if magnitude >= 1.0 {
+            3
+        } else {
+            6
+        };
+        let text = format!("{x:.digits$}");
+        return if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            text
+        };
+    }
+    format!("{x:.2e}")
+}
+
+/// Serialises a float; JSON has no NaN and no infinity, so they become strings instead of `null`.
+pub(super) fn float<S: Serializer>(x: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if x.is_finite() {
+        serializer.serialize_f64(*x)
+    } else {
+        serializer.collect_str(x)
+    }
+}
+
+/// As [`float`], with `null` for what does not apply.
+pub(super) fn optional_float<S: Serializer>(
+    x: &Option<f64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match x {
+        Some(x) => float(x, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// As [`float`], for a list.
+pub(super) fn floats<S: Serializer>(list: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+    struct Figure(f64);
+    impl Serialize for Figure {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            float(&self.0, serializer)
+        }
+    }
+    serializer.collect_seq(list.iter().map(|&x| Figure(x)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_readable() {
+        for (x, text) in [
+            (0.0, "0"),
+            (1.0, "1"),
+            (0.25, "0.25"),
+            (1.25e-7, "1.25e-7"),
+            (123.456, "123.5"),
+            (65504.0, "65504"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "inf"),
+        ] {
+            assert_eq!(show(x), text);
+        }
+    }
+
+    #[test]
+    fn non_finite_figures_are_strings() {
+        #[derive(Serialize)]
+        struct All {
+            #[serde(serialize_with = "float")]
+            a: f64,
+            #[serde(serialize_with = "optional_float")]
+            b: Option<f64>,
+            #[serde(serialize_with = "floats")]
+            c: Vec<f64>,
+        }
+        let all = All {
+            a: f64::NAN,
+            b: Some(f64::NEG_INFINITY),
+            c: vec![1.5, f64::INFINITY],
+        };
+        assert_eq!(
+            serde_json::to_string(&all).unwrap(),
+            r#"{"a":"NaN","b":"-inf","c":[1.5,"inf"]}"#
+        );
+    }
+}

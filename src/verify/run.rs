@@ -1,0 +1,703 @@
+//! The verification itself: every probe through source and candidates, then claims, intermediate values and the task.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::claims::{self, Base, ClaimStatus};
+use super::divergence::{self, Divergence, SourceTrace};
+use super::inputs::{self, Interface, Origin, Padding, Probe};
+use super::metrics::{Comparison, Rule, compare, is_logits};
+use super::preservation;
+use super::report::{
+    EngineReport, EngineStatus, GatesReport, OutputReport, ProbeReport, Report, Status, SummaryRow,
+};
+use super::tolerance::{Gates, Numerics};
+use super::{Candidate, Format, Request, Subject};
+use crate::error::Result;
+use crate::ir::Module;
+use crate::runtime::NamedTensors;
+use crate::tensor::Tensor;
+
+/// Compares a source with every given way of running an artifact.
+///
+/// # Errors
+/// When the given inputs, reference or task do not fit the source, or source and artifact have no shape in common.
+/// What the comparison finds, failing engines included, is in the report.
+pub fn run(request: &Request<'_>) -> Result<Report> {
+    let modules: Vec<&Module> = request.candidates.iter().filter_map(|c| c.module).collect();
+    let interface = Interface::new(request.source.module, &modules)?;
+    let mut run = Run::new(request, &interface)?;
+    let probes = run.probes()?;
+    for probe in &probes {
+        run.probe(probe);
+    }
+    run.completeness();
+    run.trace(&probes);
+    if let Some(task) = request.task {
+        let report = preservation::run(
+            task,
+            &interface,
+            &run.source.subject,
+            &run.candidates
+                .iter()
+                .map(|e| {
+                    Subject::new(
+                        e.subject.session,
+                        e.subject.function,
+                        e.subject.gates.clone(),
+                    )
+                })
+                .collect::<Vec<_>>(),
+        )?;
+        run.judge_task(&report);
+        run.task = Some(report);
+    }
+    Ok(run.finish())
+}
+
+/// An engine during a run.
+struct Engine<'a> {
+    subject: Subject<'a>,
+    numerics: Option<Numerics>,
+    runs: usize,
+    error: Option<String>,
+    compared: BTreeSet<String>,
+    failed: bool,
+}
+
+impl<'a> Engine<'a> {
+    fn new(subject: Subject<'a>, numerics: Option<Numerics>) -> Self {
+        Engine {
+            subject,
+            numerics,
+            runs: 0,
+            error: None,
+            compared: BTreeSet::new(),
+            failed: false,
+        }
+    }
+
+    /// Runs it, unless it has failed before.
+    fn run(&mut self, probe: &Probe) -> Option<NamedTensors> {
+        if self.error.is_some() {
+            return None;
+        }
+        match self.subject.run(&probe.inputs) {
+            Ok(outputs) => {
+                self.runs += 1;
+                Some(outputs)
+            }
+            Err(error) => {
+                self.error = Some(format!("on {}: {error}", probe.name));
+                None
+            }
+        }
+    }
+
+    fn report(&self, role: &'static str) -> EngineReport {
+        EngineReport {
+            detail: self.error.clone().unwrap_or_default(),
+            name: self.subject.name.clone(),
+            numerics: self.numerics,
+            required: true,
+            role,
+            runs: self.runs,
+            status: if self.error.is_none() {
+                EngineStatus::Ran
+            } else {
+                EngineStatus::Failed
+            },
+        }
+    }
+}
+
+struct Run<'a> {
+    request: &'a Request<'a>,
+    interface: &'a Interface<'a>,
+    source: Engine<'a>,
+    candidates: Vec<Engine<'a>>,
+    reference_gates: Gates,
+    probes: Vec<ProbeReport>,
+    claims: Vec<claims::ClaimReport>,
+    divergence: Vec<Divergence>,
+    task: Option<preservation::TaskReport>,
+    failures: Vec<String>,
+    unproven: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    fn new(request: &'a Request<'a>, interface: &'a Interface<'a>) -> Result<Self> {
+        let options = &request.options;
+        let source = Subject::new(request.source.session, None, options.f32.clone());
+        let mut candidates = Vec::new();
+        for candidate in &request.candidates {
+            let gates = match candidate.numerics {
+                Numerics::F32 => options.f32.clone(),
+                Numerics::F16 => options.f16.clone(),
+            };
+            let function = candidate.module.map(Module::main).transpose()?;
+            let subject = Subject::new(candidate.session, function, gates);
+            candidates.push(Engine::new(subject, Some(candidate.numerics)));
+        }
+        Ok(Run {
+            request,
+            interface,
+            source: Engine::new(source, None),
+            candidates,
+            reference_gates: options.reference.clone().unwrap_or(options.f32.clone()),
+            probes: Vec::new(),
+            claims: Vec::new(),
+            divergence: Vec::new(),
+            task: None,
+            failures: Vec::new(),
+            unproven: Vec::new(),
+            warnings: Vec::new(),
+        })
+    }
+
+    /// Seeded probes for every size, padded ones beside them, and the cases of the files. The first is the one for claims and traces.
+    fn probes(&mut self) -> Result<Vec<Probe>> {
+        let mut probes = Vec::new();
+        let all = self.interface.bindings(self.request.options.longest_probe);
+        for (stream, bindings) in (0..).zip(&all) {
+            probes.push(self.interface.seeded(stream, bindings, false)?);
+            // One padded probe for the first two sizes: the second has two rows where the batch is free.
+            if stream < 2 && self.interface.mask().is_some() {
+                probes.push(self.interface.seeded(stream, bindings, true)?);
+            }
+        }
+        let files = [
+            (self.request.reference, Origin::ReferenceFile),
+            (self.request.inputs, Origin::InputsFile),
+        ];
+        for (file, origin) in files {
+            let Some(tensors) = file else { continue };
+            let cases = match origin {
+                Origin::ReferenceFile => inputs::reference_cases(tensors)?,
+                Origin::InputsFile | Origin::Seeded => inputs::input_cases(tensors)?,
+            };
+            if !cases.ignored.is_empty() {
+                self.warnings.push(format!(
+                    "entries of the file under {} were left aside: they are not cases",
+                    cases.ignored.join(", ")
+                ));
+            }
+            for case in &cases.cases {
+                probes.push(self.interface.fit(case, origin)?);
+            }
+        }
+        Ok(probes)
+    }
+
+    /// Runs one probe everywhere, compares every output and, on the first probe, tests the claims.
+    fn probe(&mut self, probe: &Probe) {
+        let mut reports = Vec::new();
+        let source = self.source.run(probe);
+        if let (Some(outputs), Some(expected)) = (&source, &probe.expected) {
+            let gates = self.reference_gates.clone();
+            self.against(
+                probe,
+                None,
+                ("reference_file", expected),
+                outputs,
+                &gates,
+                &mut reports,
+            );
+        }
+        for index in 0..self.candidates.len() {
+            let Some(outputs) = self.candidates[index].run(probe) else {
+                continue;
+            };
+            let engine = &self.candidates[index];
+            let gates = engine.subject.gates.clone();
+            let reference_gates = match engine.numerics {
+                Some(Numerics::F32) => self.reference_gates.clone(),
+                Some(Numerics::F16) | None => gates.clone(),
+            };
+            if let Some(source) = &source {
+                self.against(
+                    probe,
+                    Some(index),
+                    ("source", source),
+                    &outputs,
+                    &gates,
+                    &mut reports,
+                );
+            }
+            if let Some(expected) = &probe.expected {
+                self.against(
+                    probe,
+                    Some(index),
+                    ("reference_file", expected),
+                    &outputs,
+                    &reference_gates,
+                    &mut reports,
+                );
+            }
+        }
+        self.probes.push(ProbeReport {
+            inputs: probe
+                .inputs
+                .iter()
+                .map(|(k, v)| (k.clone(), v.shape().to_vec()))
+                .collect(),
+            name: probe.name.clone(),
+            notes: probe.notes.clone(),
+            origin: probe.origin,
+            outputs: reports,
+            padded_from: probe.padded_from,
+        });
+    }
+
+    /// Compares the outputs of one engine (the source, if there is no index) with a reference.
+    fn against(
+        &mut self,
+        probe: &Probe,
+        index: Option<usize>,
+        (against, reference): (&'static str, &NamedTensors),
+        outputs: &NamedTensors,
+        gates: &Gates,
+        reports: &mut Vec<OutputReport>,
+    ) {
+        let name = match index {
+            Some(index) => self.candidates[index].subject.name.clone(),
+            None => self.source.subject.name.clone(),
+        };
+        // A reference file need not know every output; a source and an artifact must have the same ones.
+        let names: BTreeSet<&String> = if against == "source" {
+            reference.keys().chain(outputs.keys()).collect()
+        } else {
+            reference.keys().collect()
+        };
+        for output in names {
+            let mut failures = Vec::new();
+            let mut row = OutputReport {
+                against,
+                comparison: None,
+                engine: name.clone(),
+                not_compared: None,
+                output: output.clone(),
+            };
+            match (reference.get(output), outputs.get(output)) {
+                (Some(r), Some(c)) => {
+                    let rule = Rule {
+                        gates,
+                        logits: is_logits(output, r),
+                        rows: None,
+                        allow_rounded: against == "reference_file",
+                    };
+                    match aligned(self.interface, probe, output, rule, r, c) {
+                        Ok(Some(comparison)) => {
+                            failures.extend(comparison.failures.iter().cloned());
+                            failures.extend(
+                                comparison
+                                    .checks
+                                    .iter()
+                                    .filter(|c| !c.passed)
+                                    .map(super::Check::text),
+                            );
+                            for warning in &comparison.warnings {
+                                self.warnings.push(format!(
+                                    "{name}: `{output}` on {}: {warning}",
+                                    probe.name
+                                ));
+                            }
+                            row.comparison = Some(comparison);
+                        }
+                        Ok(None) => {
+                            row.not_compared = Some("padding has a part in it".into());
+                        }
+                        Err(error) => failures.push(error.to_string()),
+                    }
+                }
+                (None, _) => failures.push(format!(
+                    "it is missing in the {}",
+                    against.replace('_', " ")
+                )),
+                (Some(_), None) => failures.push("it is missing".to_owned()),
+            }
+            let engine = match index {
+                Some(index) => &mut self.candidates[index],
+                None => &mut self.source,
+            };
+            if row.comparison.is_some() {
+                engine.compared.insert(output.clone());
+            }
+            if !failures.is_empty() {
+                engine.failed = true;
+                self.failures.push(format!(
+                    "{name}: `{output}` on {} against the {}: {}",
+                    probe.name,
+                    against.replace('_', " "),
+                    failures.join("; ")
+                ));
+                if row.comparison.is_none() {
+                    row.not_compared = Some(failures.join("; "));
+                }
+            }
+            reports.push(row);
+        }
+    }
+
+    /// Refuses to conclude anything from what did not happen.
+    fn completeness(&mut self) {
+        let outputs = &self.interface.function.outputs;
+        for engine in &self.candidates {
+            if let Some(error) = &engine.error {
+                self.failures
+                    .push(format!("{} failed {error}", engine.subject.name));
+                continue;
+            }
+            for output in outputs {
+                if !engine.compared.contains(&output.name) {
+                    self.failures.push(format!(
+                        "{}: `{}` was never compared",
+                        engine.subject.name, output.name
+                    ));
+                }
+            }
+        }
+        if let Some(error) = &self.source.error {
+            self.unproven.push(format!(
+                "the source could not be run by {}: {error}",
+                self.source.subject.name
+            ));
+        }
+        if !self.candidates.iter().any(|e| e.runs > 0) {
+            self.unproven.push("no engine ran the artifact".to_owned());
+        }
+        for absent in &self.request.absent {
+            let line = format!("{} is absent: {}", absent.name, absent.detail);
+            if absent.required {
+                self.unproven.push(line);
+            } else {
+                self.warnings.push(line);
+            }
+        }
+        let compared = self
+            .probes
+            .iter()
+            .flat_map(|p| &p.outputs)
+            .filter(|o| o.comparison.is_some())
+            .count();
+        if compared == 0 {
+            self.failures
+                .push("vacuous: no output was compared".to_owned());
+        }
+    }
+
+    /// Tests the claims and looks at intermediate values, on the first probe.
+    fn trace(&mut self, probes: &[Probe]) {
+        let Some(full) = probes.first() else { return };
+        let padded = probes
+            .get(1)
+            .filter(|p| p.origin == Origin::Seeded && self.interface.mask().is_some());
+        let engines = std::iter::once(&self.source).chain(&self.candidates);
+        let mut reports = Vec::new();
+        for engine in engines.filter(|e| e.error.is_none()) {
+            let bases = (
+                engine.subject.run(&full.inputs),
+                padded.map(|p| engine.subject.run(&p.inputs)),
+            );
+            let (Ok(outputs), padded_outputs) = bases else {
+                self.failures.push(format!(
+                    "{} did not run {} a second time",
+                    engine.subject.name, full.name
+                ));
+                continue;
+            };
+            let padded_outputs = padded_outputs.and_then(Result::ok);
+            let padded = padded
+                .zip(padded_outputs.as_ref())
+                .map(|(probe, outputs)| Base { probe, outputs });
+            reports.extend(claims::check(
+                &engine.subject,
+                self.interface,
+                &self.request.source.module.claims,
+                &Base {
+                    probe: full,
+                    outputs: &outputs,
+                },
+                padded.as_ref(),
+            ));
+        }
+        for claim in reports.iter().filter(|c| c.status == ClaimStatus::Violated) {
+            self.failures.push(format!(
+                "{}: {}: {}",
+                claim.engine, claim.claim, claim.detail
+            ));
+        }
+        self.claims = reports;
+        self.intermediate_values(full);
+    }
+
+    fn intermediate_values(&mut self, probe: &Probe) {
+        // Always where rounding may break something; where it may not, only to find what did.
+        let wanted: Vec<(usize, &Candidate<'_>)> = self
+            .request
+            .candidates
+            .iter()
+            .enumerate()
+            .filter(|(i, c)| {
+                let engine = &self.candidates[*i];
+                engine.error.is_none() && (c.numerics == Numerics::F16 || engine.failed)
+            })
+            .filter(|(_, c)| c.trace.is_some() && c.module.is_some())
+            .collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let Some(source) = self.request.source.trace else {
+            self.warnings.push(
+                "intermediate values were not compared: the source was not run by the interpreter"
+                    .into(),
+            );
+            return;
+        };
+        let modules: Vec<&Module> = wanted.iter().filter_map(|(_, c)| c.module).collect();
+        let source = SourceTrace::run(source, &modules, &probe.inputs);
+        let mut found = Vec::new();
+        for (index, candidate) in wanted {
+            let subject = &self.candidates[index].subject;
+            let (Some(interpreter), Some(module)) = (candidate.trace, candidate.module) else {
+                continue;
+            };
+            let traced = source
+                .as_ref()
+                .map_err(ToString::to_string)
+                .and_then(|source| {
+                    subject
+                        .cast(&probe.inputs)
+                        .and_then(|inputs| {
+                            divergence::trace(source, module, interpreter, &inputs, &subject.gates)
+                        })
+                        .map_err(|e| e.to_string())
+                });
+            let mut divergence = traced.unwrap_or_else(Divergence::failed);
+            divergence.engine.clone_from(&subject.name);
+            divergence.probe.clone_from(&probe.name);
+            found.push((divergence, subject.gates.clone()));
+        }
+        for (divergence, gates) in found {
+            self.judge_divergence(&divergence, &gates);
+            self.divergence.push(divergence);
+        }
+    }
+
+    fn judge_divergence(&mut self, divergence: &Divergence, gates: &Gates) {
+        let name = &divergence.engine;
+        if let Some(error) = &divergence.error {
+            self.unproven.push(format!(
+                "{name}: intermediate values could not be traced: {error}"
+            ));
+            return;
+        }
+        if divergence.compared == 0 {
+            self.warnings.push(format!(
+                "{name}: no intermediate value has a counterpart of the same name in the source"
+            ));
+        }
+        if let Some(value) = &divergence.first_nan {
+            self.failures
+                .push(format!("{name}: NaN first appears at `{value}`"));
+        }
+        if let Some(value) = divergence.overflows.first() {
+            self.failures.push(format!(
+                "{name}: a 16-bit value overflows at `{value}` ({} in all)",
+                divergence.overflows.len()
+            ));
+        }
+        let largest = divergence.largest.as_ref().map_or("", |v| v.name.as_str());
+        let line = format!(
+            "{name}: the largest intermediate magnitude is {}, at `{largest}`",
+            super::report::show(divergence.max_magnitude)
+        );
+        if gates
+            .max_magnitude
+            .is_some_and(|limit| divergence.max_16bit_magnitude > limit)
+        {
+            self.failures.push(line);
+        } else if divergence.max_16bit_magnitude > gates.warn_magnitude {
+            self.warnings.push(line);
+        }
+    }
+
+    fn judge_task(&mut self, task: &preservation::TaskReport) {
+        for failure in &task.failures {
+            self.failures
+                .push(format!("task `{}`: {failure}", task.name));
+        }
+        for pair in task.engines.iter().filter(|p| !p.passed) {
+            let checks = pair
+                .checks
+                .iter()
+                .filter(|c| !c.passed)
+                .map(super::Check::text);
+            let all: Vec<String> = pair.failures.iter().cloned().chain(checks).collect();
+            self.failures.push(format!(
+                "task `{}`: {}: {}",
+                task.name,
+                pair.engine,
+                all.join("; ")
+            ));
+        }
+    }
+
+    fn finish(self) -> Report {
+        let mut engines = vec![self.source.report("source")];
+        engines.extend(self.candidates.iter().map(|e| e.report("artifact")));
+        engines.extend(self.request.absent.iter().map(|a| EngineReport {
+            detail: a.detail.clone(),
+            name: a.name.clone(),
+            numerics: None,
+            required: a.required,
+            role: "artifact",
+            runs: 0,
+            status: EngineStatus::Absent,
+        }));
+        let options = &self.request.options;
+        let mut gates = vec![
+            GatesReport::new("f32", &options.f32),
+            GatesReport::new("f16", &options.f16),
+        ];
+        if self.request.reference.is_some() {
+            gates.push(GatesReport::new("reference_file", &self.reference_gates));
+        }
+        let status = if !self.failures.is_empty() {
+            Status::Failed
+        } else if !self.unproven.is_empty() {
+            Status::Inconclusive
+        } else {
+            Status::Passed
+        };
+        Report {
+            artifact: self.request.artifact.to_owned(),
+            claims: self.claims,
+            divergence: self.divergence,
+            evidence: evidence(self.request.format, &self.candidates),
+            engines,
+            failures: self.failures,
+            gates,
+            summary: summary(&self.probes),
+            probes: self.probes,
+            status,
+            task: self.task,
+            unproven: self.unproven,
+            warnings: self.warnings,
+        }
+    }
+}
+
+/// The comparison of the parts of two outputs that mean something: `None` when padding leaves nothing of them.
+fn aligned(
+    interface: &Interface<'_>,
+    probe: &Probe,
+    output: &str,
+    rule: Rule<'_>,
+    reference: &Tensor,
+    candidate: &Tensor,
+) -> Result<Option<Comparison>> {
+    let padding = interface.padding(output);
+    let (mut reference, mut candidate) = (reference.clone(), candidate.clone());
+    if let Some(length) = probe.padded_from {
+        match padding {
+            Padding::Matters => return Ok(None),
+            Padding::Pooled => {}
+            Padding::PerPosition | Padding::Later => {
+                reference = claims::cut(&reference, length)?;
+                candidate = claims::cut(&candidate, length)?;
+            }
+        }
+    }
+    let mask = interface
+        .mask()
+        .and_then(|p| probe.inputs.get(interface.name(p)));
+    let mut rows = None;
+    if let (Padding::PerPosition, Some(mask)) = (padding, mask) {
+        let mask = match probe.padded_from {
+            Some(length) => claims::cut(mask, length)?,
+            None => mask.clone(),
+        };
+        let kept = claims::mask_rows(&mask);
+        if kept.len() != mask.len() && reference.shape().starts_with(mask.shape()) {
+            rows = Some(kept);
+        }
+    }
+    let rule = Rule {
+        rows: rows.as_deref(),
+        ..rule
+    };
+    Ok(Some(compare(rule, &reference, &candidate)))
+}
+
+fn summary(probes: &[ProbeReport]) -> Vec<SummaryRow> {
+    let mut rows: Vec<SummaryRow> = Vec::new();
+    let mut places: BTreeMap<(String, String, &'static str), usize> = BTreeMap::new();
+    for report in probes.iter().flat_map(|p| &p.outputs) {
+        let Some(comparison) = &report.comparison else {
+            continue;
+        };
+        let key = (report.engine.clone(), report.output.clone(), report.against);
+        let at = *places.entry(key).or_insert_with(|| {
+            rows.push(SummaryRow {
+                against: report.against,
+                comparisons: 0,
+                engine: report.engine.clone(),
+                max_abs: None,
+                max_mean_kl: None,
+                max_required_tolerance: None,
+                min_cosine: None,
+                min_psnr_db: None,
+                min_top1_tie_aware: None,
+                output: report.output.clone(),
+                passed: true,
+            });
+            rows.len() - 1
+        });
+        let row = &mut rows[at];
+        row.comparisons += 1;
+        row.passed &= comparison.passed;
+        if let Some(f) = &comparison.figures {
+            worse(&mut row.max_abs, f.max_abs, f64::gt);
+            worse(
+                &mut row.max_required_tolerance,
+                f.required_tolerance,
+                f64::gt,
+            );
+            worse(&mut row.min_cosine, f.cosine, f64::lt);
+            worse(&mut row.min_psnr_db, f.psnr_db, f64::lt);
+        }
+        if let Some(f) = &comparison.logits {
+            worse(&mut row.max_mean_kl, f.mean_kl, f64::gt);
+            worse(&mut row.min_top1_tie_aware, f.top1_tie_aware, f64::lt);
+        }
+    }
+    rows
+}
+
+/// Keeps the worse of two figures; NaN is the worst.
+fn worse(kept: &mut Option<f64>, x: f64, is_worse: fn(&f64, &f64) -> bool) {
+    match kept {
+        Some(old) if old.is_nan() || !(x.is_nan() || is_worse(&x, old)) => {}
+        Some(_) | None => *kept = Some(x),
+    }
+}
+
+fn evidence(format: Format, candidates: &[Engine<'_>]) -> String {
+    let names: Vec<&str> = candidates
+        .iter()
+        .filter(|e| e.runs > 0)
+        .map(|e| e.subject.name.as_str())
+        .collect();
+    let ran = if names.is_empty() {
+        "nothing".to_owned()
+    } else {
+        names.join(", ")
+    };
+    match format {
+        Format::Onnx => format!("evidence: the written file was run by {ran}"),
+        Format::CoreMl => format!(
+            "evidence: the written package was read back and run by {ran}; Core ML itself was not executed, so that device arithmetic and placement are not shown"
+        ),
+    }
+}

@@ -1,0 +1,167 @@
+//! Gates: how far an artifact may be from its source. Owns the defaults and the check of one figure against one limit.
+
+use serde::Serialize;
+
+use super::report::float;
+
+/// How a candidate computes; chooses its gates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Numerics {
+    /// 32-bit floats throughout.
+    F32,
+    /// Results rounded to 16-bit floats.
+    F16,
+}
+
+/// Limits for one comparison. `None` means: reported, not judged. A comparison that nothing judges fails.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gates {
+    /// Most max|Δ| / max|reference|. Relative to the tensor's own scale, so that a small tensor can fail too.
+    pub max_relative: Option<f64>,
+    /// Least cosine similarity.
+    pub min_cosine: Option<f64>,
+    /// Least peak signal-to-noise ratio, in dB.
+    pub min_psnr_db: Option<f64>,
+    /// Most mean KL(reference ‖ candidate) of logits, in nats.
+    pub max_mean_kl: Option<f64>,
+    /// Least share of logit rows whose top-1 agrees or is a tie of the reference.
+    pub min_top1: Option<f64>,
+    /// A reference margin up to this share of the row's top |logit| is a tie.
+    ///
+    /// Not 2·max|Δ| of the comparison itself: no flip can have a larger margin than that, so such a rule would excuse every flip.
+    pub tie_margin: f64,
+    /// Largest magnitude of an intermediate value before a warning.
+    pub warn_magnitude: f64,
+    /// Largest magnitude of an intermediate value before failure.
+    pub max_magnitude: Option<f64>,
+    /// Relative root-mean-square error of an intermediate value that counts as having left the source.
+    pub divergence: f64,
+    /// Most change, relative to max|output|, of what a claim says does not change.
+    pub claim_change: f64,
+    /// Most difference, relative to max|output|, between the enumerated shapes.
+    pub shape_change: f64,
+}
+
+impl Gates {
+    /// The defaults for a way of computing.
+    #[must_use]
+    pub fn for_numerics(numerics: Numerics) -> Self {
+        match numerics {
+            Numerics::F32 => Gates {
+                max_relative: Some(1e-4),
+                min_cosine: Some(0.999_999),
+                min_psnr_db: None,
+                max_mean_kl: Some(1e-5),
+                min_top1: Some(1.0),
+                tie_margin: 1e-3,
+                warn_magnitude: f64::MAX,
+                max_magnitude: None,
+                divergence: 1e-4,
+                claim_change: 1e-5,
+                shape_change: 1e-4,
+            },
+            Numerics::F16 => Gates {
+                // Averages hide one wrong element among thousands; this does not.
+                max_relative: Some(0.1),
+                min_cosine: Some(0.999),
+                min_psnr_db: Some(40.0),
+                max_mean_kl: Some(1e-3),
+                min_top1: Some(0.99),
+                tie_margin: 1e-2,
+                warn_magnitude: 30_000.0,
+                max_magnitude: Some(60_000.0),
+                divergence: 2e-2,
+                claim_change: 1e-3,
+                shape_change: 1e-2,
+            },
+        }
+    }
+}
+
+/// A figure held against its limit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Check {
+    /// `≤` or `≥`.
+    pub bound: &'static str,
+    /// The limit.
+    #[serde(serialize_with = "float")]
+    pub limit: f64,
+    /// Which figure.
+    pub name: &'static str,
+    /// Whether it is within the limit. NaN never is.
+    pub passed: bool,
+    /// The figure.
+    #[serde(serialize_with = "float")]
+    pub value: f64,
+}
+
+impl Check {
+    /// `value ≤ limit`
+    #[must_use]
+    pub fn at_most(name: &'static str, value: f64, limit: f64) -> Self {
+        Check {
+            bound: "≤",
+            limit,
+            name,
+            passed: value <= limit,
+            value,
+        }
+    }
+
+    /// `value ≥ limit`
+    #[must_use]
+    pub fn at_least(name: &'static str, value: f64, limit: f64) -> Self {
+        Check {
+            bound: "≥",
+            limit,
+            name,
+            passed: value >= limit,
+            value,
+        }
+    }
+
+    /// `name value ≤ limit`
+    #[must_use]
+    pub fn text(&self) -> String {
+        let not = match (self.bound, self.passed) {
+            (bound, true) => bound,
+            ("≤", false) => ">",
+            (_, false) => "<",
+        };
+        // NaN is neither below nor above.
+        let relation = if self.value.is_nan() {
+            "not within"
+        } else {
+            not
+        };
+        format!(
+            "{} {} {relation} {}",
+            self.name,
+            super::report::show(self.value),
+            super::report::show(self.limit)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nan_is_never_within_a_limit() {
+        for check in [
+            Check::at_most("x", f64::NAN, 1.0),
+            Check::at_least("x", f64::NAN, 1.0),
+        ] {
+            assert!(!check.passed);
+            assert_eq!(check.text(), "x NaN not within 1");
+        }
+    }
+
+    #[test]
+    fn zero_fails_a_gate_of_one() {
+        assert!(!Check::at_least("exact_match_rate", 0.0, 1.0).passed);
+        assert!(Check::at_least("exact_match_rate", 1.0, 1.0).passed);
+    }
+}
