@@ -13,6 +13,8 @@ mod math;
 mod norm;
 mod reduce;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
