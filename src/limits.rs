@@ -24,6 +24,10 @@ pub const FOLDED_ELEMENTS: u64 = 4 * 1024 * 1024;
 pub const LAYERS: u64 = 4096;
 /// Longest sequence a config or flag may ask for.
 pub const SEQUENCE: u64 = 1 << 24;
+/// Largest size that a config may state (vocabulary, width, positions), so that products of two stay far from overflow.
+pub const DIMENSION: u64 = 1 << 31;
+/// Largest table that is computed for positions, in elements: a million positions of 128 numbers.
+pub const TABLE_ELEMENTS: u64 = 1 << 27;
 /// Largest text header of an array in an `.npz` archive, in bytes. NumPy's own reader stops at 10,000.
 pub const NPY_HEADER_BYTES: u64 = 64 * 1024;
 /// Most bytes that the members of an `.npz` archive have together, decompressed.

@@ -1,0 +1,60 @@
+//! Gemma 2: norms that multiply by `1 + weight` before and after each block, soft limits of scores and logits, windows in every other layer,
+//! embeddings scaled by the root of the width.
+//!
+//! # Numerics
+//! The library rounds the scale of the embeddings to the type it computes in. That is f32 here, whatever the weights are stored in.
+//!
+//! # Source
+//! `models/gemma2` of transformers 4.57; defaults are those of `Gemma2Config`.
+
+use crate::arch::blocks::Activation;
+use crate::arch::decoder::{Biases, LayerTypes, LlamaLike};
+use crate::arch::{Class, Limits, Source, Spec, by_root, grouped};
+use crate::error::Result;
+use crate::tensor::num;
+
+pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
+    let c = &mut source.config;
+    let width = c.size("hidden_size")?;
+    let heads = c.size("num_attention_heads")?;
+    let kv_heads = c.size_or("num_key_value_heads", 4)?;
+    grouped(c, "num_key_value_heads", heads, kv_heads)?;
+    let head_dim = c.size_or("head_dim", 256)?;
+    let positions = c.size_or("max_position_embeddings", 8192)?;
+    let types = LayerTypes {
+        count: c.layers("num_hidden_layers")?,
+        window: c.switchable_size("sliding_window", Some(4096))?,
+    };
+    let layers = types.read(c, |i| i.is_multiple_of(2))?;
+    let bias = c.flag_or("attention_bias", false)?;
+    // The library reads `hidden_activation` only; old configs say `gelu` under the other key and do not mean it.
+    let _ = c.opt_text("hidden_act")?;
+    let activation = c.text_or("hidden_activation", "gelu_pytorch_tanh")?;
+    let spec = LlamaLike {
+        vocab: c.size("vocab_size")?,
+        width,
+        inner: c.size("intermediate_size")?,
+        heads,
+        kv_heads,
+        head_dim,
+        epsilon: c.positive_or("rms_norm_eps", 1e-6)?,
+        activation: Activation::named("hidden_activation", activation)?,
+        bias: Biases {
+            qkv: bias,
+            o: bias,
+            mlp: false,
+        },
+        head_norms: false,
+        plus_one: true,
+        sandwich: true,
+        scale: by_root(c.positive_or("query_pre_attn_scalar", 256.0)?),
+        softcap: c.switchable_number("attn_logit_softcapping", Some(50.0))?,
+        head_softcap: c.switchable_number("final_logit_softcapping", Some(30.0))?,
+        embedding_scale: num::f64_of(width).sqrt(),
+        tied: c.flag_or("tie_word_embeddings", true)?,
+        limits: Limits::soft(positions),
+        layers: types.rotated(c, &layers, head_dim, positions)?,
+    };
+    let with_head = source.class == Class::LanguageModel;
+    Ok(Spec::Decoder(Box::new(spec.load(source, with_head)?)))
+}

@@ -1,0 +1,102 @@
+//! RoBERTa and XLM-RoBERTa: BERT's layers, positions counted from the ids, and a classifier with a layer of its own.
+//!
+//! # Source
+//! `models/roberta` of transformers 4.57; defaults are those of `RobertaConfig`.
+
+use crate::arch::blocks::{Activation, Linear};
+use crate::arch::encoder::{
+    Counting, EmbeddingSizes, Embeddings, EncoderSpec, LayerNames, LayerSizes,
+};
+use crate::arch::heads::{Head, Look};
+use crate::arch::{ArchError, Class, Limits, Source, Spec, by_root, head_dim};
+use crate::error::Result;
+use crate::tensor::num;
+
+const NAMES: LayerNames = LayerNames::bert(
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+);
+
+pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
+    let c = &mut source.config;
+    let width = c.size("hidden_size")?;
+    let heads = c.size("num_attention_heads")?;
+    let head_dim = head_dim(c, "num_attention_heads", width, heads)?;
+    let rows = c.size_or("max_position_embeddings", 512)?;
+    // The row of the padding token and those before it are never a token's position.
+    let pad = c.count("pad_token_id")?.unwrap_or(1);
+    let positions = rows.checked_sub(pad + 1).filter(|n| *n > 0);
+    let Some(positions) = positions else {
+        return Err(ArchError::BadValue {
+            key: "max_position_embeddings".into(),
+            expected: format!("more than `pad_token_id` + 1, {}", pad + 1),
+            found: rows.to_string(),
+        }
+        .into());
+    };
+    let epsilon = c.positive_or("layer_norm_eps", 1e-12)?;
+    let vocab = c.size("vocab_size")?;
+    c.only("position_embedding_type", "absolute")?;
+    let sizes = LayerSizes {
+        width,
+        inner: c.size("intermediate_size")?,
+        heads,
+        head_dim,
+        epsilon,
+        activation: Activation::named("hidden_act", c.text_or("hidden_act", "gelu")?)?,
+        scale: by_root(num::f64_of(head_dim)),
+    };
+    let embedding = EmbeddingSizes {
+        vocab,
+        width,
+        projected: None,
+        positions: Some((rows, Counting::SkipPadding { pad })),
+        types: c.size_or("type_vocab_size", 2)?,
+        epsilon,
+    };
+    let count = c.layers("num_hidden_layers")?;
+    let labels = c.labels()?;
+    let w = &mut source.weights;
+    let prefix = w.prefix(&["roberta.", ""], "embeddings.word_embeddings.weight");
+    let embeddings = Embeddings::load(w, &format!("{prefix}embeddings"), &embedding)?;
+    let layers = (0..count)
+        .map(|i| sizes.load(w, &format!("{prefix}encoder.layer.{i}"), &NAMES, None))
+        .collect::<Result<Vec<_>>>()?;
+    let pooler = format!("{prefix}pooler.dense");
+    let classifier = source.class == Class::Classifier;
+    let mut heads = Vec::new();
+    if classifier {
+        let dense = Linear::load(w, "classifier.dense", width, width, true)?;
+        let out = Linear::load(w, "classifier.out_proj", width, labels, true)?;
+        heads.push(Head {
+            output: "logits",
+            look: Look::First,
+            steps: vec![(dense, Some(Activation::Tanh)), (out, None)],
+            softcap: None,
+        });
+    } else if w.has(&format!("{pooler}.weight")) {
+        let dense = Linear::load(w, &pooler, width, width, true)?;
+        heads.push(Head {
+            output: "pooler_output",
+            look: Look::First,
+            steps: vec![(dense, Some(Activation::Tanh))],
+            softcap: None,
+        });
+    }
+    source.leave_heads(&["lm_head."]);
+    Ok(Spec::Encoder(Box::new(EncoderSpec {
+        vocab,
+        width,
+        limits: Limits::hard(
+            positions,
+            "its table of positions ends there, and positions start after the padding token's",
+        ),
+        embeddings,
+        relative: None,
+        layers,
+        hidden: !classifier,
+        heads,
+        sentence: None,
+    })))
+}
