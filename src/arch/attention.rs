@@ -8,10 +8,9 @@ use super::graph::{Graph, path};
 use super::rope::{Rope, Tables};
 use crate::error::Result;
 use crate::ir::ops::{
-    BinaryKind, Compare, CompareKind, Concat, Expand, Iota, MatMul, Select, Softmax, UnaryKind,
+    BinaryKind, Compare, CompareKind, Concat, Expand, MatMul, Select, Softmax, UnaryKind,
 };
 use crate::ir::{Dim, Op, ValueId};
-use crate::tensor::{DType, num};
 
 /// What hides a key: added to its score, or put in its place. Representable in f16, also when two of them meet; e^−10000 is 0 in f32.
 pub(crate) const HIDDEN: f64 = -1e4;
@@ -56,6 +55,12 @@ pub(crate) struct Attention {
 pub(crate) struct Masks {
     /// The padding mask, if the model has one.
     padding: Option<ValueId>,
+    /// The padding mask as truth values.
+    real: Option<ValueId>,
+    /// Positions of queries `[seq, 1]` and of keys `[1, seq]`.
+    positions: Option<(ValueId, ValueId)>,
+    /// `[seq, seq]`, true where a key is not later than the query.
+    earlier: Option<ValueId>,
     additive: BTreeMap<Visibility, Option<ValueId>>,
     /// `[batch, 1, seq, seq]`, true where neither query nor key is padding.
     pairs: Option<ValueId>,
@@ -67,6 +72,9 @@ impl Masks {
     pub(crate) fn new(padding: Option<ValueId>) -> Self {
         Masks {
             padding,
+            real: None,
+            positions: None,
+            earlier: None,
             additive: BTreeMap::new(),
             pairs: None,
             relative: None,
@@ -74,6 +82,8 @@ impl Masks {
     }
 
     /// What is added to the scores, `[batch, 1, seq or 1, seq]`; nothing when every key is always seen.
+    ///
+    /// The part that depends on positions alone is a subgraph of its own, which folds to a constant once the length is known.
     fn additive(&mut self, g: &mut Graph, visibility: Visibility) -> Result<Option<ValueId>> {
         // A window that is never left hides nothing.
         let visibility = match visibility {
@@ -83,34 +93,27 @@ impl Masks {
         if let Some(&mask) = self.additive.get(&visibility) {
             return Ok(mask);
         }
-        let name = match visibility {
-            Visibility::All => "mask/all".to_owned(),
-            Visibility::Causal => "mask/causal".to_owned(),
-            Visibility::Window(w) => format!("mask/window_{w}"),
+        let (name, order) = match visibility {
+            Visibility::All => ("mask/all".to_owned(), None),
+            Visibility::Causal => ("mask/causal".to_owned(), Some(self.earlier(g)?)),
+            Visibility::Window(w) => (format!("mask/window_{w}"), Some(self.window(g, w)?)),
         };
-        let order = match visibility {
-            Visibility::All => None,
-            Visibility::Causal => Some(causal(g, &name)?),
-            Visibility::Window(w) => Some(window(g, &name, w)?),
-        };
-        let keys = match self.padding {
-            Some(mask) => {
-                let real = real(g, mask)?;
-                Some(g.unsqueeze("mask/keys", real, &[1, 2])?)
-            }
+        let keys = match self.real(g)? {
+            Some(real) => Some(g.unsqueeze("mask/keys", real, &[1, 2])?),
             None => None,
         };
         let visible = match (order, keys) {
             (Some(order), Some(keys)) => {
-                Some(g.b.binary(&format!("{name}/visible"), BinaryKind::And, order, keys)?)
+                let name = format!("{name}/visible");
+                Some(g.b.binary(&name, BinaryKind::And, order, keys)?)
             }
             (order, keys) => order.or(keys),
         };
         let mask = match visible {
             Some(visible) => {
-                let zero = g.number("mask/zero", 0.0)?;
-                let hidden = g.number("mask/hidden", HIDDEN)?;
-                Some(g.b.push(&name, Op::Select(Select), &[visible, zero, hidden])?)
+                let (zero, hidden) = (g.number(0.0)?, g.number(HIDDEN)?);
+                let operands = [visible, zero, hidden];
+                Some(g.b.push(&name, Op::Select(Select), &operands)?)
             }
             None => None,
         };
@@ -121,9 +124,8 @@ impl Masks {
     /// True where neither the query nor the key is padding, `[batch, 1, seq, seq]`.
     fn pairs(&mut self, g: &mut Graph) -> Result<Option<ValueId>> {
         if self.pairs.is_none()
-            && let Some(mask) = self.padding
+            && let Some(real) = self.real(g)?
         {
-            let real = real(g, mask)?;
             let queries = g.unsqueeze("mask/queries", real, &[1, 3])?;
             let keys = g.unsqueeze("mask/keys", real, &[1, 2])?;
             let pairs = g.b.binary("mask/pairs", BinaryKind::And, queries, keys)?;
@@ -131,56 +133,53 @@ impl Masks {
         }
         Ok(self.pairs)
     }
-}
 
-/// The padding mask as truth values.
-fn real(g: &mut Graph, mask: ValueId) -> Result<ValueId> {
-    let zero = g.b.scalar("mask/padding", DType::I64, 0.0)?;
-    let kind = CompareKind::NotEqual;
-    g.b.push("mask/real", Op::Compare(Compare { kind }), &[mask, zero])
-}
+    /// The padding mask as truth values, `[batch, seq]`.
+    fn real(&mut self, g: &mut Graph) -> Result<Option<ValueId>> {
+        if self.real.is_none()
+            && let Some(mask) = self.padding
+        {
+            self.real = Some(g.real(mask)?);
+        }
+        Ok(self.real)
+    }
 
-/// Query positions `[seq, 1]` and key positions `[1, seq]`.
-pub(crate) fn positions(g: &mut Graph, name: &str) -> Result<(ValueId, ValueId)> {
-    let iota = Iota {
-        dtype: DType::I64,
-        len: g.seq.clone(),
-    };
-    let positions =
-        g.b.push(&format!("{name}/positions"), Op::Iota(iota), &[])?;
-    let queries = g.unsqueeze(&format!("{name}/queries"), positions, &[1])?;
-    let keys = g.unsqueeze(&format!("{name}/keys"), positions, &[0])?;
-    Ok((queries, keys))
-}
+    fn positions(&mut self, g: &mut Graph) -> Result<(ValueId, ValueId)> {
+        let positions = match self.positions {
+            Some(positions) => positions,
+            None => g.positions("mask")?,
+        };
+        self.positions = Some(positions);
+        Ok(positions)
+    }
 
-/// `key ≤ query`, `[seq, seq]`.
-fn causal(g: &mut Graph, name: &str) -> Result<ValueId> {
-    let (queries, keys) = positions(g, name)?;
-    let kind = CompareKind::LessEqual;
-    let name = format!("{name}/earlier");
-    g.b.push(&name, Op::Compare(Compare { kind }), &[keys, queries])
-}
+    /// `key ≤ query`, `[seq, seq]`.
+    fn earlier(&mut self, g: &mut Graph) -> Result<ValueId> {
+        if let Some(earlier) = self.earlier {
+            return Ok(earlier);
+        }
+        let (queries, keys) = self.positions(g)?;
+        let kind = CompareKind::LessEqual;
+        let op = Op::Compare(Compare { kind });
+        let earlier = g.b.push("mask/earlier", op, &[keys, queries])?;
+        self.earlier = Some(earlier);
+        Ok(earlier)
+    }
 
-/// `query − width < key ≤ query`, `[seq, seq]`.
-fn window(g: &mut Graph, name: &str, width: usize) -> Result<ValueId> {
-    let (queries, keys) = positions(g, name)?;
-    let kind = CompareKind::LessEqual;
-    let earlier = g.b.push(
-        &format!("{name}/earlier"),
-        Op::Compare(Compare { kind }),
-        &[keys, queries],
-    )?;
-    let width =
-        g.b.scalar(&format!("{name}/width"), DType::I64, num::f64_of(width))?;
-    let edge =
-        g.b.binary(&format!("{name}/edge"), BinaryKind::Sub, queries, width)?;
-    let kind = CompareKind::Greater;
-    let near = g.b.push(
-        &format!("{name}/near"),
-        Op::Compare(Compare { kind }),
-        &[keys, edge],
-    )?;
-    g.b.binary(&format!("{name}/order"), BinaryKind::And, earlier, near)
+    /// `query − width < key ≤ query`, `[seq, seq]`.
+    fn window(&mut self, g: &mut Graph, width: usize) -> Result<ValueId> {
+        let earlier = self.earlier(g)?;
+        let (queries, keys) = self.positions(g)?;
+        let name = format!("mask/window_{width}");
+        let width = g.integer(width)?;
+        let edge = format!("{name}/edge");
+        let edge = g.b.binary(&edge, BinaryKind::Sub, queries, width)?;
+        let kind = CompareKind::Greater;
+        let op = Op::Compare(Compare { kind });
+        let near = g.b.push(&format!("{name}/near"), op, &[keys, edge])?;
+        let order = format!("{name}/order");
+        g.b.binary(&order, BinaryKind::And, earlier, near)
+    }
 }
 
 impl Attention {

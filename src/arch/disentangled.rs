@@ -4,7 +4,7 @@
 //! `modeling_deberta_v2.py` of transformers 4.57. There the factor divides the keys; here it multiplies the queries and the projected
 //! positions, which is the same sum and keeps the scores small.
 
-use super::attention::{Attention, HIDDEN, Masks, positions};
+use super::attention::{Attention, HIDDEN, Masks};
 use super::blocks::{Linear, Norm};
 use super::graph::{Graph, path};
 use crate::error::Result;
@@ -87,14 +87,10 @@ impl RelativeEmbeddings {
         if let Some(norm) = &self.norm {
             table = norm.build(g, table)?;
         }
-        let (queries, keys) = positions(g, &scope)?;
+        let (queries, keys) = g.positions(&scope)?;
         let name = format!("{scope}/distance");
         let distance = g.b.binary(&name, BinaryKind::Sub, queries, keys)?;
-        let offset = g.b.scalar(
-            &format!("{scope}/offset"),
-            DType::I64,
-            num::f64_of(g.max_seq) - 1.0,
-        )?;
+        let offset = g.integer(g.max_seq - 1)?;
         let index = g.add(&format!("{scope}/index"), distance, offset)?;
         let mut rows = Vec::with_capacity(2);
         for (name, sign) in [("from_query", 1), ("from_key", -1)] {
@@ -172,7 +168,7 @@ impl Disentangled {
         }
         match pairs {
             Some(pairs) => {
-                let hidden = g.number("mask/hidden", HIDDEN)?;
+                let hidden = g.number(HIDDEN)?;
                 g.b.push(&at("masked"), Op::Select(Select), &[pairs, scores, hidden])
             }
             None => Ok(scores),

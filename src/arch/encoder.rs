@@ -11,7 +11,7 @@ use super::{Limits, Options};
 use crate::error::Result;
 use crate::ir::ops::{BinaryKind, Compare, CompareKind, CumSum};
 use crate::ir::{Claim, Constant, Module, Op, ValueId};
-use crate::tensor::{DType, num};
+use crate::tensor::DType;
 
 /// Which row of the table of learned positions a token gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,7 +234,7 @@ impl Embeddings {
 /// Positions counted from the ids: the padding token gets `pad`, the n-th other token `pad + n`.
 fn skip_padding(g: &mut Graph, name: &str, ids: ValueId, pad: usize) -> Result<ValueId> {
     let at = |step: &str| format!("{name}/{step}");
-    let pad = g.b.scalar(&at("pad"), DType::I64, num::f64_of(pad))?;
+    let pad = g.integer(pad)?;
     let kind = CompareKind::NotEqual;
     let real =
         g.b.push(&at("real"), Op::Compare(Compare { kind }), &[ids, pad])?;

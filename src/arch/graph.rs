@@ -1,10 +1,13 @@
 //! A builder that knows the model's inputs and extents, and the small steps that every block is made of.
 
+use std::collections::BTreeMap;
+
 use super::error::ArchError;
 use super::{Extent, Limits};
 use crate::error::Result;
 use crate::ir::ops::{
-    BinaryKind, Gather, Reshape, Slice, SliceRange, Squeeze, Transpose, UnaryKind, Unsqueeze,
+    BinaryKind, Compare, CompareKind, Gather, Iota, Reshape, Slice, SliceRange, Squeeze, Transpose,
+    UnaryKind, Unsqueeze,
 };
 use crate::ir::{Builder, Dim, Domain, Op, Symbol, SymbolRange, Type, ValueId};
 use crate::limits;
@@ -23,6 +26,7 @@ pub(crate) struct Graph {
     pub(crate) max_seq: usize,
     /// Whether the sequence has exactly one length.
     pub(crate) fixed_seq: bool,
+    constants: BTreeMap<String, ValueId>,
 }
 
 /// The path of a node from the name of a checkpoint module: `model.layers.0.mlp` → `model/layers.0/mlp`.
@@ -73,6 +77,7 @@ impl Graph {
             seq,
             max_seq,
             fixed_seq,
+            constants: BTreeMap::new(),
         })
     }
 
@@ -94,9 +99,24 @@ impl Graph {
         Ok(self.b.param("attention_mask", ty, Domain::Mask)?)
     }
 
-    /// An f32 scalar.
-    pub(crate) fn number(&mut self, name: &str, x: f64) -> Result<ValueId> {
-        self.b.scalar(name, DType::F32, x)
+    /// An f32 scalar, one for all its uses.
+    pub(crate) fn number(&mut self, x: f64) -> Result<ValueId> {
+        let x = num::f32_of_f64(x);
+        self.constant(DType::F32, f64::from(x), &format!("const/{x}"))
+    }
+
+    /// An i64 scalar, one for all its uses.
+    pub(crate) fn integer(&mut self, n: usize) -> Result<ValueId> {
+        self.constant(DType::I64, num::f64_of(n), &format!("const/int_{n}"))
+    }
+
+    fn constant(&mut self, dtype: DType, x: f64, name: &str) -> Result<ValueId> {
+        if let Some(&value) = self.constants.get(name) {
+            return Ok(value);
+        }
+        let value = self.b.scalar(name, dtype, x)?;
+        self.constants.insert(name.to_owned(), value);
+        Ok(value)
     }
 
     pub(crate) fn add(&mut self, name: &str, a: ValueId, b: ValueId) -> Result<ValueId> {
@@ -112,13 +132,13 @@ impl Graph {
         if (by - 1.0).abs() < f64::EPSILON {
             return Ok(x);
         }
-        let by = self.number(&format!("{name}/factor"), by)?;
+        let by = self.number(by)?;
         self.mul(name, x, by)
     }
 
     /// `cap · tanh(x / cap)`.
     pub(crate) fn softcap(&mut self, name: &str, x: ValueId, cap: f64) -> Result<ValueId> {
-        let cap = self.number(&format!("{name}/limit"), cap)?;
+        let cap = self.number(cap)?;
         let x = self
             .b
             .binary(&format!("{name}/div"), BinaryKind::Div, x, cap)?;
@@ -177,6 +197,31 @@ impl Graph {
         let token = self.slice(&format!("{name}/slice"), x, 1, at, end)?;
         self.b
             .push(name, Op::Squeeze(Squeeze { axes: vec![1] }), &[token])
+    }
+
+    /// The padding mask as truth values, `[batch, seq]`.
+    pub(crate) fn real(&mut self, mask: ValueId) -> Result<ValueId> {
+        let zero = self.integer(0)?;
+        let kind = CompareKind::NotEqual;
+        let op = Op::Compare(Compare { kind });
+        self.b.push("attention_mask/real", op, &[mask, zero])
+    }
+
+    /// `0, 1, … seq − 1`, i64.
+    pub(crate) fn iota(&mut self, name: &str) -> Result<ValueId> {
+        let iota = Iota {
+            dtype: DType::I64,
+            len: self.seq.clone(),
+        };
+        self.b.push(name, Op::Iota(iota), &[])
+    }
+
+    /// Positions of queries `[seq, 1]` and of keys `[1, seq]`.
+    pub(crate) fn positions(&mut self, name: &str) -> Result<(ValueId, ValueId)> {
+        let positions = self.iota(&format!("{name}/positions"))?;
+        let queries = self.unsqueeze(&format!("{name}/query_positions"), positions, &[1])?;
+        let keys = self.unsqueeze(&format!("{name}/key_positions"), positions, &[0])?;
+        Ok((queries, keys))
     }
 
     /// The padding mask as f32, `[batch, seq, 1]`.

@@ -3,7 +3,7 @@
 use super::blocks::{Activation, Linear};
 use super::graph::{Graph, path};
 use crate::error::Result;
-use crate::ir::ops::{BinaryKind, Clip, Reduce, ReduceKind, Select, UnaryKind};
+use crate::ir::ops::{BinaryKind, Concat, Reduce, ReduceKind, Select, UnaryKind};
 use crate::ir::{Dim, Op, ValueId};
 use crate::tensor::{DType, num};
 
@@ -144,13 +144,8 @@ fn pool(g: &mut Graph, pools: &[Pool], x: ValueId, mask: ValueId) -> Result<Valu
             Pool::WeightedMean => {
                 let name = "pooling/weightedmean";
                 let weights = g.float_mask(mask)?;
-                let iota = crate::ir::ops::Iota {
-                    dtype: DType::I64,
-                    len: g.seq.clone(),
-                };
-                let ramp =
-                    g.b.push(&format!("{name}/positions"), Op::Iota(iota), &[])?;
-                let one = g.b.scalar(&format!("{name}/one"), DType::I64, 1.0)?;
+                let ramp = g.iota(&format!("{name}/positions"))?;
+                let one = g.integer(1)?;
                 let ramp = g.add(&format!("{name}/from_one"), ramp, one)?;
                 let ramp = g.b.cast(&format!("{name}/float"), ramp, DType::F32)?;
                 let ramp = g.unsqueeze(&format!("{name}/column"), ramp, &[1])?;
@@ -162,11 +157,9 @@ fn pool(g: &mut Graph, pools: &[Pool], x: ValueId, mask: ValueId) -> Result<Valu
     }
     match parts.as_slice() {
         [one] => Ok(*one),
-        several => g.b.push(
-            "pooling/concat",
-            Op::Concat(crate::ir::ops::Concat { axis: 1 }),
-            several,
-        ),
+        several => {
+            g.b.push("pooling/concat", Op::Concat(Concat { axis: 1 }), several)
+        }
     }
 }
 
@@ -176,26 +169,17 @@ fn weighted(g: &mut Graph, name: &str, x: ValueId, weights: ValueId) -> Result<(
     let sum = reduce(g, &format!("{name}/sum"), ReduceKind::Sum, x)?;
     let count = reduce(g, &format!("{name}/count"), ReduceKind::Sum, weights)?;
     // Every row counts something, so the bound never acts on weights that are whole numbers; 2⁻¹⁴ is the least that f16 holds exactly.
-    let clip = Clip {
-        min: 6.103_515_6e-5,
-        max: f32::MAX,
-    };
-    let count =
-        g.b.push(&format!("{name}/count_clip"), Op::Clip(clip), &[count])?;
+    let least = g.number(6.103_515_625e-5)?;
+    let name = format!("{name}/count_bounded");
+    let count = g.b.binary(&name, BinaryKind::Max, count, least)?;
     Ok((sum, count))
 }
 
 /// The largest of each feature over the positions that count.
 fn largest(g: &mut Graph, x: ValueId, mask: ValueId) -> Result<ValueId> {
-    let zero = g.b.scalar("mask/padding", DType::I64, 0.0)?;
-    let kind = crate::ir::ops::CompareKind::NotEqual;
-    let real = g.b.push(
-        "pooling/max/real",
-        Op::Compare(crate::ir::ops::Compare { kind }),
-        &[mask, zero],
-    )?;
+    let real = g.real(mask)?;
     let real = g.unsqueeze("pooling/max/column", real, &[2])?;
-    let hidden = g.number("mask/hidden", super::attention::HIDDEN)?;
+    let hidden = g.number(super::attention::HIDDEN)?;
     let x =
         g.b.push("pooling/max/masked", Op::Select(Select), &[real, x, hidden])?;
     reduce(g, "pooling/max", ReduceKind::Max, x)
@@ -209,7 +193,7 @@ fn normalize(g: &mut Graph, x: ValueId) -> Result<ValueId> {
         keep_dims: true,
     };
     let norm = g.b.push("normalize/norm", Op::Reduce(op), &[x])?;
-    let least = g.number("normalize/least", 1e-12)?;
+    let least = g.number(1e-12)?;
     let norm =
         g.b.binary("normalize/bounded", BinaryKind::Max, norm, least)?;
     g.b.binary("normalize", BinaryKind::Div, x, norm)
