@@ -112,6 +112,9 @@ pub(crate) struct CheckArgs {
     /// Reference outputs to compare with: `caseN.input.*` and `caseN.output.*` in .safetensors or .npz
     #[arg(long, value_name = "FILE")]
     pub(crate) reference: Option<PathBuf>,
+    /// Largest accepted max|Δ| / max|reference| against --reference, where the reference itself was rounded [default: 1e-4]
+    #[arg(long, value_name = "RATIO", requires = "reference")]
+    pub(crate) reference_tolerance: Option<f64>,
     /// Your own inputs to compare on, instead of seeded ones
     #[arg(long, value_name = "FILE")]
     pub(crate) inputs: Option<PathBuf>,

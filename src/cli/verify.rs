@@ -48,6 +48,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Answer> {
 pub(super) fn check(args: &CheckArgs) -> Check {
     Check {
         reference: args.reference.clone(),
+        reference_tolerance: args.reference_tolerance,
         inputs: args.inputs.clone(),
         task: args.task.clone(),
         onnxruntime: args.onnxruntime.clone(),

@@ -16,7 +16,7 @@ use crate::runtime::{NamedTensors, Session};
 use crate::source;
 use crate::tensor::{DType, num};
 use crate::verify::{
-    self, Absent, Candidate, Format, Numerics, Options, PairReport, Prediction, Report, Source, Task, comparison_json,
+    self, Absent, Candidate, Format, Gates, Numerics, Options, PairReport, Prediction, Report, Source, Task, comparison_json,
     predictions_json,
 };
 use crate::{coreml, onnx, runtime};
@@ -26,6 +26,8 @@ use crate::{coreml, onnx, runtime};
 pub struct Check {
     /// Reference outputs made by something else.
     pub reference: Option<PathBuf>,
+    /// Largest accepted max|Δ| / max|reference| against the reference outputs; the gate of single precision if there is none.
+    pub reference_tolerance: Option<f64>,
     /// The user's inputs.
     pub inputs: Option<PathBuf>,
     /// A task whose answers must be preserved.
@@ -209,7 +211,12 @@ pub fn verify_artifact(
         reference: reference.as_ref(),
         inputs: inputs.as_ref(),
         task: task.as_ref(),
-        options: Options::default(),
+        options: Options {
+            reference: check
+                .reference_tolerance
+                .map(|limit| Gates { max_relative: Some(limit), ..Gates::for_numerics(Numerics::F32) }),
+            ..Options::default()
+        },
     });
     progress.end();
     report

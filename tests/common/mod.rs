@@ -107,3 +107,28 @@ impl TinyModel {
         model
     }
 }
+
+/// Folders with reference outputs by PyTorch: all of them where they stand beside the project or are named by an environment variable,
+/// else those that the project carries.
+pub fn reference_models() -> Vec<PathBuf> {
+    let candidates = [
+        std::env::var_os("DISTILL_REFERENCE_MODELS").map(PathBuf::from),
+        Some(root().join("../shared/reference-models")),
+        Some(root().join("tests/fixtures/reference-models")),
+    ];
+    let folder = candidates.into_iter().flatten().find(|p| p.is_dir()).expect("a folder with reference models");
+    let mut models: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    models.retain(|path| path.join("reference.safetensors").is_file());
+    models.sort();
+    models
+}
+
+/// Runs one of `scripts/judges` in the judges' Python; it must succeed.
+pub fn judge(script: &str, arguments: &[&Path]) {
+    let python = std::env::var_os("DISTILL_JUDGES").expect("DISTILL_JUDGES names the judges' Python: run scripts/test");
+    let script = root().join("scripts/judges").join(script);
+    let output = Command::new(python).arg(script).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}
