@@ -6,12 +6,17 @@
 mod blob;
 mod dtype;
 mod import;
+mod interface;
 mod names;
 mod package;
 mod proto;
+mod read;
 mod table;
 mod target;
 
 pub use blob::BlobError;
+pub use import::ImportError;
+pub use interface::{Feature, FeatureKind, Flexibility, SizeRange};
 pub use package::PackageError;
+pub use read::{Package, read};
 pub use target::{DeploymentTarget, Opset, UnknownTarget};

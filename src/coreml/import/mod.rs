@@ -1,1 +1,553 @@
 //! ML Program → IR, by family. Written apart from the writer, by another author: a reader must not inherit the writer's mistakes.
+//!
+//! Every parameter of every operation is read or named in an error; every declared type is compared with the inferred one.
+
+mod call;
+mod dims;
+mod elementwise;
+mod entry;
+mod error;
+mod index;
+mod linear;
+mod literal;
+mod norm;
+mod reduce;
+mod shape;
+pub(super) mod symbols;
+
+use std::collections::BTreeMap;
+
+pub use error::ImportError;
+pub(super) use literal::{Declared, declared};
+
+use self::call::Call;
+use self::dims::Bounds;
+use self::entry::{Dims, Entry, tensor_of};
+use super::blob::BlobFile;
+use super::proto::mil_spec::argument::binding::Binding;
+use super::proto::mil_spec::{Block, Operation, Value};
+use super::target::Opset;
+use crate::error::{Context, Result};
+use crate::ir::ops::{Cast, Concat, Iota, Slice, SliceRange};
+use crate::ir::{
+    Builder, Constant, Def, Dim, Domain, Function, IrError, Module, Op, Symbol, Type, ValueId,
+};
+use crate::limits;
+use crate::tensor::{DType, num};
+
+/// A parameter of the function to be read.
+#[derive(Clone, Debug)]
+pub(super) struct Input {
+    /// Name.
+    pub(super) name: String,
+    /// Type, with symbols for what varies.
+    pub(super) ty: Type,
+}
+
+/// What is read: one block, and what it refers to.
+#[derive(Debug)]
+pub(super) struct Source<'a> {
+    /// Name of the module.
+    pub(super) name: &'a str,
+    /// The block.
+    pub(super) block: &'a Block,
+    /// The opset of the function.
+    pub(super) opset: Opset,
+    /// The parameters, in order.
+    pub(super) inputs: Vec<Input>,
+    /// The symbols that their types use.
+    pub(super) symbols: Vec<Symbol>,
+    /// The weight file.
+    pub(super) blobs: Option<&'a BlobFile>,
+}
+
+type Handler = fn(&mut Importer<'_>, &mut Call) -> Result<Vec<Entry>>;
+
+/// The reader of an operation, if there is one.
+fn handler(op: &str) -> Option<Handler> {
+    elementwise::handler(op)
+        .or_else(|| reduce::handler(op))
+        .or_else(|| linear::handler(op))
+        .or_else(|| norm::handler(op))
+        .or_else(|| shape::handler(op))
+        .or_else(|| index::handler(op))
+}
+
+/// Whether operations of this type are read.
+pub(super) fn supports(op: &str) -> bool {
+    matches!(op, "const" | "constexpr_cast") || handler(op).is_some()
+}
+
+/// Reads one function.
+///
+/// # Errors
+/// When an operation is unknown, malformed or contradicts its declared type; the error names the operation.
+pub(super) fn import(source: &Source<'_>) -> Result<Module> {
+    check_operations(source.block)?;
+    let mut importer = Importer {
+        builder: Builder::new(source.name),
+        env: BTreeMap::new(),
+        bounds: Bounds::default(),
+        opset: source.opset,
+        blobs: source.blobs,
+    };
+    for symbol in &source.symbols {
+        importer.bounds.insert(symbol);
+        importer.builder.symbol(symbol.clone())?;
+    }
+    for input in &source.inputs {
+        let id = importer
+            .builder
+            .param(&input.name, input.ty.clone(), Domain::Any)
+            .at_node(&input.name)?;
+        let ty = input.ty.clone();
+        importer.define(&input.name, Entry::Value { id, ty })?;
+    }
+    for operation in &source.block.operations {
+        importer.operation(operation)?;
+    }
+    for name in &source.block.outputs {
+        let entry = importer.lookup(name).at_node(name)?;
+        let id = importer.value(&entry, name).at_node(name)?;
+        importer.builder.output(name, id).at_node(name)?;
+    }
+    let mut module = importer.builder.finish()?;
+    derive_domains(&mut module);
+    Ok(module)
+}
+
+/// Refuses what is not read, all of it at once.
+fn check_operations(block: &Block) -> Result<(), ImportError> {
+    let mut unknown: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    let mut total = 0;
+    let mut open = vec![(block, 0)];
+    while let Some((block, depth)) = open.pop() {
+        if depth > limits::NESTING {
+            return Err(ImportError::TooMany {
+                what: "nested blocks",
+                limit: limits::NESTING,
+                found: depth,
+            });
+        }
+        total += block.operations.len();
+        if total > limits::NODES {
+            return Err(ImportError::TooMany {
+                what: "operations",
+                limit: limits::NODES,
+                found: total,
+            });
+        }
+        for operation in &block.operations {
+            if !supports(&operation.r#type) {
+                let first = operation.outputs.first().map_or("", |o| o.name.as_str());
+                unknown.entry(&operation.r#type).or_insert((0, first)).0 += 1;
+            }
+            open.extend(operation.blocks.iter().map(|b| (b, depth + 1)));
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = unknown
+        .into_iter()
+        .map(|(op, (count, first))| format!("`{op}` ({count}, first `{first}`)"))
+        .collect();
+    Err(ImportError::Operations {
+        list: list.join(", "),
+    })
+}
+
+/// The state of one reading.
+struct Importer<'a> {
+    builder: Builder,
+    env: BTreeMap<String, Entry>,
+    bounds: Bounds,
+    opset: Opset,
+    blobs: Option<&'a BlobFile>,
+}
+
+impl Importer<'_> {
+    fn define(&mut self, name: &str, entry: Entry) -> Result<(), ImportError> {
+        match self.env.insert(name.to_owned(), entry) {
+            None => Ok(()),
+            Some(_) => Err(ImportError::Duplicate {
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    fn lookup(&self, name: &str) -> Result<Entry, ImportError> {
+        self.env
+            .get(name)
+            .cloned()
+            .ok_or_else(|| ImportError::Undefined {
+                name: name.to_owned(),
+            })
+    }
+
+    fn operation(&mut self, operation: &Operation) -> Result<()> {
+        let first = operation.outputs.first().map_or("", |o| o.name.as_str());
+        let place = if first.is_empty() {
+            &operation.r#type
+        } else {
+            first
+        };
+        let entries = self.entries(operation, first).at_node(place)?;
+        if entries.len() != operation.outputs.len() {
+            return Err(ImportError::Malformed {
+                what: "number of results",
+                expected: entries.len().to_string(),
+                found: operation.outputs.len().to_string(),
+            })
+            .at_node(place);
+        }
+        for (output, entry) in operation.outputs.iter().zip(entries) {
+            let declared = declared(output.r#type.as_ref()).at_node(&output.name)?;
+            if let Some(ty) = entry.ty() {
+                if !declared.admits(&ty) {
+                    return Err(IrError::Declared {
+                        declared: declared.to_string(),
+                        inferred: ty.to_string(),
+                    })
+                    .at_node(&output.name);
+                }
+            }
+            self.define(&output.name, entry).at_node(&output.name)?;
+        }
+        Ok(())
+    }
+
+    fn entries(&mut self, operation: &Operation, first: &str) -> Result<Vec<Entry>> {
+        let op = operation.r#type.as_str();
+        if !operation.blocks.is_empty() {
+            return Err(ImportError::Malformed {
+                what: "blocks of the operation",
+                expected: "none".into(),
+                found: operation.blocks.len().to_string(),
+            }
+            .into());
+        }
+        let mut attributes = operation.attributes.iter();
+        let mut name = first.to_owned();
+        let mut given: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+        let in_attributes =
+            op == "const" || (op.starts_with("constexpr_") && self.opset < Opset::CoreML8);
+        for (key, value) in attributes.by_ref() {
+            if key == "name" {
+                let text = literal::text(value)?;
+                // The operation carries the value's own name; with several results the name belongs to none of them.
+                if !text.is_empty() && operation.outputs.len() == 1 {
+                    name = text;
+                }
+            } else if in_attributes {
+                given.insert(key.clone(), Vec::new());
+            } else {
+                return Err(ImportError::Malformed {
+                    what: "attributes of the operation",
+                    expected: "`name`".into(),
+                    found: format!("`{key}`"),
+                }
+                .into());
+            }
+        }
+        if op == "const" {
+            return self.constant(operation, &name).map(|e| vec![e]);
+        }
+        for (key, entries) in &mut given {
+            if let Some(value) = operation.attributes.get(key) {
+                entries.push(literal::literal(value, &name, self.blobs)?);
+            }
+        }
+        for (key, argument) in &operation.inputs {
+            let mut entries = Vec::with_capacity(argument.arguments.len());
+            for binding in &argument.arguments {
+                entries.push(match &binding.binding {
+                    Some(Binding::Name(name)) => self.lookup(name)?,
+                    Some(Binding::Value(value)) => literal::literal(value, &name, self.blobs)?,
+                    None => {
+                        return Err(ImportError::Malformed {
+                            what: "parameter",
+                            expected: "a name or a value".into(),
+                            found: format!("nothing for `{key}`"),
+                        }
+                        .into());
+                    }
+                });
+            }
+            if given.insert(key.clone(), entries).is_some() {
+                return Err(ImportError::Duplicate { name: key.clone() }.into());
+            }
+        }
+        let mut call = Call::new(op, &name, operation.outputs.len(), self.opset, given)?;
+        if op == "constexpr_cast" {
+            return constexpr_cast(&mut call).map(|e| vec![e]);
+        }
+        if let Some(dims) = dims::evaluate(&call, &self.bounds)? {
+            return Ok(vec![Entry::Dims(dims)]);
+        }
+        let Some(handler) = handler(op) else {
+            return Err(ImportError::Operations {
+                list: format!("`{op}`"),
+            }
+            .into());
+        };
+        let entries = handler(self, &mut call)?;
+        call.finish()?;
+        Ok(entries)
+    }
+
+    fn constant(&self, operation: &Operation, name: &str) -> Result<Entry> {
+        if let Some(key) = operation.inputs.keys().next() {
+            return Err(ImportError::UnknownParameter {
+                op: "const".into(),
+                opset: self.opset.name(),
+                parameter: key.clone(),
+            }
+            .into());
+        }
+        let unknown = operation
+            .attributes
+            .keys()
+            .find(|k| *k != "name" && *k != "val");
+        if let Some(key) = unknown {
+            return Err(ImportError::UnknownParameter {
+                op: "const".into(),
+                opset: self.opset.name(),
+                parameter: key.clone(),
+            }
+            .into());
+        }
+        let value: Option<&Value> = operation.attributes.get("val");
+        let value = value.ok_or_else(|| ImportError::MissingParameter {
+            op: "const".into(),
+            parameter: "val".into(),
+        })?;
+        let entry = literal::literal(value, name, self.blobs)?;
+        let (of_value, of_output) = (
+            declared(value.r#type.as_ref())?,
+            declared(operation.outputs.first().and_then(|o| o.r#type.as_ref()))?,
+        );
+        if of_value == of_output {
+            Ok(entry)
+        } else {
+            Err(IrError::Declared {
+                declared: of_output.to_string(),
+                inferred: of_value.to_string(),
+            }
+            .into())
+        }
+    }
+
+    /// The operand that an entry is; constants and what follows from shapes become values here.
+    fn value(&mut self, entry: &Entry, name: &str) -> Result<ValueId> {
+        match entry {
+            Entry::Value { id, .. } => Ok(*id),
+            Entry::Constant { constant } => Ok(self.builder.constant(constant.clone())),
+            Entry::Dims(dims) => self.materialise(dims, name),
+            Entry::Text { .. } => Err(ImportError::Malformed {
+                what: "operand",
+                expected: "a tensor".into(),
+                found: entry.describe(),
+            }
+            .into()),
+        }
+    }
+
+    /// Sizes as data. What is not known is counted off: the last of `0, 1, … n` is `n`.
+    fn materialise(&mut self, dims: &Dims, name: &str) -> Result<ValueId> {
+        if let Some(integers) = dims.integers() {
+            let tensor = tensor_of(dims, integers)?;
+            return Ok(self.builder.constant(Constant::from_tensor(name, &tensor)?));
+        }
+        let mut parts = Vec::with_capacity(dims.values.len());
+        for dim in &dims.values {
+            if !self.bounds.is_natural(dim) {
+                return Err(ImportError::Unsupported {
+                    what: "a size that may be negative, used as data,",
+                    detail: format!(": `{dim}`"),
+                }
+                .into());
+            }
+            let len = dim.add(&Dim::from(1));
+            let iota = Op::Iota(Iota {
+                dtype: DType::I32,
+                len: len.clone(),
+            });
+            let count = self.builder.push(&format!("{name}/count"), iota, &[])?;
+            let ranges = vec![SliceRange::new(0, dim.clone(), len)];
+            let slice = Op::Slice(Slice { ranges });
+            parts.push(
+                self.builder
+                    .push(&format!("{name}/size"), slice, &[count])?,
+            );
+        }
+        let mut id = match parts.as_slice() {
+            [one] => *one,
+            many => self
+                .builder
+                .push(name, Op::Concat(Concat { axis: 0 }), many)?,
+        };
+        if dims.shape.is_empty() {
+            let scalar = Op::Reshape(crate::ir::ops::Reshape { shape: Vec::new() });
+            id = self.builder.push(name, scalar, &[id])?;
+        }
+        self.builder.cast(name, id, dims.dtype)
+    }
+
+    /// Takes a parameter as an operand.
+    fn operand(&mut self, call: &mut Call, parameter: &str) -> Result<ValueId> {
+        let entry = call.required(parameter)?;
+        self.value(&entry, &format!("{}/{parameter}", call.name))
+    }
+
+    /// Takes a parameter as an operand, if it is there.
+    fn optional_operand(&mut self, call: &mut Call, parameter: &str) -> Result<Option<ValueId>> {
+        match call.optional(parameter) {
+            None => Ok(None),
+            Some(entry) => self
+                .value(&entry, &format!("{}/{parameter}", call.name))
+                .map(Some),
+        }
+    }
+
+    /// The type of a value.
+    fn ty(&self, id: ValueId) -> Type {
+        self.builder.ty(id).clone()
+    }
+
+    /// The result of the call.
+    fn result(&mut self, call: &Call, op: Op, operands: &[ValueId]) -> Result<Vec<Entry>> {
+        let id = self.builder.push(&call.name, op, operands)?;
+        Ok(vec![self.entry(id)])
+    }
+
+    /// A step before the result of the call, named below it.
+    fn step(&mut self, call: &Call, suffix: &str, op: Op, operands: &[ValueId]) -> Result<ValueId> {
+        self.builder
+            .push(&format!("{}/{suffix}", call.name), op, operands)
+    }
+
+    /// A scalar constant of a step.
+    fn scalar(&mut self, call: &Call, suffix: &str, dtype: DType, x: f64) -> Result<ValueId> {
+        self.builder
+            .scalar(&format!("{}/{suffix}", call.name), dtype, x)
+    }
+
+    /// The entry of a value.
+    fn entry(&self, id: ValueId) -> Entry {
+        Entry::Value {
+            id,
+            ty: self.ty(id),
+        }
+    }
+
+    /// The value cast to `dtype`; constants are cast as constants.
+    fn cast(&mut self, call: &Call, suffix: &str, id: ValueId, dtype: DType) -> Result<ValueId> {
+        if self.builder.ty(id).dtype == dtype {
+            return Ok(id);
+        }
+        if let Some(constant) = self.builder.as_constant(id) {
+            let constant = constant.cast(dtype);
+            return Ok(self.builder.constant(constant));
+        }
+        self.step(call, suffix, Op::Cast(Cast { to: dtype }), &[id])
+    }
+
+    /// The result of an operation whose operands mix half and single precision: computed in the wider type, then rounded once to the type of the first.
+    fn mixed(&mut self, call: &Call, op: Op, operands: &[ValueId]) -> Result<Vec<Entry>> {
+        let Some(&first) = operands.first() else {
+            return self.result(call, op, operands);
+        };
+        let narrow = self.builder.ty(first).dtype;
+        if operands.iter().all(|&v| self.builder.ty(v).dtype == narrow) {
+            return self.result(call, op, operands);
+        }
+        let mut wide = Vec::with_capacity(operands.len());
+        for (i, &v) in operands.iter().enumerate() {
+            wide.push(self.cast(call, &format!("operand{i}"), v, DType::F32)?);
+        }
+        if narrow == DType::F32 {
+            return self.result(call, op, &wide);
+        }
+        let id = self.step(call, "wide", op, &wide)?;
+        self.result(call, Op::Cast(Cast { to: narrow }), &[id])
+    }
+}
+
+/// A constant kept in half precision and used in single.
+fn constexpr_cast(call: &mut Call) -> Result<Entry> {
+    let source = call.required("source_val")?;
+    let to = call.string("output_dtype")?;
+    call.finish()?;
+    match (&source, to.as_deref()) {
+        (Entry::Constant { constant }, Some("fp32")) if constant.dtype() == DType::F16 => {
+            Ok(Entry::constant(constant.cast(DType::F32)))
+        }
+        (_, to) => Err(call
+            .unsupported("output_dtype", to.unwrap_or("nothing"))
+            .into()),
+    }
+}
+
+/// Gives the parameters that index tables of known size the domain that follows from it.
+fn derive_domains(module: &mut Module) {
+    for function in &mut module.functions {
+        let mut below: BTreeMap<usize, u64> = BTreeMap::new();
+        for node in &function.nodes {
+            let (axis, data, indices) = match (&node.op, node.operands.as_slice()) {
+                (Op::Gather(o), [data, indices]) => (o.axis, *data, *indices),
+                (Op::GatherElements(o), [data, indices]) => (o.axis, *data, *indices),
+                _ => continue,
+            };
+            let size = function.ty(data).shape.get(axis).and_then(Dim::known);
+            if let (Some(size), Some(param)) = (size, origin(function, indices)) {
+                let size = num::u64_of(size);
+                let least = below.entry(param).or_insert(size);
+                *least = size.min(*least);
+            }
+        }
+        for (param, below) in below {
+            if let Some(param) = function.params.get_mut(param) {
+                param.domain = Domain::Index { below };
+            }
+        }
+    }
+}
+
+/// The parameter whose elements these are, if nothing but data movement lies between.
+fn origin(function: &Function, mut id: ValueId) -> Option<usize> {
+    loop {
+        match function.value(id).def {
+            Def::Param(index) => return Some(index),
+            Def::Const(_) => return None,
+            Def::Node(_) => {
+                let node = function.producer(id)?;
+                match node.op {
+                    Op::Cast(_)
+                    | Op::Reshape(_)
+                    | Op::Transpose(_)
+                    | Op::Expand(_)
+                    | Op::Slice(_)
+                    | Op::Squeeze(_)
+                    | Op::Unsqueeze(_) => id = *node.operands.first()?,
+                    Op::Unary(_)
+                    | Op::Binary(_)
+                    | Op::Compare(_)
+                    | Op::Select(_)
+                    | Op::Clip(_)
+                    | Op::Reduce(_)
+                    | Op::Softmax(_)
+                    | Op::CumSum(_)
+                    | Op::MatMul(_)
+                    | Op::Linear(_)
+                    | Op::LayerNorm(_)
+                    | Op::RmsNorm(_)
+                    | Op::Concat(_)
+                    | Op::Iota(_)
+                    | Op::Gather(_)
+                    | Op::GatherElements(_) => return None,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Matrix products.
+
+use super::call::Call;
+use super::elementwise::op2;
+use super::entry::Entry;
+use super::{Handler, Importer};
+use crate::error::Result;
+use crate::ir::ops::{BinaryKind, Linear, MatMul, Select, Softmax, Squeeze, Unsqueeze};
+use crate::ir::{Dim, Op, ValueId};
+use crate::tensor::{DType, num};
+
+pub(super) fn handler(op: &str) -> Option<Handler> {
+    let handler: Handler = match op {
+        "linear" => linear,
+        "matmul" => matmul,
+        "scaled_dot_product_attention" => attention,
+        _ => return None,
+    };
+    Some(handler)
+}
+
+fn refuse_ints(importer: &Importer<'_>, call: &Call, id: ValueId) -> Result<()> {
+    if importer.ty(id).dtype.is_int() {
+        return Err(call.unsupported("x", "integers").into());
+    }
+    Ok(())
+}
+
+fn linear(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let x = importer.operand(call, "x")?;
+    refuse_ints(importer, call, x)?;
+    let mut operands = vec![x, importer.operand(call, "weight")?];
+    operands.extend(importer.optional_operand(call, "bias")?);
+    importer.mixed(call, Op::Linear(Linear), &operands)
+}
+
+/// A vector operand becomes a matrix, and its axis is dropped from the result.
+fn matmul(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let mut x = importer.operand(call, "x")?;
+    refuse_ints(importer, call, x)?;
+    let mut y = importer.operand(call, "y")?;
+    let mut op = MatMul {
+        transpose_a: call.bool("transpose_x", false)?,
+        transpose_b: call.bool("transpose_y", false)?,
+    };
+    let (row, column) = (importer.ty(x).rank() == 1, importer.ty(y).rank() == 1);
+    if !row && !column {
+        return importer.mixed(call, Op::MatMul(op), &[x, y]);
+    }
+    if row {
+        op.transpose_a = false;
+        let axes = vec![0];
+        x = importer.step(call, "row", Op::Unsqueeze(Unsqueeze { axes }), &[x])?;
+    }
+    if column {
+        op.transpose_b = false;
+        let axes = vec![1];
+        y = importer.step(call, "column", Op::Unsqueeze(Unsqueeze { axes }), &[y])?;
+    }
+    let narrow = importer.ty(x).dtype;
+    let wide = if importer.ty(y).dtype == narrow {
+        narrow
+    } else {
+        DType::F32
+    };
+    let x = importer.cast(call, "x", x, wide)?;
+    let y = importer.cast(call, "y", y, wide)?;
+    let product = importer.step(call, "product", Op::MatMul(op), &[x, y])?;
+    let product = importer.cast(call, "rounded", product, narrow)?;
+    let rank = importer.ty(product).rank();
+    let mut axes = Vec::new();
+    if row {
+        axes.push(rank - 2);
+    }
+    if column {
+        axes.push(rank - 1);
+    }
+    importer.result(call, Op::Squeeze(Squeeze { axes }), &[product])
+}
+
+/// `softmax(Q·Kᵀ / √E + mask) · V`; a mask of truth values is true where to look.
+fn attention(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let query = importer.operand(call, "query")?;
+    let key = importer.operand(call, "key")?;
+    let value = importer.operand(call, "value")?;
+    let mask = importer.optional_operand(call, "attn_mask")?;
+    let ty = importer.ty(query);
+    let Some(width) = ty.shape.last().and_then(Dim::known).filter(|&n| n > 0) else {
+        return Err(call.unsupported("query", ty.to_string()).into());
+    };
+    let by_key = MatMul {
+        transpose_a: false,
+        transpose_b: true,
+    };
+    let scores = importer.step(call, "scores", Op::MatMul(by_key), &[query, key])?;
+    let scale = 1.0 / num::f64_of(width).sqrt();
+    let scale = importer.scalar(call, "scale", ty.dtype, scale)?;
+    let mut scores = importer.step(call, "scaled", op2(BinaryKind::Mul), &[scores, scale])?;
+    if let Some(mask) = mask {
+        scores = if importer.ty(mask).dtype == DType::Bool {
+            let never = importer.scalar(call, "never", ty.dtype, f64::NEG_INFINITY)?;
+            importer.step(call, "masked", Op::Select(Select), &[mask, scores, never])?
+        } else {
+            let mask = importer.cast(call, "mask", mask, ty.dtype)?;
+            importer.step(call, "masked", op2(BinaryKind::Add), &[scores, mask])?
+        };
+    }
+    let axis = importer.ty(scores).rank() - 1;
+    let weights = importer.step(call, "weights", Op::Softmax(Softmax { axis }), &[scores])?;
+    importer.result(call, Op::MatMul(MatMul::default()), &[weights, value])
+}

@@ -1,0 +1,235 @@
+//! Names for the sizes that vary: which axes of the inputs vary together, and how they are called.
+
+use std::collections::BTreeMap;
+
+use super::error::ImportError;
+use super::{Declared, Input};
+use crate::coreml::interface::{Feature, FeatureKind, Flexibility};
+use crate::error::{Context, Result};
+use crate::ir::{Dim, Symbol, SymbolRange, Type};
+use crate::limits;
+use crate::tensor::num;
+
+/// What makes two axes one symbol: the same enumeration (Core ML matches enumerated shapes by their index), or the same range at the same
+/// place among an input's axes of that range.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    OneOf(Vec<u64>),
+    Between(u64, Option<u64>, usize),
+}
+
+/// An axis of an input that varies.
+#[derive(Debug)]
+struct Axis {
+    input: usize,
+    axis: usize,
+    key: Key,
+}
+
+/// The inputs with symbols for what varies, the symbols, and what had to be assumed.
+#[derive(Debug)]
+pub(in crate::coreml) struct Assigned {
+    pub(in crate::coreml) inputs: Vec<Input>,
+    pub(in crate::coreml) symbols: Vec<Symbol>,
+    pub(in crate::coreml) warnings: Vec<String>,
+}
+
+/// Compares every input of the program with its description and names what varies.
+///
+/// # Errors
+/// When the two contradict each other.
+pub(in crate::coreml) fn assign(inputs: &[(Declared, &Feature)]) -> Result<Assigned> {
+    let mut types = Vec::with_capacity(inputs.len());
+    let mut axes = Vec::new();
+    for (index, (declared, feature)) in inputs.iter().enumerate() {
+        let ty = input(index, declared, feature, &mut axes).at_node(&feature.name)?;
+        types.push(ty);
+    }
+    let names = names(&axes, &types);
+    let mut warnings = Vec::new();
+    let mut symbols: Vec<Symbol> = Vec::new();
+    for (key, name) in &names {
+        symbols.push(Symbol {
+            name: name.clone(),
+            range: range(key, name, &mut warnings),
+        });
+    }
+    symbols.sort_by(|a, b| a.name.cmp(&b.name));
+    for Axis { input, axis, key } in &axes {
+        if let Some(name) = names.get(key) {
+            types[*input].shape[*axis] = Dim::symbol(name);
+        }
+    }
+    let enumerated = names.keys().filter(|k| matches!(k, Key::OneOf(_)));
+    if enumerated.count() > 1 {
+        warnings.push(
+            "several sizes are enumerated together; sizes of different shapes may be combined here"
+                .into(),
+        );
+    }
+    let inputs = inputs
+        .iter()
+        .zip(types)
+        .map(|((_, feature), ty)| Input {
+            name: feature.name.clone(),
+            ty,
+        })
+        .collect();
+    Ok(Assigned {
+        inputs,
+        symbols,
+        warnings,
+    })
+}
+
+fn range(key: &Key, name: &str, warnings: &mut Vec<String>) -> SymbolRange {
+    match key {
+        Key::OneOf(sizes) => {
+            let mut sizes = sizes.clone();
+            sizes.sort_unstable();
+            sizes.dedup();
+            SymbolRange::OneOf(sizes)
+        }
+        Key::Between(min, Some(max), _) => SymbolRange::Between {
+            min: *min,
+            max: *max,
+        },
+        Key::Between(min, None, _) => {
+            warnings.push(format!(
+                "`{name}` has no upper bound; {} is taken",
+                limits::SEQUENCE
+            ));
+            SymbolRange::Between {
+                min: *min,
+                max: limits::SEQUENCE.max(*min),
+            }
+        }
+    }
+}
+
+/// One name per key: `batch` for first axes, `seq` for the second axis of an integer matrix, else `dim0`, `dim1`…
+fn names(axes: &[Axis], types: &[Type]) -> BTreeMap<Key, String> {
+    let mut names: BTreeMap<Key, String> = BTreeMap::new();
+    let is_seq = |a: &Axis| {
+        let ty = &types[a.input];
+        a.axis == 1 && ty.rank() == 2 && ty.dtype.is_int()
+    };
+    let is_batch = |a: &Axis| a.axis == 0;
+    let wishes: [(&str, &dyn Fn(&Axis) -> bool); 2] = [("seq", &is_seq), ("batch", &is_batch)];
+    for (name, fits) in wishes {
+        let free = |a: &&Axis| fits(a) && !names.contains_key(&a.key);
+        if let Some(axis) = axes.iter().find(free) {
+            names.insert(axis.key.clone(), name.to_owned());
+        }
+    }
+    let mut next = 0;
+    for axis in axes {
+        names.entry(axis.key.clone()).or_insert_with(|| {
+            next += 1;
+            format!("dim{}", next - 1)
+        });
+    }
+    names
+}
+
+fn contradiction(declared: &Declared, feature: &Feature) -> ImportError {
+    ImportError::Interface {
+        feature: feature.name.clone(),
+        described: feature.kind.to_string(),
+        program: declared.to_string(),
+    }
+}
+
+/// The type of one input, with 1 where a symbol belongs, which goes to `axes`.
+fn input(
+    index: usize,
+    declared: &Declared,
+    feature: &Feature,
+    axes: &mut Vec<Axis>,
+) -> Result<Type, ImportError> {
+    let fail = || contradiction(declared, feature);
+    let (dtype, shape, flexibility) = match &feature.kind {
+        FeatureKind::MultiArray {
+            dtype,
+            shape,
+            flexibility,
+        } => (*dtype, shape, flexibility),
+        FeatureKind::Image { .. } => {
+            return Err(unsupported("an image input", feature));
+        }
+        FeatureKind::State { .. }
+        | FeatureKind::Int64
+        | FeatureKind::Double
+        | FeatureKind::String
+        | FeatureKind::Dictionary
+        | FeatureKind::Sequence => {
+            return Err(unsupported("an input that is not an array", feature));
+        }
+    };
+    if feature.optional {
+        return Err(unsupported("an optional input", feature));
+    }
+    let sizes = declared.shape.as_ref().ok_or_else(fail)?;
+    // Scalars are described as vectors of one.
+    let scalar = sizes.is_empty() && shape.as_slice() == [1];
+    if Some(dtype) != declared.element().ok() || (shape.len() != sizes.len() && !scalar) {
+        return Err(fail());
+    }
+    let mut ranges: BTreeMap<(u64, Option<u64>), usize> = BTreeMap::new();
+    let mut dims = Vec::with_capacity(sizes.len());
+    for (axis, &size) in sizes.iter().enumerate() {
+        let key = match flexibility {
+            Flexibility::Fixed => Key::OneOf(vec![shape[axis]]),
+            Flexibility::Enumerated { shapes } => Key::OneOf(
+                shapes
+                    .iter()
+                    .map(|s| s.get(axis).copied().ok_or_else(fail))
+                    .collect::<Result<_, _>>()?,
+            ),
+            Flexibility::Range { sizes } => {
+                let range = sizes.get(axis).ok_or_else(fail)?;
+                if range.max == Some(range.min) {
+                    Key::OneOf(vec![range.min])
+                } else {
+                    let place = ranges.entry((range.min, range.max)).or_insert(0);
+                    *place += 1;
+                    Key::Between(range.min, range.max, *place)
+                }
+            }
+        };
+        let fixed = match &key {
+            Key::OneOf(sizes) => sizes.iter().all(|s| *s == sizes[0]).then(|| sizes[0]),
+            Key::Between(..) => None,
+        };
+        let default = shape[axis];
+        let described = match &key {
+            Key::OneOf(sizes) => sizes.contains(&default),
+            Key::Between(min, max, _) => default >= *min && max.is_none_or(|max| default <= max),
+        };
+        match (fixed, size) {
+            _ if !described => return Err(fail()),
+            (Some(fixed), Some(size)) if fixed == size => dims.push(Dim::from(num::usize_of(size))),
+            (None, None) => {
+                dims.push(Dim::from(1));
+                axes.push(Axis {
+                    input: index,
+                    axis,
+                    key,
+                });
+            }
+            // The program leaves open what the description fixes.
+            (Some(fixed), None) if !matches!(flexibility, Flexibility::Fixed) => {
+                dims.push(Dim::from(num::usize_of(fixed)));
+            }
+            (Some(_) | None, _) => return Err(fail()),
+        }
+    }
+    Ok(Type::new(dtype, dims))
+}
+
+fn unsupported(what: &'static str, feature: &Feature) -> ImportError {
+    ImportError::Unsupported {
+        what,
+        detail: format!(": `{}`", feature.name),
+    }
+}

@@ -1,0 +1,260 @@
+//! A model's description: its inputs, outputs and states as Core ML shows them, and how their shapes may vary.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::import::ImportError;
+use super::proto::array_feature_type::{ArrayDataType, ShapeFlexibility};
+use super::proto::feature_type::Type as Kind;
+use super::proto::state_feature_type::Type as StateKind;
+use super::proto::{ArrayFeatureType, FeatureDescription};
+use crate::limits;
+use crate::tensor::{DType, num};
+
+/// An input, output or state of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Feature {
+    /// Name.
+    pub name: String,
+    /// What the author wrote about it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// What it holds.
+    #[serde(flatten)]
+    pub kind: FeatureKind,
+    /// Whether it may be left out.
+    pub optional: bool,
+}
+
+/// What an input, output or state holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FeatureKind {
+    /// A tensor.
+    MultiArray {
+        /// Element type.
+        #[serde(serialize_with = "dtype_name")]
+        dtype: DType,
+        /// Default shape; empty when only the program knows it.
+        shape: Vec<u64>,
+        /// How the shape may vary.
+        flexibility: Flexibility,
+    },
+    /// An image.
+    Image {
+        /// Pixels across.
+        width: u64,
+        /// Pixels down.
+        height: u64,
+    },
+    /// Memory that a model keeps between runs.
+    State {
+        /// Element type.
+        #[serde(serialize_with = "dtype_name")]
+        dtype: DType,
+        /// Shape.
+        shape: Vec<u64>,
+    },
+    /// An integer.
+    Int64,
+    /// A number.
+    Double,
+    /// A string.
+    String,
+    /// A map from labels to probabilities.
+    Dictionary,
+    /// A list.
+    Sequence,
+}
+
+/// How the shape of an array may vary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Flexibility {
+    /// It does not.
+    Fixed,
+    /// One of these.
+    Enumerated {
+        /// The shapes; several such inputs go together by index.
+        shapes: Vec<Vec<u64>>,
+    },
+    /// A range per axis.
+    Range {
+        /// The ranges.
+        sizes: Vec<SizeRange>,
+    },
+}
+
+/// The sizes that an axis may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SizeRange {
+    /// Smallest.
+    pub min: u64,
+    /// Largest, unless there is no bound.
+    pub max: Option<u64>,
+}
+
+fn dtype_name<S: Serializer>(dtype: &DType, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(dtype.name())
+}
+
+impl fmt::Display for FeatureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FeatureKind::MultiArray {
+                dtype,
+                shape,
+                flexibility,
+            } => {
+                write!(f, "{dtype}{shape:?}")?;
+                match flexibility {
+                    Flexibility::Fixed => Ok(()),
+                    Flexibility::Enumerated { shapes } => write!(f, " of {shapes:?}"),
+                    Flexibility::Range { sizes } => {
+                        let ranges: Vec<String> = sizes
+                            .iter()
+                            .map(|r| match r.max {
+                                Some(max) => format!("{}..={max}", r.min),
+                                None => format!("{}..", r.min),
+                            })
+                            .collect();
+                        write!(f, " in [{}]", ranges.join(", "))
+                    }
+                }
+            }
+            FeatureKind::Image { width, height } => write!(f, "an image of {width}×{height}"),
+            FeatureKind::State { dtype, shape } => write!(f, "a state of {dtype}{shape:?}"),
+            FeatureKind::Int64 => f.write_str("an integer"),
+            FeatureKind::Double => f.write_str("a number"),
+            FeatureKind::String => f.write_str("a string"),
+            FeatureKind::Dictionary => f.write_str("a dictionary"),
+            FeatureKind::Sequence => f.write_str("a sequence"),
+        }
+    }
+}
+
+fn malformed(what: &'static str, expected: &str, found: impl ToString) -> ImportError {
+    ImportError::Malformed {
+        what,
+        expected: expected.to_owned(),
+        found: found.to_string(),
+    }
+}
+
+/// The features of a list of descriptions.
+pub(super) fn features(descriptions: &[FeatureDescription]) -> Result<Vec<Feature>, ImportError> {
+    let mut features: Vec<Feature> = Vec::with_capacity(descriptions.len());
+    for description in descriptions {
+        let feature = feature(description)?;
+        if features.iter().any(|f| f.name == feature.name) {
+            return Err(ImportError::Duplicate { name: feature.name });
+        }
+        features.push(feature);
+    }
+    Ok(features)
+}
+
+fn feature(description: &FeatureDescription) -> Result<Feature, ImportError> {
+    let nothing = || malformed("type of an input or output", "a type", "nothing");
+    let ty = description.r#type.as_ref().ok_or_else(nothing)?;
+    let kind = match ty.r#type.as_ref().ok_or_else(nothing)? {
+        Kind::MultiArrayType(array) => multi_array(array)?,
+        Kind::ImageType(image) => FeatureKind::Image {
+            width: natural(image.width)?,
+            height: natural(image.height)?,
+        },
+        Kind::StateType(state) => match &state.r#type {
+            Some(StateKind::ArrayType(array)) => match multi_array(array)? {
+                FeatureKind::MultiArray { dtype, shape, .. } => FeatureKind::State { dtype, shape },
+                other => other,
+            },
+            None => return Err(nothing()),
+        },
+        Kind::Int64Type(_) => FeatureKind::Int64,
+        Kind::DoubleType(_) => FeatureKind::Double,
+        Kind::StringType(_) => FeatureKind::String,
+        Kind::DictionaryType(_) => FeatureKind::Dictionary,
+        Kind::SequenceType(_) => FeatureKind::Sequence,
+    };
+    Ok(Feature {
+        name: description.name.clone(),
+        description: description.short_description.clone(),
+        kind,
+        optional: ty.is_optional,
+    })
+}
+
+fn natural(n: i64) -> Result<u64, ImportError> {
+    u64::try_from(n).map_err(|_| malformed("size", "a natural number", n))
+}
+
+fn shape(shape: &[i64]) -> Result<Vec<u64>, ImportError> {
+    if shape.len() > limits::RANK {
+        return Err(malformed("rank", "at most 32", shape.len()));
+    }
+    shape.iter().map(|&n| natural(n)).collect()
+}
+
+fn multi_array(array: &ArrayFeatureType) -> Result<FeatureKind, ImportError> {
+    let dtype = match ArrayDataType::try_from(array.data_type) {
+        Ok(ArrayDataType::Float16) => DType::F16,
+        Ok(ArrayDataType::Float32) => DType::F32,
+        Ok(ArrayDataType::Double) => DType::F64,
+        Ok(ArrayDataType::Int8) => DType::I8,
+        Ok(ArrayDataType::Int32) => DType::I32,
+        Ok(ArrayDataType::InvalidArrayDataType) | Err(_) => {
+            return Err(malformed(
+                "element type of an array",
+                "a known code",
+                array.data_type,
+            ));
+        }
+    };
+    if array.default_optional_value.is_some() {
+        return Err(ImportError::Unsupported {
+            what: "a default value of an input",
+            detail: String::new(),
+        });
+    }
+    let flexibility = match &array.shape_flexibility {
+        None => Flexibility::Fixed,
+        Some(ShapeFlexibility::EnumeratedShapes(enumerated)) => {
+            let count = enumerated.shapes.len();
+            if !(1..=limits::ENUMERATED_SHAPES).contains(&count) {
+                return Err(malformed("number of enumerated shapes", "1 to 128", count));
+            }
+            let shapes = enumerated.shapes.iter().map(|s| shape(&s.shape));
+            Flexibility::Enumerated {
+                shapes: shapes.collect::<Result<_, _>>()?,
+            }
+        }
+        Some(ShapeFlexibility::ShapeRange(range)) => {
+            if range.size_ranges.len() > limits::RANK {
+                return Err(malformed("rank", "at most 32", range.size_ranges.len()));
+            }
+            let mut sizes = Vec::with_capacity(range.size_ranges.len());
+            for r in &range.size_ranges {
+                let max = if r.upper_bound < 0 {
+                    None
+                } else {
+                    Some(natural(r.upper_bound)?)
+                };
+                if max.is_some_and(|max| max < r.lower_bound) {
+                    let found = format!("{} to {}", r.lower_bound, r.upper_bound);
+                    return Err(malformed("range of sizes", "smallest first", found));
+                }
+                sizes.push(SizeRange {
+                    min: r.lower_bound.min(num::u64_of(usize::MAX)),
+                    max,
+                });
+            }
+            Flexibility::Range { sizes }
+        }
+    };
+    Ok(FeatureKind::MultiArray {
+        dtype,
+        shape: shape(&array.shape)?,
+        flexibility,
+    })
+}

@@ -1,0 +1,388 @@
+//! Opens a Core ML model and reads its program. Owns the checks between description, specification version and program; the operations are in `import/`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::blob::BlobFile;
+use super::import::symbols::{Assigned, assign};
+use super::import::{self, Declared, ImportError, Source, declared};
+use super::interface::{Feature, FeatureKind, features};
+use super::package::{self, WEIGHT_FILE};
+use super::proto::mil_spec::value_type::Type as ValueKind;
+use super::proto::mil_spec::{Block, Function, NamedValueType, Program};
+use super::proto::model::Type as ModelKind;
+use super::proto::{FeatureDescription, Metadata, Model, ModelDescription};
+use super::target::Opset;
+use crate::error::{Context, Result, io_error};
+use crate::ir::Module;
+
+/// A model that was read.
+#[derive(Clone, Debug)]
+pub struct Package {
+    /// The program, checked.
+    pub module: Module,
+    /// Specification version: 6 (iOS 15) to 10 (iOS 26).
+    pub spec_version: i32,
+    /// The function's opset: `CoreML7`.
+    pub opset: String,
+    /// Metadata that the author named.
+    pub metadata: BTreeMap<String, String>,
+    /// The author's short description.
+    pub short_description: String,
+    /// The author.
+    pub author: String,
+    /// The licence.
+    pub license: String,
+    /// The author's version of the model.
+    pub version: String,
+    /// Inputs as described.
+    pub inputs: Vec<Feature>,
+    /// Outputs as described.
+    pub outputs: Vec<Feature>,
+    /// Every function of the program; one of them was read.
+    pub functions: Vec<String>,
+    /// What had to be assumed.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a `.mlpackage` folder, or a `.mlmodel` file with its weights in `weights/weight.bin` or `weight.bin` beside it.
+///
+/// Of several functions the default one is read. Weights stay on disk.
+///
+/// # Errors
+/// When the package is malformed or unsafe, is no ML Program, contradicts itself, or uses what this version does not read.
+pub fn read(path: &Path) -> Result<Package> {
+    let opened = Opened::open(path)?;
+    let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or("model");
+    opened.import(name).at_file(&opened.model_path)
+}
+
+/// A parsed model whose versions were checked.
+pub(super) struct Opened {
+    /// The model file.
+    pub(super) model_path: PathBuf,
+    /// The message.
+    pub(super) model: Model,
+    /// The weight file.
+    pub(super) blobs: Option<BlobFile>,
+}
+
+/// The interface of one function.
+pub(super) struct Described<'a> {
+    /// Name of the function.
+    pub(super) name: String,
+    /// Inputs.
+    pub(super) inputs: &'a [FeatureDescription],
+    /// Outputs.
+    pub(super) outputs: &'a [FeatureDescription],
+    /// States.
+    pub(super) states: &'a [FeatureDescription],
+}
+
+impl Opened {
+    /// Opens what is at `path`.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let items = package::open(path)?;
+        let weights = match items.weights {
+            Some(weights) => Some(weights),
+            None if items.model == path => beside(path)?,
+            None => None,
+        };
+        let (model, _) = package::read_model(&items.model)?;
+        let blobs = weights.as_deref().map(BlobFile::open).transpose()?;
+        Ok(Opened {
+            model_path: items.model,
+            model,
+            blobs,
+        })
+    }
+
+    /// The program.
+    pub(super) fn program(&self) -> Result<&Program, ImportError> {
+        let found = self.model.specification_version;
+        if !(1..=10).contains(&found) {
+            return Err(ImportError::SpecVersion { found });
+        }
+        let Some(ModelKind::MlProgram(program)) = &self.model.r#type else {
+            return Err(ImportError::NotProgram);
+        };
+        if found < 6 {
+            return Err(ImportError::SpecVersion { found });
+        }
+        if program.version != 1 {
+            return Err(ImportError::Malformed {
+                what: "program version",
+                expected: "1".into(),
+                found: program.version.to_string(),
+            });
+        }
+        if let Some(key) = program.attributes.keys().find(|k| *k != "buildInfo") {
+            return Err(ImportError::Malformed {
+                what: "attributes of the program",
+                expected: "`buildInfo`".into(),
+                found: format!("`{key}`"),
+            });
+        }
+        Ok(program)
+    }
+
+    /// The description.
+    pub(super) fn description(&self) -> Result<&ModelDescription, ImportError> {
+        self.model
+            .description
+            .as_ref()
+            .ok_or(ImportError::Malformed {
+                what: "description of the model",
+                expected: "a description".into(),
+                found: "nothing".into(),
+            })
+    }
+
+    /// The interface of the default function.
+    pub(super) fn described(&self) -> Result<Described<'_>, ImportError> {
+        let description = self.description()?;
+        if description.functions.is_empty() {
+            return Ok(Described {
+                name: "main".into(),
+                inputs: &description.input,
+                outputs: &description.output,
+                states: &description.state,
+            });
+        }
+        let name = match description.default_function_name.as_str() {
+            "" => "main",
+            name => name,
+        };
+        let found = description.functions.iter().find(|f| f.name == name);
+        let function = found.ok_or_else(|| ImportError::NoFunction {
+            name: name.to_owned(),
+            found: list(description.functions.iter().map(|f| f.name.as_str())),
+        })?;
+        Ok(Described {
+            name: name.to_owned(),
+            inputs: &function.input,
+            outputs: &function.output,
+            states: &function.state,
+        })
+    }
+
+    fn import(&self, name: &str) -> Result<Package> {
+        let program = self.program()?;
+        let described = self.described()?;
+        if self.model.is_updatable {
+            return Err(unsupported("an updatable model", ""));
+        }
+        let states = features(described.states)?;
+        if let Some(state) = states.first() {
+            return Err(unsupported("a model with states", &state.name));
+        }
+        let found = list(program.functions.keys().map(String::as_str));
+        let function = program.functions.get(&described.name);
+        let function = function.ok_or_else(|| ImportError::NoFunction {
+            name: described.name.clone(),
+            found,
+        })?;
+        let (block, opset) = block(function, self.model.specification_version)?;
+        let inputs = features(described.inputs)?;
+        let outputs = features(described.outputs)?;
+        let assigned = inputs_of(function, &inputs)?;
+        let Assigned {
+            inputs: params,
+            symbols,
+            mut warnings,
+        } = assigned;
+        let module = import::import(&Source {
+            name,
+            block,
+            opset,
+            inputs: params,
+            symbols,
+            blobs: self.blobs.as_ref(),
+        })?;
+        check_outputs(&module, &outputs)?;
+        let functions: Vec<String> = program.functions.keys().cloned().collect();
+        if functions.len() > 1 {
+            let others = functions.iter().filter(|f| **f != described.name);
+            let others = list(others.map(String::as_str));
+            warnings.push(format!(
+                "only `{}` is read; there is also {others}",
+                described.name
+            ));
+        }
+        let metadata = self.description()?.metadata.clone().unwrap_or_default();
+        let Metadata {
+            short_description,
+            version_string,
+            author,
+            license,
+            user_defined,
+        } = metadata;
+        Ok(Package {
+            module,
+            spec_version: self.model.specification_version,
+            opset: opset.name().to_owned(),
+            metadata: user_defined,
+            short_description,
+            author,
+            license,
+            version: version_string,
+            inputs,
+            outputs,
+            functions,
+            warnings,
+        })
+    }
+}
+
+/// The weight file beside a bare model file.
+fn beside(model: &Path) -> Result<Option<PathBuf>> {
+    let folder = model.parent().unwrap_or(Path::new(""));
+    for candidate in [
+        folder.join("weights").join(WEIGHT_FILE),
+        folder.join(WEIGHT_FILE),
+    ] {
+        match candidate.try_exists() {
+            Ok(true) => return Ok(Some(candidate)),
+            Ok(false) => {}
+            Err(e) => return Err(io_error("look for", &candidate)(e)),
+        }
+    }
+    Ok(None)
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.map(|n| format!("`{n}`")).collect();
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+fn unsupported(what: &'static str, name: &str) -> crate::error::Error {
+    let detail = if name.is_empty() {
+        String::new()
+    } else {
+        format!(": `{name}`")
+    };
+    ImportError::Unsupported { what, detail }.into()
+}
+
+/// The block of a function, and its opset.
+pub(super) fn block(
+    function: &Function,
+    spec_version: i32,
+) -> Result<(&Block, Opset), ImportError> {
+    let opset = Opset::from_name(&function.opset).ok_or_else(|| ImportError::Opset {
+        found: function.opset.clone(),
+    })?;
+    if opset.spec_version() > spec_version {
+        return Err(ImportError::OpsetVersion {
+            opset: opset.name(),
+            needed: opset.spec_version(),
+            found: spec_version,
+        });
+    }
+    let mut blocks = function.block_specializations.iter();
+    let (Some((key, block)), None) = (blocks.next(), blocks.next()) else {
+        return Err(ImportError::Malformed {
+            what: "number of blocks of the function",
+            expected: "1".into(),
+            found: function.block_specializations.len().to_string(),
+        });
+    };
+    let attribute = function
+        .attributes
+        .keys()
+        .chain(block.attributes.keys())
+        .next();
+    let wrong = if *key != function.opset {
+        Some(("name of the block", function.opset.clone(), key.clone()))
+    } else if !block.inputs.is_empty() {
+        Some((
+            "inputs of the block",
+            "none".into(),
+            block.inputs.len().to_string(),
+        ))
+    } else {
+        attribute.map(|a| ("attributes of the function", "none".into(), a.clone()))
+    };
+    match wrong {
+        None => Ok((block, opset)),
+        Some((what, expected, found)) => Err(ImportError::Malformed {
+            what,
+            expected,
+            found,
+        }),
+    }
+}
+
+/// The function's inputs, each with its description; both must name the same ones.
+fn inputs_of(function: &Function, described: &[Feature]) -> Result<Assigned> {
+    let mut pairs: Vec<(Declared, &Feature)> = Vec::with_capacity(described.len());
+    for NamedValueType { name, r#type } in &function.inputs {
+        let is_state = r#type
+            .as_ref()
+            .is_some_and(|t| matches!(t.r#type, Some(ValueKind::StateType(_))));
+        if is_state {
+            return Err(unsupported("a model with states", name));
+        }
+        let declared = declared(r#type.as_ref()).at_node(name)?;
+        let feature = described.iter().find(|f| f.name == *name);
+        let feature = feature.ok_or_else(|| ImportError::Interface {
+            feature: name.clone(),
+            described: "nothing".into(),
+            program: format!("input {declared}"),
+        })?;
+        pairs.push((declared, feature));
+    }
+    let missing = described
+        .iter()
+        .find(|d| pairs.iter().all(|(_, f)| f.name != d.name));
+    if let Some(missing) = missing {
+        return Err(ImportError::Interface {
+            feature: missing.name.clone(),
+            described: format!("input {}", missing.kind),
+            program: "nothing".into(),
+        }
+        .into());
+    }
+    assign(&pairs)
+}
+
+/// Compares what the program computes with what the description promises.
+fn check_outputs(module: &Module, described: &[Feature]) -> Result<()> {
+    let function = module.main()?;
+    for output in &function.outputs {
+        let ty = function.ty(output.value);
+        let fail = |text: String| ImportError::Interface {
+            feature: output.name.clone(),
+            described: text,
+            program: format!("output {ty}"),
+        };
+        let feature = described.iter().find(|f| f.name == output.name);
+        let feature = feature.ok_or_else(|| fail("nothing".into()))?;
+        let FeatureKind::MultiArray { dtype, shape, .. } = &feature.kind else {
+            return Err(unsupported("an output that is not an array", &output.name));
+        };
+        // Without a shape the description leaves it to the program; scalars are described as vectors of one.
+        let sizes: Option<Vec<u64>> = ty
+            .known_shape()
+            .map(|s| s.into_iter().map(crate::tensor::num::u64_of).collect());
+        let scalar = ty.shape.is_empty() && shape.as_slice() == [1];
+        let fits = shape.is_empty() || scalar || sizes.is_none() || sizes.as_ref() == Some(shape);
+        if *dtype != ty.dtype || !fits {
+            return Err(fail(feature.kind.to_string()).into());
+        }
+    }
+    let names: Vec<&str> = function.outputs.iter().map(|o| o.name.as_str()).collect();
+    match described.iter().find(|d| !names.contains(&d.name.as_str())) {
+        None => Ok(()),
+        Some(missing) => Err(ImportError::Interface {
+            feature: missing.name.clone(),
+            described: format!("output {}", missing.kind),
+            program: "nothing".into(),
+        }
+        .into()),
+    }
+}
