@@ -8,9 +8,10 @@ use super::graph::{Graph, path};
 use super::heads::{Head, Look};
 use super::rope::{Rope, Tables};
 use super::weights::Weights;
-use super::{Limits, Options, Source};
+use super::{Limits, Options, RotaryFrequencies, Source};
 use crate::error::Result;
 use crate::ir::{Claim, Constant, Module};
+use crate::tensor::DType;
 
 /// Token embeddings of a decoder.
 #[derive(Clone, Debug)]
@@ -220,10 +221,17 @@ impl LlamaLike {
         let prefix = weights.prefix(&["model.", ""], "embed_tokens.weight");
         let embed = format!("{prefix}embed_tokens");
         let table = weights.take(&format!("{embed}.weight"), &[self.vocab, self.width])?;
+        let kept = match source.options.rotary {
+            RotaryFrequencies::F32 => DType::F32,
+            RotaryFrequencies::Stored => weights
+                .dtype(&format!("{embed}.weight"))
+                .unwrap_or(DType::F32),
+        };
         let mut layers = Vec::with_capacity(self.layers.len());
         for (i, (visibility, rope)) in self.layers.iter().enumerate() {
             let module = format!("{prefix}layers.{i}");
-            layers.push(self.layer(weights, &module, *visibility, *rope)?);
+            let rope = Rope { kept, ..*rope };
+            layers.push(self.layer(weights, &module, *visibility, rope)?);
         }
         let final_norm = self.norm(weights, &format!("{prefix}norm"), self.width)?;
         let mut heads = Vec::new();

@@ -251,6 +251,13 @@ fn extent(
             }
             return Ok((Dim::from(*n), *n));
         }
+        Extent::AtMost(n) => {
+            let n = usual.min(*n);
+            if !within(n) {
+                return Err(bad("sizes start at 1 and end at 2^24").into());
+            }
+            return Ok((Dim::from(n), n));
+        }
         Extent::OneOf(sizes) => {
             let mut sizes = sizes.clone();
             sizes.sort_unstable();
@@ -324,6 +331,8 @@ mod tests {
         ] {
             assert!(graph(bad).is_err());
         }
+        let g = graph(Extent::AtMost(100)).unwrap();
+        assert_eq!((g.max_seq, g.fixed_seq), (64, true));
         let g = graph(Extent::Dynamic { min: 1, max: None }).unwrap();
         assert_eq!((g.max_seq, g.fixed_seq), (64, false));
         let g = graph(Extent::OneOf(vec![96, 96])).unwrap();

@@ -45,6 +45,8 @@ pub enum Extent {
         /// Largest; what the model was made for when it is not stated.
         max: Option<usize>,
     },
+    /// Exactly this one, or what the model was made for when that is less.
+    AtMost(usize),
 }
 
 /// The direction of attention.
@@ -75,6 +77,20 @@ impl Attention {
     }
 }
 
+/// In which precision the frequencies of rotary positions are kept.
+///
+/// The library computes them in f32 and keeps them so when it loads a checkpoint in half precision. A model that was cast as a whole
+/// (`model.half()`, `model.to(torch.bfloat16)`) has rounded frequencies, and computes something else: 0.01 of the largest logit after 40
+/// positions in bf16, and more with every position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RotaryFrequencies {
+    /// f32, as in a model loaded by `from_pretrained`.
+    #[default]
+    F32,
+    /// Rounded to the type of the stored embeddings, as in a model cast as a whole.
+    Stored,
+}
+
 /// What is asked of [`build`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -84,6 +100,8 @@ pub struct Options {
     pub seq: Extent,
     /// Direction of attention, for models whose config does not state it.
     pub attention: Option<Attention>,
+    /// Precision of the frequencies of rotary positions, for checkpoints in Llama's layout.
+    pub rotary: RotaryFrequencies,
 }
 
 impl Default for Options {
@@ -94,6 +112,7 @@ impl Default for Options {
             batch: any.clone(),
             seq: any,
             attention: None,
+            rotary: RotaryFrequencies::F32,
         }
     }
 }

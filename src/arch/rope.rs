@@ -14,7 +14,7 @@ use super::graph::Graph;
 use crate::error::Result;
 use crate::ir::{Constant, ValueId};
 use crate::limits;
-use crate::tensor::{Tensor, num};
+use crate::tensor::{DType, Tensor, num};
 
 /// How frequencies are stretched for long sequences.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,6 +49,8 @@ pub(crate) struct Rope {
     pub(crate) head_dim: usize,
     pub(crate) theta: f64,
     pub(crate) scaling: Scaling,
+    /// What the frequencies are rounded to.
+    pub(crate) kept: DType,
 }
 
 const KNOWN: &str = "`default`, `linear`, `dynamic`, `llama3`, `yarn`";
@@ -85,6 +87,7 @@ impl Rope {
                 head_dim,
                 theta,
                 scaling: Scaling::Default,
+                kept: DType::F32,
             });
         };
         let theta = section.positive_or("rope_theta", theta)?;
@@ -95,6 +98,7 @@ impl Rope {
             head_dim,
             theta,
             scaling,
+            kept: DType::F32,
         })
     }
 
@@ -172,6 +176,8 @@ impl Rope {
     /// The cosine and sine tables `[len, head_dim]`; both halves of a row are equal.
     fn tables(&self, len: usize) -> Result<(Tensor, Tensor)> {
         let (frequencies, factor) = self.frequencies(len);
+        let frequencies = Tensor::f32(vec![frequencies.len()], frequencies)?.cast(self.kept);
+        let frequencies = frequencies.floats()?;
         let mut cos = Vec::with_capacity(len * self.head_dim);
         let mut sin = Vec::with_capacity(len * self.head_dim);
         for position in 0..len {
@@ -182,7 +188,7 @@ impl Rope {
                     sin.extend_from_within(start..);
                     continue;
                 }
-                for f in &frequencies {
+                for f in frequencies.iter() {
                     let angle = f64::from(num::f32_of(position) * f);
                     cos.push(num::f32_of_f64(angle.cos()) * factor);
                     sin.push(num::f32_of_f64(angle.sin()) * factor);

@@ -41,6 +41,11 @@ impl<'a> Weights<'a> {
         self.tensors.get(name)?.shape.get(axis).copied()
     }
 
+    /// The element type in which a tensor is stored.
+    pub(crate) fn dtype(&self, name: &str) -> Option<DType> {
+        self.tensors.get(name).map(|tensor| tensor.dtype)
+    }
+
     /// The tensor as an f32 constant. A tensor that does not fit gives a stand-in and an entry in the report.
     pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Constant> {
         Ok(match self.checked(name, shape)? {

@@ -16,7 +16,7 @@ use crate::arch::rope::{Rope, Scaling};
 use crate::arch::weights::Weights;
 use crate::arch::{ArchError, Attention, Limits, Source, Spec, by_root, grouped};
 use crate::error::Result;
-use crate::tensor::num;
+use crate::tensor::{DType, num};
 
 /// Added to the mean of squares; fixed in the predecessor.
 const EPSILON: f64 = 1e-6;
@@ -235,6 +235,7 @@ fn sizes(
             head_dim,
             theta: c.positive_or("rope_theta", 10_000.0)?,
             scaling: Scaling::Default,
+            kept: DType::F32,
         },
         visibility,
     })
