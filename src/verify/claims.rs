@@ -5,8 +5,10 @@
 use serde::Serialize;
 
 use super::Subject;
+use super::cases::Case;
 use super::error::VerifyError;
-use super::inputs::{Case, Interface, Origin, Padding, Probe, Rng};
+use super::inputs::{Origin, Probe, Rng};
+use super::interface::{Interface, Padding};
 use super::metrics::{Comparison, Rule, compare};
 use super::report::float;
 use super::tolerance::Gates;

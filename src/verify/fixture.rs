@@ -1,5 +1,9 @@
 //! Models and sessions for the tests of verification.
 
+use std::fmt::Write;
+use std::path::Path;
+
+use super::{Prediction, Task};
 use crate::error::{IoError, Result};
 use crate::ir::ops::Gather;
 use crate::ir::{Builder, Claim, Dim, Domain, Module, Op, Symbol, SymbolRange, Type};
@@ -169,5 +173,28 @@ impl Fake {
             }
             .into())
         })
+    }
+}
+
+/// A task with the classes A (token 2) and B (token 5).
+pub(super) fn task(cases: &[(&str, &[i64], Option<usize>)]) -> Task {
+    let mut text = String::from(
+        "name = \"t\"\n[[classes]]\nname = \"A\"\ntoken_id = 2\n[[classes]]\nname = \"B\"\ntoken_id = 5\n",
+    );
+    for (id, ids, expected) in cases {
+        let _ = write!(text, "[[cases]]\nid = \"{id}\"\ninput_ids = {ids:?}\n");
+        if let Some(class) = expected {
+            let _ = writeln!(text, "expected = \"{}\"", ["A", "B"][*class]);
+        }
+    }
+    Task::parse(&text, Path::new(".")).unwrap()
+}
+
+/// An answer with probability `p` for A.
+pub(super) fn answer(case: &str, p: f64) -> Prediction {
+    Prediction {
+        case: case.into(),
+        class: usize::from(p < 0.5),
+        probabilities: Some(vec![p, 1.0 - p]),
     }
 }

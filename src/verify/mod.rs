@@ -3,28 +3,34 @@
 //! Owns the verdict. Runs nothing itself: models come as [`Session`]s, and which of them are required is the caller's to say.
 //! Nothing passes by absence: no probe, no output, no engine, no gate each fail or are inconclusive.
 
+mod cases;
 mod claims;
 mod divergence;
+mod drift;
 mod error;
 #[cfg(test)]
 mod fixture;
 mod inputs;
+mod interface;
 mod metrics;
+mod predictions;
 mod preservation;
 mod report;
 mod run;
 mod task;
+#[cfg(test)]
+mod tests;
 mod tolerance;
 
+pub use cases::{Case, Cases, input_cases, reference_cases};
 pub use claims::{ClaimReport, ClaimStatus};
 pub use divergence::{Divergence, First, ValueReport};
+pub use drift::{ClassCounts, Flip, PairReport, Prediction, compare_predictions};
 pub use error::VerifyError;
-pub use inputs::{Case, Cases, Origin, input_cases, reference_cases};
+pub use inputs::Origin;
 pub use metrics::{Comparison, Figures, LogitFigures, NonFinite, Rule, Worst, compare, is_logits};
-pub use preservation::{
-    ClassCounts, Flip, PairReport, Prediction, TaskReport, compare_predictions, comparison_json,
-    predictions_json, read_predictions,
-};
+pub use predictions::{comparison_json, predictions_json, read_predictions};
+pub use preservation::TaskReport;
 pub use report::{
     EngineReport, EngineStatus, GatesReport, OutputReport, ProbeReport, Report, Status, SummaryRow,
 };

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::cases::{input_cases, reference_cases};
 use super::claims::{self, Base, ClaimStatus};
 use super::divergence::{self, Divergence, SourceTrace};
-use super::inputs::{self, Interface, Origin, Padding, Probe};
+use super::inputs::{Origin, Probe};
+use super::interface::{Interface, Padding};
 use super::metrics::{Comparison, Rule, compare, is_logits};
 use super::preservation;
 use super::report::{
@@ -13,6 +15,7 @@ use super::report::{
 use super::tolerance::{Gates, Numerics};
 use super::{Candidate, Format, Request, Subject};
 use crate::error::Result;
+use crate::eval::Mode;
 use crate::ir::Module;
 use crate::runtime::NamedTensors;
 use crate::tensor::Tensor;
@@ -37,16 +40,7 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
             task,
             &interface,
             &run.source.subject,
-            &run.candidates
-                .iter()
-                .map(|e| {
-                    Subject::new(
-                        e.subject.session,
-                        e.subject.function,
-                        e.subject.gates.clone(),
-                    )
-                })
-                .collect::<Vec<_>>(),
+            run.candidates.iter().map(|e| &e.subject),
         )?;
         run.judge_task(&report);
         run.task = Some(report);
@@ -128,15 +122,22 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(request: &'a Request<'a>, interface: &'a Interface<'a>) -> Result<Self> {
         let options = &request.options;
-        let source = Subject::new(request.source.session, None, options.f32.clone());
-        let mut candidates = Vec::new();
+        let mut source = Subject::new(request.source.session, None, options.f32.clone());
+        // The same engine may run both; the report must tell them apart.
+        source.name.push_str(" on the source");
+        let mut candidates: Vec<Engine<'a>> = Vec::new();
         for candidate in &request.candidates {
             let gates = match candidate.numerics {
                 Numerics::F32 => options.f32.clone(),
                 Numerics::F16 => options.f16.clone(),
             };
             let function = candidate.module.map(Module::main).transpose()?;
-            let subject = Subject::new(candidate.session, function, gates);
+            let mut subject = Subject::new(candidate.session, function, gates);
+            let same = |e: &&Engine<'_>| e.subject.session.engine() == subject.name;
+            match candidates.iter().filter(same).count() {
+                0 => {}
+                before => subject.name = format!("{} ({})", subject.name, before + 1),
+            }
             candidates.push(Engine::new(subject, Some(candidate.numerics)));
         }
         Ok(Run {
@@ -173,8 +174,8 @@ impl<'a> Run<'a> {
         for (file, origin) in files {
             let Some(tensors) = file else { continue };
             let cases = match origin {
-                Origin::ReferenceFile => inputs::reference_cases(tensors)?,
-                Origin::InputsFile | Origin::Seeded => inputs::input_cases(tensors)?,
+                Origin::ReferenceFile => reference_cases(tensors)?,
+                Origin::InputsFile | Origin::Seeded => input_cases(tensors)?,
             };
             if !cases.ignored.is_empty() {
                 self.warnings.push(format!(
@@ -440,7 +441,8 @@ impl<'a> Run<'a> {
             .enumerate()
             .filter(|(i, c)| {
                 let engine = &self.candidates[*i];
-                engine.error.is_none() && (c.numerics == Numerics::F16 || engine.failed)
+                let rounds = c.trace.is_some_and(|t| t.mode() == Mode::F16);
+                engine.error.is_none() && (rounds || engine.failed)
             })
             .filter(|(_, c)| c.trace.is_some() && c.module.is_some())
             .collect();
