@@ -113,7 +113,7 @@ pub(super) fn gelu_erf(x: f32) -> f32 {
 /// x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))), by (1 + tanh u)/2 = sigmoid(2u).
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> f32 {
-    x * sigmoid(1.595_769_1 * (x + 0.044_715 * (x * x * x)))
+    x * sigmoid(1.595_769 * (x + 0.044_715 * (x * x * x)))
 }
 
 /// Sum in `f64`, in eight interleaved partial sums: accurate, vectorisable, and in one fixed order.

@@ -1,4 +1,6 @@
 //! Every operation against expectations computed by hand or by NumPy, and against naive loops on random shapes.
+// Expected values keep the digits that NumPy printed.
+#![allow(clippy::approx_constant, clippy::excessive_precision)]
 
 use std::collections::BTreeSet;
 

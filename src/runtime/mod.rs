@@ -5,9 +5,9 @@ mod elements;
 mod error;
 mod interpreter;
 pub mod library;
-mod presence;
 #[cfg(feature = "ort")]
 pub mod ort;
+mod presence;
 #[cfg(feature = "tract")]
 pub mod tract;
 

@@ -37,12 +37,20 @@ pub struct EngineInfo {
 /// Every engine, with `library` as the explicit path of ONNX Runtime.
 #[must_use]
 pub fn engines(library: Option<&Path>) -> Vec<EngineInfo> {
-    let built_in = |version: &str| Presence::Here { version: version.to_owned(), path: None };
+    let built_in = |version: &str| Presence::Here {
+        version: version.to_owned(),
+        path: None,
+    };
     #[cfg(feature = "tract")]
     let tract = built_in(super::tract::VERSION);
     #[cfg(not(feature = "tract"))]
-    let tract = Presence::Absent { reason: "built without the feature `tract`".into() };
-    let folder = super::library::folders().last().map(|f| f.display().to_string()).unwrap_or_default();
+    let tract = Presence::Absent {
+        reason: "built without the feature `tract`".into(),
+    };
+    let folder = super::library::folders()
+        .last()
+        .map(|f| f.display().to_string())
+        .unwrap_or_default();
     vec![
         EngineInfo {
             name: "interpreter",
@@ -68,13 +76,27 @@ pub fn engines(library: Option<&Path>) -> Vec<EngineInfo> {
 fn onnxruntime(library: Option<&Path>) -> Presence {
     let found = match super::library::find(library) {
         Ok(found) => found,
-        Err(error) => return Presence::Absent { reason: error.to_string() },
+        Err(error) => {
+            return Presence::Absent {
+                reason: error.to_string(),
+            };
+        }
     };
     #[cfg(feature = "ort")]
     match super::ort::load(&found.path) {
-        Ok(version) => Presence::Here { version, path: Some(found.path) },
-        Err(error) => Presence::Absent { reason: error.to_string() },
+        Ok(version) => Presence::Here {
+            version,
+            path: Some(found.path),
+        },
+        Err(error) => Presence::Absent {
+            reason: error.to_string(),
+        },
     }
     #[cfg(not(feature = "ort"))]
-    Presence::Absent { reason: format!("built without the feature `ort` (found `{}`)", found.path.display()) }
+    Presence::Absent {
+        reason: format!(
+            "built without the feature `ort` (found `{}`)",
+            found.path.display()
+        ),
+    }
 }
