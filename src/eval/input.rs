@@ -39,8 +39,9 @@ pub(super) fn bind(
             }
             .into());
         };
+        let converted = convert(name, ty, tensor)?;
         bind_symbols(module, name, ty, tensor, &mut bindings)?;
-        let tensor = convert(name, ty, tensor)?;
+        let tensor = converted;
         check_domain(name, &param.domain, &tensor)?;
         tensors.push(round(tensor, mode)?);
     }

@@ -1,0 +1,271 @@
+//! The interpreter against ONNX Runtime: MiniLM-L6 (random weights) at 128 tokens, on the same cores, in one run.
+//!
+//! ```text
+//! ORT_DYLIB_PATH=…/libonnxruntime.so cargo bench --bench interpreter --no-default-features --features ort
+//! ```
+//! Both engines take turns, so that whatever else the machine does hits both; the figures are the fastest run, the median,
+//! and the median of the ratios of neighbouring runs. ONNX Runtime runs at its highest optimisation level with one thread per core.
+
+// A program for the terminal: it prints, and stops at the first failure.
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use distill_convert::eval::{Interpreter, Mode, Observer};
+use distill_convert::ir::ops::{
+    BinaryKind, Gather, LayerNorm, Linear, MatMul, Reshape, Softmax, Transpose, UnaryKind,
+};
+use distill_convert::ir::{Builder, Dim, Domain, Function, Module, Op, Type, ValueId};
+use distill_convert::onnx;
+use distill_convert::tensor::{DType, NamedTensors, Tensor};
+
+const LAYERS: usize = 6;
+const HIDDEN: usize = 384;
+const HEADS: usize = 12;
+const FFN: usize = 1536;
+const VOCAB: usize = 30522;
+const TOKENS: usize = 128;
+const RUNS: usize = 60;
+
+/// Random weights of a plausible size, the same in every run.
+struct Weights(u64);
+
+impl Weights {
+    fn next(&mut self) -> f32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let bits = u16::try_from(self.0 >> 48).unwrap();
+        (f32::from(bits) / 65_536.0 - 0.5) * 0.15
+    }
+
+    fn tensor(&mut self, b: &mut Builder, name: &str, shape: &[usize]) -> ValueId {
+        let values = (0..shape.iter().product()).map(|_| self.next()).collect();
+        b.tensor(name, &Tensor::f32(shape.to_vec(), values).unwrap())
+            .unwrap()
+    }
+
+    fn linear(
+        &mut self,
+        b: &mut Builder,
+        name: &str,
+        x: ValueId,
+        from: usize,
+        to: usize,
+    ) -> ValueId {
+        let w = self.tensor(b, &format!("{name}.weight"), &[to, from]);
+        let bias = self.tensor(b, &format!("{name}.bias"), &[to]);
+        b.push(name, Op::Linear(Linear), &[x, w, bias]).unwrap()
+    }
+
+    fn norm(&mut self, b: &mut Builder, name: &str, x: ValueId) -> ValueId {
+        let ones = Tensor::f32(vec![HIDDEN], vec![1.0; HIDDEN]).unwrap();
+        let gamma = b.tensor(&format!("{name}.weight"), &ones).unwrap();
+        let beta = self.tensor(b, &format!("{name}.bias"), &[HIDDEN]);
+        let op = LayerNorm {
+            axis: 2,
+            epsilon: 1e-12,
+        };
+        b.push(name, Op::LayerNorm(op), &[x, gamma, beta]).unwrap()
+    }
+}
+
+fn shape(dims: &[usize]) -> Op {
+    let shape = dims.iter().map(|&d| Dim::from(d)).collect();
+    Op::Reshape(Reshape { shape })
+}
+
+fn minilm() -> Module {
+    let mut w = Weights(1);
+    let b = &mut Builder::new("minilm");
+    let ids = Type::known(DType::I64, &[1, TOKENS]);
+    let mask = Type::known(DType::F32, &[1, 1, 1, TOKENS]);
+    let ids = b
+        .param("input_ids", ids, Domain::Index { below: 30522 })
+        .unwrap();
+    let mask = b.param("mask", mask, Domain::Any).unwrap();
+    let table = w.tensor(b, "word_embeddings", &[VOCAB, HIDDEN]);
+    let x = b
+        .push("embeddings", Op::Gather(Gather { axis: 0 }), &[table, ids])
+        .unwrap();
+    let positions = w.tensor(b, "position_embeddings", &[1, TOKENS, HIDDEN]);
+    let x = b.binary("embedded", BinaryKind::Add, x, positions).unwrap();
+    let mut x = w.norm(b, "embeddings_norm", x);
+    let scale = b.scalar("scale", DType::F32, 1.0 / 32f64.sqrt()).unwrap();
+    for layer in 0..LAYERS {
+        x = b
+            .scoped(&format!("layers.{layer}"), |b| {
+                Ok(block(b, &mut w, x, mask, scale))
+            })
+            .unwrap();
+    }
+    b.output("last_hidden_state", x).unwrap();
+    std::mem::replace(b, Builder::new("")).finish().unwrap()
+}
+
+fn block(b: &mut Builder, w: &mut Weights, x: ValueId, mask: ValueId, scale: ValueId) -> ValueId {
+    let head = HIDDEN / HEADS;
+    let mut split = |b: &mut Builder, name: &str, perm: [usize; 4]| {
+        let y = w.linear(b, name, x, HIDDEN, HIDDEN);
+        let y = b
+            .push("split", shape(&[1, TOKENS, HEADS, head]), &[y])
+            .unwrap();
+        let perm = perm.to_vec();
+        b.push("heads", Op::Transpose(Transpose { perm }), &[y])
+            .unwrap()
+    };
+    let q = split(b, "q", [0, 2, 1, 3]);
+    let k = split(b, "k", [0, 2, 1, 3]);
+    let v = split(b, "v", [0, 2, 1, 3]);
+    let scores = MatMul {
+        transpose_a: false,
+        transpose_b: true,
+    };
+    let s = b.push("scores", Op::MatMul(scores), &[q, k]).unwrap();
+    let s = b.binary("scaled", BinaryKind::Mul, s, scale).unwrap();
+    let s = b.binary("masked", BinaryKind::Add, s, mask).unwrap();
+    let p = b
+        .push("probabilities", Op::Softmax(Softmax { axis: 3 }), &[s])
+        .unwrap();
+    let y = b
+        .push("context", Op::MatMul(MatMul::default()), &[p, v])
+        .unwrap();
+    let perm = vec![0, 2, 1, 3];
+    let y = b
+        .push("merge", Op::Transpose(Transpose { perm }), &[y])
+        .unwrap();
+    let y = b.push("merged", shape(&[1, TOKENS, HIDDEN]), &[y]).unwrap();
+    let y = w.linear(b, "o", y, HIDDEN, HIDDEN);
+    let y = b.binary("residual", BinaryKind::Add, y, x).unwrap();
+    let x = w.norm(b, "norm_1", y);
+    let y = w.linear(b, "up", x, HIDDEN, FFN);
+    let y = b.unary("gelu", UnaryKind::GeluErf, y).unwrap();
+    let y = w.linear(b, "down", y, FFN, HIDDEN);
+    let y = b.binary("residual", BinaryKind::Add, y, x).unwrap();
+    w.norm(b, "norm_2", y)
+}
+
+/// ONNX Runtime at its best, which the crate's own session (made for comparing) is not.
+struct Ort(ort::session::Session);
+
+impl Ort {
+    fn open(library: &str, model: &std::path::Path) -> Self {
+        let environment = ort::init_from(library).unwrap().build().unwrap();
+        let threads = std::thread::available_parallelism().unwrap().get();
+        Ort(ort::session::Session::builder(&environment)
+            .unwrap()
+            .with_intra_threads(threads)
+            .unwrap()
+            .commit_from_file(model)
+            .unwrap())
+    }
+
+    fn run(&mut self, ids: &[i64], mask: &[f32]) -> Vec<f32> {
+        let ids = ort::value::Tensor::from_array(([1, TOKENS], ids.to_vec())).unwrap();
+        let mask = ort::value::Tensor::from_array(([1, 1, 1, TOKENS], mask.to_vec())).unwrap();
+        let outputs = self
+            .0
+            .run(ort::inputs!["input_ids" => ids, "mask" => mask])
+            .unwrap();
+        let (_, values) = outputs["last_hidden_state"]
+            .try_extract_tensor::<f32>()
+            .unwrap();
+        values.to_vec()
+    }
+}
+
+/// Time per kind of operation: from the end of one node to the end of the next.
+struct Profile {
+    since: Instant,
+    seconds: BTreeMap<&'static str, f64>,
+}
+
+impl Observer for Profile {
+    fn observe(&mut self, function: &Function, value: ValueId, _: &Tensor) {
+        let name = function.producer(value).unwrap().op.name();
+        *self.seconds.entry(name).or_default() += self.since.elapsed().as_secs_f64();
+        self.since = Instant::now();
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Fastest and median, in milliseconds.
+fn spread(seconds: &mut [f64]) -> (f64, f64) {
+    let median = median(seconds);
+    (seconds[0] * 1e3, median * 1e3)
+}
+
+fn timed<T>(times: &mut Vec<f64>, body: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = body();
+    times.push(start.elapsed().as_secs_f64());
+    result
+}
+
+fn main() {
+    let library = std::env::var("ORT_DYLIB_PATH").unwrap();
+    let module = minilm();
+    let folder = tempfile::tempdir().unwrap();
+    let file: PathBuf = folder.path().join("minilm.onnx");
+    onnx::write(&module, &file, &onnx::WriteOptions::default()).unwrap();
+    let mut ort = Ort::open(&library, &file);
+    let exact = Interpreter::new(&module, Mode::F32).unwrap();
+
+    let ids: Vec<i64> = (0..128).map(|i| i * 199 % 30522).collect();
+    let mask: Vec<f32> = (0..TOKENS)
+        .map(|i| if i < 120 { 0.0 } else { -1e9 })
+        .collect();
+    let inputs = NamedTensors::from([
+        (
+            "input_ids".to_owned(),
+            Tensor::i64(vec![1, TOKENS], ids.clone()).unwrap(),
+        ),
+        (
+            "mask".to_owned(),
+            Tensor::f32(vec![1, 1, 1, TOKENS], mask.clone()).unwrap(),
+        ),
+    ]);
+    let expected = ort.run(&ids, &mask);
+    let found = exact.run(&inputs, None).unwrap();
+    let found = found["last_hidden_state"].floats().unwrap().clone();
+    let worst = found
+        .iter()
+        .zip(&expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    println!("largest difference {worst:.1e}, largest value {largest:.2}");
+
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        timed(&mut theirs, || ort.run(&ids, &mask));
+        timed(&mut ours, || exact.run(&inputs, None).unwrap());
+    }
+    let mut ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| a / b).collect();
+    let ratio = median(&mut ratios);
+    let (theirs, ours) = (spread(&mut theirs), spread(&mut ours));
+    println!("                 fastest    median");
+    println!("ONNX Runtime     {:7.2} ms {:7.2} ms", theirs.0, theirs.1);
+    println!("interpreter f32  {:7.2} ms {:7.2} ms", ours.0, ours.1);
+    println!("ratio            {:7.2}    {ratio:7.2}", ours.0 / theirs.0);
+
+    let mut profile = Profile {
+        since: Instant::now(),
+        seconds: BTreeMap::new(),
+    };
+    for _ in 0..RUNS {
+        profile.since = Instant::now();
+        exact.run(&inputs, Some(&mut profile)).unwrap();
+    }
+    for (name, seconds) in &profile.seconds {
+        let runs = f64::from(u16::try_from(RUNS).unwrap());
+        println!("  {name:12} {:7.2} ms", seconds * 1e3 / runs);
+    }
+}
