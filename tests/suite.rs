@@ -3,5 +3,6 @@
 // Clippy's switch for tests knows `#[test]` functions, not the helpers that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod conformance;
 mod hostile;
 mod reference;

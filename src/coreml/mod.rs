@@ -6,6 +6,7 @@
 mod blob;
 mod dtype;
 mod import;
+mod inspect;
 mod interface;
 mod names;
 mod package;
@@ -16,6 +17,7 @@ mod target;
 
 pub use blob::BlobError;
 pub use import::ImportError;
+pub use inspect::{Summary, inspect};
 pub use interface::{Feature, FeatureKind, Flexibility, SizeRange};
 pub use package::PackageError;
 pub use read::{Package, read};

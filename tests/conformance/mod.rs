@@ -1,0 +1,3 @@
+//! Other people's test cases: read, run, compared with what their authors expect.
+
+mod mil;
