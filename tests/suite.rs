@@ -6,3 +6,4 @@
 mod conformance;
 mod hostile;
 mod reference;
+mod verify;

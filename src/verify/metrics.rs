@@ -344,6 +344,11 @@ fn compare_floats(rule: Rule<'_>, kept: &Kept<'_>, r: &[f64], c: &[f64], out: &m
         None
     };
     out.reference_rounding = slack.map(|(dtype, _)| dtype.name());
+    if let Some((dtype, half_ulp)) = slack {
+        out.warnings.push(format!(
+            "the reference was rounded to {dtype} by whoever made it; half a unit in its last place ({half_ulp:.2e}) is allowed for"
+        ));
+    }
     let slack = slack.map_or(0.0, |(_, half_ulp)| half_ulp);
     let gates = rule.gates;
     let mut checks = vec![

@@ -169,9 +169,9 @@ fn class_of(entry: &Value, task: &Task) -> Result<usize, String> {
     }
 }
 
-/// A distribution over the classes; what was stored in 32 bits need not sum to exactly 1.
+/// A distribution over the classes. What was stored in 32 bits does not sum to exactly 1, and is made to.
 fn probabilities_of(list: &Value, classes: usize) -> Option<Vec<f64>> {
-    let values: Vec<f64> = list
+    let mut values: Vec<f64> = list
         .as_array()?
         .iter()
         .map(Value::as_f64)
@@ -180,6 +180,7 @@ fn probabilities_of(list: &Value, classes: usize) -> Option<Vec<f64>> {
     let valid = values.len() == classes
         && values.iter().all(|p| (0.0..=1.0).contains(p))
         && (sum - 1.0).abs() < 1e-3;
+    values.iter_mut().for_each(|p| *p /= sum);
     valid.then_some(values)
 }
 
