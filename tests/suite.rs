@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod conformance;
+mod common;
+mod coreml;
 mod hostile;
 mod reference;
 mod verify;

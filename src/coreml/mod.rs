@@ -5,20 +5,28 @@
 
 mod blob;
 mod dtype;
+mod error;
+mod export;
 mod import;
 mod inspect;
 mod interface;
+mod legalize;
+mod lint;
 mod names;
 mod package;
 mod proto;
 mod read;
 mod table;
 mod target;
+mod write;
 
 pub use blob::BlobError;
+pub use error::CoremlError;
+pub use export::RmsNormForm;
 pub use import::ImportError;
 pub use inspect::{Summary, inspect};
 pub use interface::{Feature, FeatureKind, Flexibility, SizeRange};
 pub use package::PackageError;
 pub use read::{Package, read};
 pub use target::{DeploymentTarget, Opset, UnknownTarget};
+pub use write::{WriteOptions, Written, set_metadata, write};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::error::{Class, Diagnostic};
 
 /// The oldest system that an artifact must run on. Order: by specification version, iOS before macOS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum DeploymentTarget {
     /// iOS 15 (2021): the first with ML programs.
     IOS15,
@@ -16,7 +16,8 @@ pub enum DeploymentTarget {
     IOS16,
     /// macOS 13 (2022).
     MacOS13,
-    /// iOS 17 (2023): parameters of mixed precision.
+    /// iOS 17 (2023): parameters of mixed precision. The default.
+    #[default]
     IOS17,
     /// macOS 14 (2023).
     MacOS14,
@@ -182,6 +183,12 @@ impl Opset {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Opset> {
         Opset::ALL.into_iter().find(|o| o.name() == name)
+    }
+}
+
+impl serde::Serialize for Opset {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 

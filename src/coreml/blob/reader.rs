@@ -202,7 +202,7 @@ mod tests {
         let path = dir.path().join("weight.bin");
         let mut plan = BlobPlan::default();
         let offsets = constants.iter().map(|c| plan.add(c).unwrap()).collect();
-        plan.write(&path).unwrap();
+        plan.write(&path, &|_| {}).unwrap();
         assert_eq!(
             std::fs::metadata(&path).unwrap().len() % 64,
             0,

@@ -98,11 +98,11 @@ impl BlobPlan {
         align(self.end.max(ALIGN)).unwrap_or(self.end)
     }
 
-    /// Writes the file. Holds at most a chunk per core, and a matrix where one has to be transposed.
+    /// Writes the file and tells how many bytes went to disk. Holds at most a chunk per core, and a matrix where one has to be transposed.
     ///
     /// # Errors
     /// When a constant cannot be read or the file cannot be written.
-    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
         let file = File::create_new(path).map_err(io_error("create", path))?;
         file.set_len(self.file_bytes())
             .map_err(io_error("set the length of", path))?;
@@ -131,6 +131,7 @@ impl BlobPlan {
                 // Never past the piece: a neighbour's bytes are there.
                 if at + n <= piece.bytes {
                     put(piece.offset + at, bytes)?;
+                    progress(n);
                 }
                 at += n;
                 Ok(())

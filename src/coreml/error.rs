@@ -1,0 +1,301 @@
+//! Why a module cannot become a Core ML package.
+
+use super::target::{DeploymentTarget, Opset};
+use crate::error::{Class, Diagnostic};
+use crate::tensor::DType;
+
+/// Why a module cannot be written, or a program is not one that Core ML would accept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoremlError {
+    /// An operation or parameter that the target's opset does not have.
+    #[error("`{op}`{} needs opset {needs}, but the program is written for {opset}", parameter(.param))]
+    Newer {
+        /// The operation.
+        op: String,
+        /// The parameter, if the operation itself exists.
+        param: Option<String>,
+        /// The program's opset.
+        opset: Opset,
+        /// The first opset that has it.
+        needs: Opset,
+        /// The target to ask for.
+        target: DeploymentTarget,
+    },
+    /// An operation that no opset has.
+    #[error("no opset has the operation `{op}`")]
+    UnknownOp {
+        /// The operation.
+        op: String,
+    },
+    /// A parameter that the operation does not have.
+    #[error("`{op}` has no parameter `{param}` in opset {opset}")]
+    UnknownParam {
+        /// The operation.
+        op: String,
+        /// The parameter.
+        param: String,
+        /// The program's opset.
+        opset: Opset,
+    },
+    /// A parameter that must be given.
+    #[error("`{op}` needs the parameter `{param}` in opset {opset}")]
+    MissingParam {
+        /// The operation.
+        op: String,
+        /// The parameter.
+        param: String,
+        /// The program's opset.
+        opset: Opset,
+    },
+    /// A parameter of an element type it does not take.
+    #[error("parameter `{param}` of `{op}` is {expected} in opset {opset}, found {found}")]
+    ParamType {
+        /// The operation.
+        op: String,
+        /// The parameter.
+        param: String,
+        /// What it takes.
+        expected: String,
+        /// What it got.
+        found: String,
+        /// The program's opset.
+        opset: Opset,
+    },
+    /// A parameter that must be a constant.
+    #[error("parameter `{param}` of `{op}` must be a constant")]
+    NotConstant {
+        /// The operation.
+        op: String,
+        /// The parameter.
+        param: String,
+    },
+    /// Several values for a parameter that takes one.
+    #[error("parameter `{param}` of `{op}` takes one value, found {found}")]
+    ValueCount {
+        /// The operation.
+        op: String,
+        /// The parameter.
+        param: String,
+        /// Values found.
+        found: usize,
+    },
+    /// A rank that Core ML does not have.
+    #[error("Core ML tensors have at most 5 axes, found {found}")]
+    Rank {
+        /// The rank.
+        found: usize,
+    },
+    /// An input without axes.
+    #[error("a Core ML input has 1 to 5 axes, found 0")]
+    ScalarInput,
+    /// A tensor without elements.
+    #[error("Core ML has no tensors without elements, found the shape {shape}")]
+    Empty {
+        /// The shape.
+        shape: String,
+    },
+    /// An element type that programs do not have.
+    #[error("Core ML programs have no {dtype} tensors")]
+    Type {
+        /// The element type.
+        dtype: DType,
+    },
+    /// An integer constant that does not fit Core ML's only wide integer type.
+    #[error("the constant holds {value}, which does not fit int32")]
+    IntegerRange {
+        /// The value.
+        value: i64,
+    },
+    /// A number that a clamp cannot have.
+    #[error("a bound of the clamp is not a number")]
+    NanBound,
+    /// A module with several functions.
+    #[error("one function expected, found {found}")]
+    Functions {
+        /// How many.
+        found: usize,
+    },
+    /// A size that cannot be found at run time.
+    #[error("the size `{dim}` cannot be computed from the shapes of the inputs")]
+    Size {
+        /// The expression.
+        dim: String,
+    },
+    /// Several inputs with enumerated shapes before that was possible.
+    #[error("inputs {} have enumerated shapes; {target} allows that for one input only", list(.inputs))]
+    EnumeratedInputs {
+        /// Their names.
+        inputs: Vec<String>,
+        /// The target.
+        target: DeploymentTarget,
+    },
+    /// Inputs whose enumerated shapes cannot be matched by index.
+    #[error(
+        "input `{input}` does not vary with `{symbol}`; the shapes of all inputs with enumerated shapes are matched one by one"
+    )]
+    Unmatched {
+        /// The input.
+        input: String,
+        /// The symbol it lacks.
+        symbol: String,
+    },
+    /// More enumerated shapes than allowed.
+    #[error("at most {limit} enumerated shapes, found {found}")]
+    TooManyShapes {
+        /// The limit.
+        limit: usize,
+        /// How many.
+        found: usize,
+    },
+    /// A name that is not an identifier.
+    #[error("`{name}` is not an identifier of Core ML programs")]
+    Identifier {
+        /// The name.
+        name: String,
+    },
+    /// A name that is given twice.
+    #[error("the identifier `{name}` is defined twice")]
+    Duplicate {
+        /// The name.
+        name: String,
+    },
+    /// A name that is used before it is defined.
+    #[error("the identifier `{name}` is not defined before its use")]
+    Undefined {
+        /// The name.
+        name: String,
+    },
+    /// A constant whose value contradicts its type.
+    #[error("the value of the constant contradicts its type: {expected} expected, found {found}")]
+    ConstantValue {
+        /// What its type says.
+        expected: String,
+        /// What its value is.
+        found: String,
+    },
+    /// A description that contradicts the program.
+    #[error(
+        "the description of `{feature}` contradicts the program: {expected} expected, found {found}"
+    )]
+    Description {
+        /// The input or output.
+        feature: String,
+        /// In the program.
+        expected: String,
+        /// In the description.
+        found: String,
+    },
+    /// A program that lacks a part.
+    #[error("the program has no {part}")]
+    NoPart {
+        /// What is missing.
+        part: &'static str,
+    },
+}
+
+fn parameter(param: &Option<String>) -> String {
+    param
+        .as_ref()
+        .map_or_else(String::new, |p| format!(" with the parameter `{p}`"))
+}
+
+fn list(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
+    quoted.join(", ")
+}
+
+impl Diagnostic for CoremlError {
+    fn class(&self) -> Class {
+        match self {
+            CoremlError::Newer { .. }
+            | CoremlError::Rank { .. }
+            | CoremlError::ScalarInput
+            | CoremlError::Empty { .. }
+            | CoremlError::Type { .. }
+            | CoremlError::IntegerRange { .. }
+            | CoremlError::Functions { .. }
+            | CoremlError::Size { .. }
+            | CoremlError::EnumeratedInputs { .. }
+            | CoremlError::Unmatched { .. }
+            | CoremlError::TooManyShapes { .. } => Class::Unsupported,
+            CoremlError::UnknownOp { .. }
+            | CoremlError::UnknownParam { .. }
+            | CoremlError::MissingParam { .. }
+            | CoremlError::ParamType { .. }
+            | CoremlError::NotConstant { .. }
+            | CoremlError::ValueCount { .. }
+            | CoremlError::NanBound
+            | CoremlError::Identifier { .. }
+            | CoremlError::Duplicate { .. }
+            | CoremlError::Undefined { .. }
+            | CoremlError::ConstantValue { .. }
+            | CoremlError::Description { .. }
+            | CoremlError::NoPart { .. } => Class::Invalid,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            CoremlError::Newer { .. } => "op_newer_than_target",
+            CoremlError::Rank { .. }
+            | CoremlError::ScalarInput
+            | CoremlError::Empty { .. }
+            | CoremlError::Type { .. }
+            | CoremlError::IntegerRange { .. }
+            | CoremlError::Functions { .. }
+            | CoremlError::Size { .. }
+            | CoremlError::NanBound => "coreml_unsupported",
+            CoremlError::EnumeratedInputs { .. }
+            | CoremlError::Unmatched { .. }
+            | CoremlError::TooManyShapes { .. } => "coreml_shapes",
+            CoremlError::UnknownOp { .. }
+            | CoremlError::UnknownParam { .. }
+            | CoremlError::MissingParam { .. }
+            | CoremlError::ParamType { .. }
+            | CoremlError::NotConstant { .. }
+            | CoremlError::ValueCount { .. }
+            | CoremlError::Identifier { .. }
+            | CoremlError::Duplicate { .. }
+            | CoremlError::Undefined { .. }
+            | CoremlError::ConstantValue { .. }
+            | CoremlError::Description { .. }
+            | CoremlError::NoPart { .. } => "bad_program",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            CoremlError::Newer { target, .. } => {
+                Some(format!("raise --deployment-target to {target}"))
+            }
+            CoremlError::EnumeratedInputs { target, .. } => Some(format!(
+                "raise --deployment-target to {}, or give one --seq value",
+                target.with_opset(Opset::CoreML8)
+            )),
+            CoremlError::TooManyShapes { .. } | CoremlError::Unmatched { .. } => {
+                Some("give fewer --seq values or fix a dimension with --shape".to_owned())
+            }
+            CoremlError::Type { .. } => Some("convert with --precision fp16 or fp32".to_owned()),
+            CoremlError::Size { .. } => Some("give fixed sizes with --shape".to_owned()),
+            CoremlError::UnknownOp { .. }
+            | CoremlError::UnknownParam { .. }
+            | CoremlError::MissingParam { .. }
+            | CoremlError::ParamType { .. }
+            | CoremlError::NotConstant { .. }
+            | CoremlError::ValueCount { .. }
+            | CoremlError::Rank { .. }
+            | CoremlError::ScalarInput
+            | CoremlError::Empty { .. }
+            | CoremlError::IntegerRange { .. }
+            | CoremlError::NanBound
+            | CoremlError::Functions { .. }
+            | CoremlError::Identifier { .. }
+            | CoremlError::Duplicate { .. }
+            | CoremlError::Undefined { .. }
+            | CoremlError::ConstantValue { .. }
+            | CoremlError::Description { .. }
+            | CoremlError::NoPart { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! IR → ML Program, by family.
+
+mod elementwise;
+mod emit;
+mod index;
+mod interface;
+mod linear;
+mod norm;
+mod reduce;
+mod shape;
+mod size;
+mod value;
+
+use std::collections::BTreeMap;
+
+use super::blob::BlobPlan;
+use super::proto::mil_spec::{Block, Function as MilFunction, Program};
+use super::proto::{Metadata, Model, ModelDescription, model};
+use super::target::DeploymentTarget;
+use crate::error::{Context, Result};
+use crate::ir::{IrError, Module, Node, Op};
+use emit::{Emitter, Var};
+
+pub(in crate::coreml) use interface::required_target;
+
+/// What a root-mean-square normalisation of half-precision values is made of. Those of single-precision values are computed as defined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RmsNormForm {
+    /// Layer normalisation of `[x, −x]`: one fused operation that stays on the Neural Engine; doubles the activation.
+    #[default]
+    Concat,
+    /// Row and epsilon divided by the row's largest magnitude: no square overflows.
+    Scaled,
+    /// As defined, between casts to single precision and back.
+    Fp32,
+}
+
+/// A model that is yet to be written.
+pub(super) struct Exported {
+    /// The model.
+    pub(super) model: Model,
+    /// The weight file.
+    pub(super) blobs: BlobPlan,
+}
+
+/// The model of a legal module.
+///
+/// # Errors
+/// When the module holds what the target cannot express.
+pub(super) fn export(
+    module: &Module,
+    target: DeploymentTarget,
+    rms_norm: RmsNormForm,
+    user_defined: BTreeMap<String, String>,
+) -> Result<Exported> {
+    let function = module.main()?;
+    let opset = target.opset();
+    let mut e = Emitter::new(module, function, opset, rms_norm)?;
+    for node in &function.nodes {
+        emit(&mut e, node).at_node(&function.value(node.result).name)?;
+    }
+    for output in &function.outputs {
+        e.output(output.value, &output.name).at_node(&output.name)?;
+    }
+    let shapes = interface::Shapes::of(module)?;
+    let (mut inputs, mut described, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
+    for param in &function.params {
+        let value = function.value(param.value);
+        inputs.push(value::named(&value.name, value::value_type(&value.ty)));
+        described.push(interface::input(module, &shapes, &value.name, &value.ty)?);
+    }
+    for output in &function.outputs {
+        outputs.push(interface::output(&output.name, function.ty(output.value))?);
+    }
+    let block = Block {
+        inputs: Vec::new(),
+        outputs: function.outputs.iter().map(|o| o.name.clone()).collect(),
+        operations: e.operations,
+        attributes: BTreeMap::new(),
+    };
+    let main = MilFunction {
+        inputs,
+        opset: opset.name().to_owned(),
+        block_specializations: BTreeMap::from([(opset.name().to_owned(), block)]),
+        attributes: BTreeMap::new(),
+    };
+    let program = Program {
+        version: 1,
+        functions: BTreeMap::from([("main".to_owned(), main)]),
+        doc_string: String::new(),
+        attributes: BTreeMap::new(),
+    };
+    let description = ModelDescription {
+        input: described,
+        output: outputs,
+        metadata: Some(Metadata {
+            short_description: module.name.clone(),
+            user_defined,
+            ..Metadata::default()
+        }),
+        ..ModelDescription::default()
+    };
+    let model = Model {
+        specification_version: target.spec_version(),
+        description: Some(description),
+        is_updatable: false,
+        r#type: Some(model::Type::MlProgram(program)),
+    };
+    Ok(Exported {
+        model,
+        blobs: e.blobs,
+    })
+}
+
+fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
+    e.begin(node);
+    let vars = e.operands(node)?;
+    let at = |i: usize| -> Result<&Var> {
+        let operand = vars.get(i);
+        Ok(operand.ok_or(IrError::Undefined { operand: i })?)
+    };
+    match &node.op {
+        Op::Unary(o) => elementwise::unary(e, o, at(0)?),
+        Op::Binary(o) => elementwise::binary(e, o, at(0)?, at(1)?),
+        Op::Compare(o) => elementwise::compare(e, o, at(0)?, at(1)?),
+        Op::Select(_) => elementwise::select(e, at(0)?, at(1)?, at(2)?),
+        Op::Cast(o) => elementwise::cast(e, o, at(0)?),
+        Op::Clip(o) => elementwise::clip(e, o, at(0)?),
+        Op::Reduce(o) => reduce::reduce(e, o, at(0)?),
+        Op::Softmax(o) => reduce::softmax(e, o, at(0)?),
+        Op::CumSum(o) => reduce::cumsum(e, o, at(0)?),
+        Op::MatMul(o) => linear::matmul(e, o, at(0)?, at(1)?),
+        Op::Linear(_) => linear::linear(e, node, &vars),
+        Op::LayerNorm(o) => norm::layer_norm(e, o, &vars),
+        Op::RmsNorm(o) => norm::rms_norm(e, o, node, &vars),
+        Op::Reshape(o) => shape::reshape(e, o, at(0)?),
+        Op::Transpose(o) => shape::transpose(e, o, at(0)?),
+        Op::Expand(o) => shape::expand(e, o, at(0)?),
+        Op::Slice(o) => shape::slice(e, o, at(0)?),
+        Op::Concat(o) => shape::concat(e, o, &vars),
+        Op::Squeeze(o) => shape::squeeze(e, o, at(0)?),
+        Op::Unsqueeze(o) => shape::unsqueeze(e, o, at(0)?),
+        Op::Iota(o) => shape::iota(e, o),
+        Op::Gather(o) => index::gather(e, o, at(0)?, at(1)?),
+        Op::GatherElements(o) => index::gather_elements(e, o, at(0)?, at(1)?),
+    }
+}
