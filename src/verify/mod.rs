@@ -8,8 +8,6 @@ mod claims;
 mod divergence;
 mod drift;
 mod error;
-#[cfg(test)]
-mod fixture;
 mod inputs;
 mod interface;
 mod metrics;
@@ -18,8 +16,6 @@ mod preservation;
 mod report;
 mod run;
 mod task;
-#[cfg(test)]
-mod tests;
 mod tolerance;
 
 pub use cases::{Case, Cases, input_cases, reference_cases};
@@ -171,3 +167,8 @@ impl<'a> Subject<'a> {
         self.session.run(&self.cast(inputs)?)
     }
 }
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

@@ -307,10 +307,11 @@ impl<'a> Run<'a> {
                                     .map(super::Check::text),
                             );
                             for warning in &comparison.warnings {
-                                self.warnings.push(format!(
-                                    "{name}: `{output}` on {}: {warning}",
-                                    probe.name
-                                ));
+                                let line = format!("{name}: `{output}`: {warning}");
+                                // The same on every probe is said once; the probes' own entries have it all.
+                                if !self.warnings.contains(&line) {
+                                    self.warnings.push(line);
+                                }
                             }
                             row.comparison = Some(comparison);
                         }
