@@ -25,7 +25,7 @@ use crate::ir::Module;
 use crate::passes::{self, Islands, PrecisionReport};
 use crate::source::{Checkpoint, FileDigest, OpenOptions};
 use crate::tensor::num;
-use crate::verify::Report;
+use crate::verify::{EngineStatus, Report};
 use crate::{arch, coreml, onnx, source};
 use stage::Stage;
 
@@ -171,8 +171,7 @@ fn stage_target(
     let format = match target {
         Target::Onnx => {
             let options = request.onnx_options(&tick);
-            let written = onnx::write(&module, &stage.path(), &options)?;
-            outcome.warnings.extend(written.warnings);
+            onnx::write(&module, &stage.path(), &options)?;
             format!("opset {}", request.opset)
         }
         Target::Coreml => {
@@ -223,8 +222,14 @@ fn provenance(request: &Request, outcome: &Outcome, artifact: &Artifact) -> BTre
         outcome.source_files.iter().map(|f| format!("{} sha256:{} {}", f.path, f.sha256, f.size)).collect();
     put("source.files", digests.join("\n"));
     put("precision", request.precision(artifact.target).to_string());
-    put("verification", artifact.verification.as_ref().map_or_else(|| "not run".into(), Report::summary));
+    put("verification", artifact.verification.as_ref().map_or_else(|| "not run".into(), verdict));
     map
+}
+
+/// The verdict and what it rests on. No figures: they may differ in the last digits between machines, and the bytes must not.
+fn verdict(report: &Report) -> String {
+    let ran = report.engines.iter().filter(|e| e.status == EngineStatus::Ran).map(|e| e.name.as_str());
+    format!("{} by {}", report.status.name(), ran.collect::<Vec<_>>().join(", "))
 }
 
 /// Whether a file or package was written by this program.

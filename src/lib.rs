@@ -8,6 +8,7 @@
 //! source model within stated tolerances. It does not mean that Apple's own runtime was executed.
 
 pub mod arch;
+pub mod convert;
 pub mod coreml;
 pub mod error;
 pub mod eval;

@@ -1,3 +1,9 @@
 //! Parses the command line, runs the command, prints the error, gives the exit code.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

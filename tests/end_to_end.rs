@@ -129,7 +129,7 @@ fn minilm_embeds_as_pytorch_does() {
                 .summary
                 .iter()
                 .filter(|row| row.output == "sentence_embedding")
-                .map(|row| row.min_cosine)
+                .filter_map(|row| row.min_cosine)
                 .collect();
             assert!(!cosines.is_empty());
             assert!(cosines.iter().all(|c| *c >= least), "{cosines:?}");

@@ -36,6 +36,8 @@ use weights::Weights;
 pub enum Extent {
     /// Exactly this one.
     Fixed(usize),
+    /// Exactly this one, or the largest the model was made for if that is smaller.
+    AtMost(usize),
     /// One of these.
     OneOf(Vec<usize>),
     /// Any from `min` to `max`.

@@ -30,7 +30,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Answer> {
             } else {
                 folder.clone()
             };
-            write_predictions(&folder, report)?;
+            write_predictions(&folder, report, &args.check, &args.model, target.name())?;
         }
     }
     let status = if outcome.passed() {

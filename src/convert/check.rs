@@ -187,7 +187,7 @@ pub fn verify_artifact(
         ArtifactKind::Onnx => {
             engines.add(Engine::Tract, true, Engine::Tract.open(artifact, library));
             engines.add(Engine::Ort, false, Engine::Ort.open(artifact, library));
-            let halves = onnx::inspect(artifact)?.weights.iter().any(|(dtype, _)| dtype == "float16");
+            let halves = onnx::inspect(artifact)?.weight_bytes.contains_key("float16");
             if halves { Numerics::F16 } else { Numerics::F32 }
         }
     };
@@ -265,13 +265,15 @@ fn artifact_shapes(artifact: &Path, kind: ArtifactKind) -> Result<Shapes> {
         }
         ArtifactKind::Onnx => {
             let summary = onnx::inspect(artifact)?;
-            let first = summary.inputs.iter().find(|input| input.shape.len() >= 2);
-            let first = first.ok_or(ConvertError::UnknownKind)?;
-            let extent = |dim: &str| match dim.parse::<usize>() {
-                Ok(n) => Extent::Fixed(n),
-                Err(_) => Extent::Dynamic { min: 1, max: None },
+            let shapes = summary.inputs.iter().filter_map(|input| input.shape.as_ref());
+            let [batch, seq, ..] = shapes.into_iter().find(|s| s.len() >= 2).map_or(&[][..], Vec::as_slice) else {
+                return Err(ConvertError::UnknownKind.into());
             };
-            Ok(Shapes { batch: extent(&first.shape[0]), seq: extent(&first.shape[1]) })
+            let extent = |axis: &onnx::Axis| match axis {
+                onnx::Axis::Known(n) => Extent::Fixed(usize::try_from(*n).unwrap_or_default()),
+                onnx::Axis::Symbol(_) => Extent::Dynamic { min: 1, max: None },
+            };
+            Ok(Shapes { batch: extent(batch), seq: extent(seq) })
         }
     }
 }

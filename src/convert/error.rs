@@ -69,13 +69,15 @@ pub enum ConvertError {
 impl Diagnostic for ConvertError {
     fn class(&self) -> Class {
         match self {
-            ConvertError::Exists
-            | ConvertError::NonFinite { .. }
+            ConvertError::NonFinite { .. }
             | ConvertError::ShapeMismatch { .. }
             | ConvertError::UnknownKind
             | ConvertError::Interrupted => Class::Invalid,
             ConvertError::Engine { .. } | ConvertError::EngineAbsent { .. } => Class::Unsupported,
-            ConvertError::Shape { .. } | ConvertError::Length { .. } | ConvertError::NoTarget => Class::Usage,
+            ConvertError::Exists
+            | ConvertError::Shape { .. }
+            | ConvertError::Length { .. }
+            | ConvertError::NoTarget => Class::Usage,
         }
     }
 

@@ -292,7 +292,7 @@ impl Request {
 
     pub(super) fn coreml_options<'a>(&self, progress: &'a (dyn Fn(u64) + Sync)) -> Result<coreml::WriteOptions<'a>> {
         Ok(coreml::WriteOptions {
-            deployment_target: self.deployment_target.unwrap_or_default(),
+            deployment_target: self.deployment_target.unwrap_or(DeploymentTarget::IOS17),
             explicit_target: self.deployment_target.is_some(),
             rms_norm: self.rms_norm,
             progress: Some(progress),

@@ -149,7 +149,7 @@ fn a_shard_outside_the_folder_is_refused_as_unsafe() {
 #[test]
 fn a_lock_that_does_not_hold_is_refused_as_unsafe() {
     let folder = model(|_| {});
-    assert_eq!(refused(folder.path(), &["--require-lock"], 1)["code"], "lock_missing");
+    assert_eq!(refused(folder.path(), &["--require-lock"], 4)["code"], "lock_missing");
     let (code, _) = run_json(folder.path(), &["lock", "model"]);
     assert_eq!(code, 0);
     let path = folder.path().join("model/model.safetensors");
@@ -202,7 +202,7 @@ fn a_foreign_output_is_not_overwritten() {
     let folder = model(|_| {});
     fs::write(folder.path().join("model.onnx"), "somebody's thesis").unwrap();
     let (code, document) = run_json(folder.path(), &["--target", "onnx", "model"]);
-    assert_eq!((code, &document["error"]["code"]), (1, &json!("output_exists")));
+    assert_eq!((code, &document["error"]["code"]), (2, &json!("output_exists")));
     assert_eq!(fs::read_to_string(folder.path().join("model.onnx")).unwrap(), "somebody's thesis");
     assert_eq!(entries(folder.path(), &["model"]), ["model.onnx"]);
 }
