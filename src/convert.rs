@@ -5,6 +5,7 @@
 mod check;
 mod error;
 mod inspect;
+mod reference;
 mod request;
 mod stage;
 
@@ -17,7 +18,9 @@ use serde::Serialize;
 pub use check::{Check, Engine, Ran, RunOptions, prediction_files, run, verify, verify_artifact};
 pub use error::ConvertError;
 pub use inspect::inspect;
-pub use request::{ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target, parse_shape};
+pub use request::{
+    ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target, parse_shape,
+};
 pub use stage::remove_unfinished;
 
 use crate::error::{Context, Result};
@@ -65,7 +68,9 @@ impl Outcome {
     /// Whether every verification that ran passed.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.artifacts.iter().all(|a| a.verification.as_ref().is_none_or(Report::passed))
+        self.artifacts
+            .iter()
+            .all(|a| a.verification.as_ref().is_none_or(Report::passed))
     }
 }
 
@@ -74,15 +79,24 @@ impl Outcome {
 /// # Errors
 /// When the folder is malformed, unsafe, unlocked where a lock is required, or holds NaN or infinity that was not allowed.
 pub fn open(model: &Path, options: &SourceOptions) -> Result<Checkpoint> {
-    source::open(model, &OpenOptions { require_lock: options.require_lock })
+    source::open(
+        model,
+        &OpenOptions {
+            require_lock: options.require_lock,
+        },
+    )
 }
 
 /// The source model in the IR, at the shapes of a target.
 ///
 /// # Errors
 /// When the architecture is unknown, or config and weights do not fit it.
-pub fn build(checkpoint: &Checkpoint, options: &SourceOptions, shapes: &Shapes) -> Result<arch::Built> {
-    let mut built = arch::build(checkpoint, &shapes.arch_options(options.attention))?;
+pub fn build(
+    checkpoint: &Checkpoint,
+    options: &SourceOptions,
+    shapes: &Shapes,
+) -> Result<arch::Built> {
+    let mut built = arch::build(checkpoint, &shapes.arch_options(options))?;
     built.module = passes::fold(&built.module)?;
     Ok(built)
 }
@@ -95,8 +109,14 @@ fn check_finite(module: &Module, allow: bool) -> Result<Vec<String>> {
         .map(|constant| constant.scan().map(|scan| (constant.name(), scan)))
         .collect::<Result<Vec<_>>>()?;
     let mut warnings = Vec::new();
-    for (name, scan) in scans.into_iter().filter(|(_, scan)| scan.nan + scan.inf > 0) {
-        let error = ConvertError::NonFinite { nan: scan.nan, inf: scan.inf };
+    for (name, scan) in scans
+        .into_iter()
+        .filter(|(_, scan)| scan.nan + scan.inf > 0)
+    {
+        let error = ConvertError::NonFinite {
+            nan: scan.nan,
+            inf: scan.inf,
+        };
         if !allow {
             return Err(error).at_tensor(name);
         }
@@ -112,11 +132,13 @@ fn check_finite(module: &Module, allow: bool) -> Result<Vec<String>> {
 pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
     request.check()?;
     let checkpoint = open(&request.model, &request.source)?;
+    let (options, warning) =
+        reference::decide_rotary(&checkpoint, &request.source, request.check.as_ref())?;
     let mut outcome = Outcome {
         architecture: String::new(),
         source_files: Vec::new(),
         revision: checkpoint.revision.clone(),
-        warnings: Vec::new(),
+        warnings: warning.into_iter().collect(),
         artifacts: Vec::new(),
     };
     // Hashing the source takes one core for about as long as writing takes the other.
@@ -125,7 +147,16 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
         let artifacts: Result<Vec<Staged>> = request
             .targets
             .iter()
-            .map(|&target| stage_target(request, &checkpoint, target, &mut outcome, progress))
+            .map(|&target| {
+                stage_target(
+                    request,
+                    &checkpoint,
+                    &options,
+                    target,
+                    &mut outcome,
+                    progress,
+                )
+            })
             .collect();
         (digests.join(), artifacts)
     });
@@ -147,16 +178,19 @@ struct Staged {
 fn stage_target(
     request: &Request,
     checkpoint: &Checkpoint,
+    options: &SourceOptions,
     target: Target,
     outcome: &mut Outcome,
     progress: &dyn Progress,
 ) -> Result<Staged> {
     let path = request.destination(target);
     let stage = Stage::beside(&path, |path| is_ours(path))?;
-    let built = build(checkpoint, &request.source, &request.shapes(target)?)?;
+    let built = build(checkpoint, options, &request.shapes(target)?)?;
     outcome.architecture.clone_from(&built.architecture);
     outcome.warnings.extend(built.warnings);
-    outcome.warnings.extend(check_finite(&built.module, request.source.allow_nonfinite)?);
+    outcome
+        .warnings
+        .extend(check_finite(&built.module, options.allow_nonfinite)?);
     let (module, precision) = match request.precision(target) {
         Precision::Fp32 => (built.module.clone(), None),
         Precision::Fp16 => {
@@ -165,7 +199,11 @@ fn stage_target(
             (module, Some(report))
         }
     };
-    let total: u64 = module.constants.iter().map(crate::ir::Constant::byte_len).sum();
+    let total: u64 = module
+        .constants
+        .iter()
+        .map(crate::ir::Constant::byte_len)
+        .sum();
     progress.begin(Step::Write(target), total);
     let tick = |bytes: u64| progress.advance(bytes);
     let format = match target {
@@ -186,11 +224,27 @@ fn stage_target(
         None => None,
         Some(check) => {
             let kind = ArtifactKind::from(target);
-            Some(verify_artifact(&built.module, &stage.path(), kind, check, progress)?)
+            Some(verify_artifact(
+                &built.module,
+                &stage.path(),
+                kind,
+                check,
+                progress,
+            )?)
         }
     };
     let bytes = size_of(&stage.path());
-    Ok(Staged { stage, artifact: Artifact { target, path, bytes, format, precision, verification } })
+    Ok(Staged {
+        stage,
+        artifact: Artifact {
+            target,
+            path,
+            bytes,
+            format,
+            precision,
+            verification,
+        },
+    })
 }
 
 impl Staged {
@@ -210,32 +264,55 @@ impl Staged {
 }
 
 /// Our metadata keys: version, source digests, verification summary. Nothing that differs from run to run.
-fn provenance(request: &Request, outcome: &Outcome, artifact: &Artifact) -> BTreeMap<String, String> {
+fn provenance(
+    request: &Request,
+    outcome: &Outcome,
+    artifact: &Artifact,
+) -> BTreeMap<String, String> {
     let mut map = BTreeMap::new();
-    let mut put = |key: &str, value: String| map.insert(format!("com.distill-convert.{key}"), value);
+    let mut put =
+        |key: &str, value: String| map.insert(format!("com.distill-convert.{key}"), value);
     put("version", env!("CARGO_PKG_VERSION").into());
     put("source.architecture", outcome.architecture.clone());
     if let Some(revision) = &outcome.revision {
         put("source.revision", revision.clone());
     }
-    let digests: Vec<String> =
-        outcome.source_files.iter().map(|f| format!("{} sha256:{} {}", f.path, f.sha256, f.size)).collect();
+    let digests: Vec<String> = outcome
+        .source_files
+        .iter()
+        .map(|f| format!("{} sha256:{} {}", f.path, f.sha256, f.size))
+        .collect();
     put("source.files", digests.join("\n"));
     put("precision", request.precision(artifact.target).to_string());
-    put("verification", artifact.verification.as_ref().map_or_else(|| "not run".into(), verdict));
+    put(
+        "verification",
+        artifact
+            .verification
+            .as_ref()
+            .map_or_else(|| "not run".into(), verdict),
+    );
     map
 }
 
 /// The verdict and what it rests on. No figures: they may differ in the last digits between machines, and the bytes must not.
 fn verdict(report: &Report) -> String {
-    let ran = report.engines.iter().filter(|e| e.status == EngineStatus::Ran).map(|e| e.name.as_str());
-    format!("{} by {}", report.status.name(), ran.collect::<Vec<_>>().join(", "))
+    let ran = report
+        .engines
+        .iter()
+        .filter(|e| e.status == EngineStatus::Ran)
+        .map(|e| e.name.as_str());
+    format!(
+        "{} by {}",
+        report.status.name(),
+        ran.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// Whether a file or package was written by this program.
 fn is_ours(path: &Path) -> bool {
     if path.is_dir() {
-        return coreml::inspect(path).is_ok_and(|s| s.metadata.contains_key("com.distill-convert.version"));
+        return coreml::inspect(path)
+            .is_ok_and(|s| s.metadata.contains_key("com.distill-convert.version"));
     }
     if path.extension().is_some_and(|e| e == "data") {
         // External data carries no mark of its own; it is ours if its model is.
@@ -248,7 +325,12 @@ fn is_ours(path: &Path) -> bool {
 fn size_of(path: &Path) -> u64 {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => std::fs::read_dir(path)
-            .map(|entries| entries.filter_map(|e| e.ok()).map(|e| size_of(&e.path())).sum())
+            .map(|entries| {
+                entries
+                    .filter_map(|e| e.ok())
+                    .map(|e| size_of(&e.path()))
+                    .sum()
+            })
             .unwrap_or(0),
         Ok(metadata) => metadata.len(),
         Err(_) => num::u64_of(0),

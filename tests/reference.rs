@@ -22,8 +22,11 @@ fn root() -> &'static Path {
 }
 
 fn folders_in(path: &Path) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> =
-        std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(path)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.is_dir())
+        .collect();
     folders.sort();
     folders
 }
@@ -49,7 +52,9 @@ fn cases(folder: &Path) -> Vec<Case> {
     let mut cases: BTreeMap<String, Case> = BTreeMap::new();
     for (key, tensor) in source::read_tensors(&folder.join("reference.safetensors")).unwrap() {
         let parts: Vec<&str> = key.splitn(3, '.').collect();
-        let [name, side, value] = parts[..] else { panic!("{key}") };
+        let [name, side, value] = parts[..] else {
+            panic!("{key}")
+        };
         let case = cases.entry(name.to_owned()).or_insert_with(|| Case {
             name: name.to_owned(),
             inputs: NamedTensors::new(),
@@ -66,7 +71,8 @@ fn cases(folder: &Path) -> Vec<Case> {
 }
 
 fn open(folder: &Path) -> Checkpoint {
-    source::open(folder, &OpenOptions::default()).unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
+    source::open(folder, &OpenOptions::default())
+        .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
 }
 
 /// The references of half-precision rotary models came from models that were cast as a whole, frequencies included.
@@ -80,7 +86,12 @@ fn cast_as_a_whole(checkpoint: &Checkpoint) -> RotaryFrequencies {
 
 /// Runs a case under the given extents; the largest error of every output, relative to its largest element.
 fn errors(checkpoint: &Checkpoint, case: &Case, options: &Options) -> BTreeMap<String, f32> {
-    let place = format!("{} {} {:?}", checkpoint.folder.display(), case.name, options.seq);
+    let place = format!(
+        "{} {} {:?}",
+        checkpoint.folder.display(),
+        case.name,
+        options.seq
+    );
     let built = arch::build(checkpoint, options).unwrap_or_else(|e| panic!("{place}: {e}"));
     let function = built.module.main().unwrap();
     let shape = case.inputs.values().next().unwrap().shape()[..2].to_vec();
@@ -88,21 +99,33 @@ fn errors(checkpoint: &Checkpoint, case: &Case, options: &Options) -> BTreeMap<S
     for (name, filler) in [("attention_mask", 1), ("token_type_ids", 0)] {
         if function.param(name).is_some() {
             let fill = vec![filler; shape.iter().product()];
-            inputs.entry(name.to_owned()).or_insert_with(|| Tensor::i64(shape.clone(), fill).unwrap());
+            inputs
+                .entry(name.to_owned())
+                .or_insert_with(|| Tensor::i64(shape.clone(), fill).unwrap());
         }
     }
     let interpreter = Interpreter::new(&built.module, Mode::F32).unwrap();
-    let found = interpreter.run(&inputs, None).unwrap_or_else(|e| panic!("{place}: {e}"));
+    let found = interpreter
+        .run(&inputs, None)
+        .unwrap_or_else(|e| panic!("{place}: {e}"));
     assert!(!case.outputs.is_empty());
     let mut errors = BTreeMap::new();
     for (name, expected) in &case.outputs {
-        let found = found.get(name).unwrap_or_else(|| panic!("{place}: no output {name}"));
+        let found = found
+            .get(name)
+            .unwrap_or_else(|| panic!("{place}: no output {name}"));
         assert_eq!(found.shape(), expected.shape(), "{place} {name}");
         assert_eq!(found.dtype(), DType::F32);
         let (found, expected) = (found.floats().unwrap(), expected.floats().unwrap());
         let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
-        let worst = found.iter().zip(expected.iter()).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
-        assert!(largest > 0.0 && found.iter().all(|x| x.is_finite()), "{place} {name}");
+        let worst = found
+            .iter()
+            .zip(expected.iter())
+            .fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(
+            largest > 0.0 && found.iter().all(|x| x.is_finite()),
+            "{place} {name}"
+        );
         println!("{place} {name}: {:.2e}", worst / largest);
         errors.insert(name.clone(), worst / largest);
     }
@@ -114,10 +137,22 @@ fn errors(checkpoint: &Checkpoint, case: &Case, options: &Options) -> BTreeMap<S
 fn check(checkpoint: &Checkpoint, case: &Case, options: &Options) {
     for (name, error) in errors(checkpoint, case, options) {
         // The predecessor rounds its logits to half precision; nothing else is rounded.
-        let student = checkpoint.config.get("model_type").is_some_and(|t| t == "student");
-        let tolerance = if student && name == "logits" { 2e-3 } else { 1e-4 };
+        let student = checkpoint
+            .config
+            .get("model_type")
+            .is_some_and(|t| t == "student");
+        let tolerance = if student && name == "logits" {
+            2e-3
+        } else {
+            1e-4
+        };
         let place = checkpoint.folder.display();
-        assert!(error <= tolerance, "{place} {} {:?} {name}: off by {error:e}", case.name, options.seq);
+        assert!(
+            error <= tolerance,
+            "{place} {} {:?} {name}: off by {error:e}",
+            case.name,
+            options.seq
+        );
     }
 }
 
@@ -133,7 +168,12 @@ fn every_reference_model_computes_what_its_library_computed() {
             let some = Extent::OneOf(vec![seq, seq + 8]);
             for (batch, seq) in [(&one, &Extent::Fixed(seq)), (&one, &some), (&any, &any)] {
                 let rotary = cast_as_a_whole(&checkpoint);
-                let options = Options { batch: batch.clone(), seq: seq.clone(), attention: None, rotary };
+                let options = Options {
+                    batch: batch.clone(),
+                    seq: seq.clone(),
+                    attention: None,
+                    rotary,
+                };
                 check(&checkpoint, case, &options);
             }
         }
@@ -143,13 +183,21 @@ fn every_reference_model_computes_what_its_library_computed() {
 /// The predecessor decodes step by step, which is causal by construction: the same weights as a causal model.
 #[test]
 fn a_causal_student_computes_what_step_by_step_decoding_computes() {
-    let students: Vec<PathBuf> =
-        folders().into_iter().filter(|f| cases(f).iter().any(|c| c.name == "decode")).collect();
+    let students: Vec<PathBuf> = folders()
+        .into_iter()
+        .filter(|f| cases(f).iter().any(|c| c.name == "decode"))
+        .collect();
     for folder in &students {
         let mut checkpoint = open(folder);
         checkpoint.config.remove("attention");
-        let case = cases(folder).into_iter().find(|c| c.name == "decode").unwrap();
-        let causal = Options { attention: Some(Attention::Causal), ..Options::default() };
+        let case = cases(folder)
+            .into_iter()
+            .find(|c| c.name == "decode")
+            .unwrap();
+        let causal = Options {
+            attention: Some(Attention::Causal),
+            ..Options::default()
+        };
         check(&checkpoint, &case, &causal);
         let error = arch::build(&checkpoint, &Options::default()).unwrap_err();
         assert_eq!(error.code(), "attention_not_stated");
@@ -162,9 +210,15 @@ fn a_causal_student_computes_what_step_by_step_decoding_computes() {
 /// Rounding the frequencies of rotary positions is no detail: it is what tells a model cast as a whole from one that was loaded.
 #[test]
 fn rounded_frequencies_are_another_function() {
-    let folder = folders().into_iter().find(|f| f.ends_with("qwen2")).unwrap();
+    let folder = folders()
+        .into_iter()
+        .find(|f| f.ends_with("qwen2"))
+        .unwrap();
     let checkpoint = open(&folder);
-    let case = cases(&folder).into_iter().find(|c| c.name == "case1").unwrap();
+    let case = cases(&folder)
+        .into_iter()
+        .find(|c| c.name == "case1")
+        .unwrap();
     let exact = errors(&checkpoint, &case, &Options::default());
     assert!(exact["logits"] > 5e-3, "{exact:?}");
 }

@@ -3,8 +3,8 @@
 // Clippy's switch for tests knows `#[test]` functions, not the helpers that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod conformance;
 mod common;
+mod conformance;
 mod coreml;
 mod hostile;
 mod reference;

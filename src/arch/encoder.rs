@@ -11,7 +11,7 @@ use super::{Limits, Options};
 use crate::error::Result;
 use crate::ir::ops::{BinaryKind, Compare, CompareKind, CumSum};
 use crate::ir::{Claim, Constant, Module, Op, ValueId};
-use crate::tensor::DType;
+use crate::tensor::{DType, num};
 
 /// Which row of the table of learned positions a token gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,17 +232,20 @@ impl Embeddings {
 }
 
 /// Positions counted from the ids: the padding token gets `pad`, the n-th other token `pad + n`.
+///
+/// Counted in i32: tract cannot sum i64 values, which it takes for sizes.
 fn skip_padding(g: &mut Graph, name: &str, ids: ValueId, pad: usize) -> Result<ValueId> {
     let at = |step: &str| format!("{name}/{step}");
-    let pad = g.integer(pad)?;
+    let token = g.integer(pad)?;
+    let first = g.b.scalar(&at("pad"), DType::I32, num::f64_of(pad))?;
     let kind = CompareKind::NotEqual;
     let real =
-        g.b.push(&at("real"), Op::Compare(Compare { kind }), &[ids, pad])?;
-    let real = g.b.cast(&at("ones"), real, DType::I64)?;
+        g.b.push(&at("real"), Op::Compare(Compare { kind }), &[ids, token])?;
+    let real = g.b.cast(&at("ones"), real, DType::I32)?;
     let count =
         g.b.push(&at("count"), Op::CumSum(CumSum { axis: 1 }), &[real])?;
     let count = g.b.binary(&at("masked"), BinaryKind::Mul, count, real)?;
-    g.b.binary(name, BinaryKind::Add, count, pad)
+    g.b.binary(name, BinaryKind::Add, count, first)
 }
 
 /// Names of the modules of an encoder layer, below the layer's own name.

@@ -47,8 +47,6 @@ pub enum Extent {
         /// Largest; what the model was made for when it is not stated.
         max: Option<usize>,
     },
-    /// Exactly this one, or what the model was made for when that is less.
-    AtMost(usize),
 }
 
 /// The direction of attention.

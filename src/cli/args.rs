@@ -92,6 +92,15 @@ pub(crate) enum NormArg {
     Scaled,
 }
 
+/// Precision of the frequencies of rotary positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RotaryArg {
+    /// As computed, as in a model loaded by `from_pretrained`
+    F32,
+    /// Rounded to the stored type, as in a model that was cast as a whole
+    Stored,
+}
+
 /// Flags about reading the source.
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
@@ -101,6 +110,9 @@ pub(crate) struct SourceArgs {
     /// Attention of a model whose config does not state it
     #[arg(long, value_enum)]
     pub(crate) attention: Option<AttentionArg>,
+    /// Precision of rotary frequencies in a half-precision checkpoint [default: what the reference outputs show, else f32]
+    #[arg(long, value_enum)]
+    pub(crate) rotary_frequencies: Option<RotaryArg>,
     /// Convert weights that hold NaN or infinity
     #[arg(long)]
     pub(crate) allow_nonfinite: bool,

@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 
-use distill_convert::arch::Attention;
+use distill_convert::arch::{Attention, RotaryFrequencies};
 use distill_convert::convert::{self, Outcome, Precision, Request, SourceOptions, Target};
 use distill_convert::coreml::RmsNormForm;
 use distill_convert::error::Result;
 
-use super::args::{AttentionArg, ConvertArgs, NormArg, PrecisionArg, SourceArgs, TargetArg};
+use super::args::{
+    AttentionArg, ConvertArgs, NormArg, PrecisionArg, RotaryArg, SourceArgs, TargetArg,
+};
 use super::output::{Answer, Status, bytes};
 use super::progress::Bar;
 use super::verify::{check, write_predictions, write_report};
@@ -98,6 +100,10 @@ pub(super) fn source_options(args: &SourceArgs) -> SourceOptions {
             AttentionArg::Bidirectional => Attention::Bidirectional,
         }),
         allow_nonfinite: args.allow_nonfinite,
+        rotary: args.rotary_frequencies.map(|r| match r {
+            RotaryArg::F32 => RotaryFrequencies::F32,
+            RotaryArg::Stored => RotaryFrequencies::Stored,
+        }),
     }
 }
 

@@ -28,7 +28,11 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Answer> {
         write_report(path, &result)?;
     }
     if let Some(folder) = &args.check.predictions {
-        let format = if args.artifact.extension().is_some_and(|e| e == "onnx") { "onnx" } else { "coreml" };
+        let format = if args.artifact.extension().is_some_and(|e| e == "onnx") {
+            "onnx"
+        } else {
+            "coreml"
+        };
         write_predictions(folder, &report, &args.check, &args.source_model, format)?;
     }
     let status = if report.passed() {
@@ -77,7 +81,9 @@ pub(super) fn write_predictions(
     model: &Path,
     format: &str,
 ) -> Result<()> {
-    let Some(task) = &check.task else { return Ok(()) };
+    let Some(task) = &check.task else {
+        return Ok(());
+    };
     let model = model.display().to_string();
     for (name, value) in convert::prediction_files(report, task, &model, format)? {
         write_report(&folder.join(name), &value)?;

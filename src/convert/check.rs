@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::error::ConvertError;
 use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step};
-use crate::arch::{self, Extent};
+use crate::arch::Extent;
 use crate::error::{Result, io_error};
 use crate::eval::{Interpreter, Mode};
 use crate::ir::{Dim, Module, Symbol, SymbolRange};
@@ -16,8 +16,8 @@ use crate::runtime::{NamedTensors, Session};
 use crate::source;
 use crate::tensor::{DType, num};
 use crate::verify::{
-    self, Absent, Candidate, Format, Gates, Numerics, Options, PairReport, Prediction, Report, Source, Task, comparison_json,
-    predictions_json,
+    self, Absent, Candidate, Format, Gates, Numerics, Options, PairReport, Prediction, Report,
+    Source, Task, comparison_json, predictions_json,
 };
 use crate::{coreml, onnx, runtime};
 
@@ -60,24 +60,32 @@ impl Engine {
 
     /// Opens an ONNX file.
     fn open(self, file: &Path, library: Option<&Path>) -> Result<Box<dyn Session>> {
-        let absent = |reason: &str| ConvertError::EngineAbsent { engine: self.name(), reason: reason.to_owned() };
+        let absent = |reason: String| ConvertError::EngineAbsent {
+            engine: self.name(),
+            reason,
+        };
         match self {
-            Engine::Interpreter => {
-                Err(ConvertError::Engine { engine: self.name(), kind: "an ONNX file" }.into())
+            Engine::Interpreter => Err(ConvertError::Engine {
+                engine: self.name(),
+                kind: "an ONNX file",
             }
+            .into()),
             Engine::Tract => {
                 #[cfg(feature = "tract")]
                 return Ok(Box::new(runtime::tract::TractSession::open(file)?));
                 #[cfg(not(feature = "tract"))]
-                return Err(absent("built without the feature `tract`").into());
+                return Err(absent("built without the feature `tract`".into()).into());
             }
             Engine::Ort => {
-                let found = runtime::library::find(library)
-                    .map_err(|e| ConvertError::EngineAbsent { engine: self.name(), reason: e.to_string() })?;
+                let found = runtime::library::find(library).map_err(|e| absent(e.to_string()))?;
                 #[cfg(feature = "ort")]
                 return Ok(Box::new(runtime::ort::OrtSession::open(&found.path, file)?));
                 #[cfg(not(feature = "ort"))]
-                return Err(absent(&format!("built without the feature `ort` ({})", found.path.display())).into());
+                return Err(absent(format!(
+                    "built without the feature `ort` (found `{}`)",
+                    found.path.display()
+                ))
+                .into());
             }
         }
     }
@@ -100,11 +108,18 @@ impl Session for ThroughOnnx {
 }
 
 /// Writes a module to a temporary ONNX file and opens it in an engine.
-fn through_onnx(module: &Module, engine: Engine, library: Option<&Path>) -> Result<Box<dyn Session>> {
+fn through_onnx(
+    module: &Module,
+    engine: Engine,
+    library: Option<&Path>,
+) -> Result<Box<dyn Session>> {
     let folder = tempfile::tempdir().map_err(io_error("create", &std::env::temp_dir()))?;
     let file = folder.path().join("model.onnx");
     onnx::write(module, &file, &onnx::WriteOptions::default())?;
-    Ok(Box::new(ThroughOnnx { session: engine.open(&file, library)?, _folder: folder }))
+    Ok(Box::new(ThroughOnnx {
+        session: engine.open(&file, library)?,
+        _folder: folder,
+    }))
 }
 
 /// Counts runs for the progress display.
@@ -162,8 +177,16 @@ pub fn verify_artifact(
     check: &Check,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let reference = check.reference.as_deref().map(source::read_tensors).transpose()?;
-    let inputs = check.inputs.as_deref().map(source::read_tensors).transpose()?;
+    let reference = check
+        .reference
+        .as_deref()
+        .map(source::read_tensors)
+        .transpose()?;
+    let inputs = check
+        .inputs
+        .as_deref()
+        .map(source::read_tensors)
+        .transpose()?;
     let task = check.task.as_deref().map(Task::load).transpose()?;
     let library = check.onnxruntime.as_deref();
     progress.begin(Step::Verify, 0);
@@ -176,45 +199,75 @@ pub fn verify_artifact(
         ArtifactKind::Coreml => {
             let module = coreml::read(artifact)?.module;
             let halves = uses_f16(&module);
-            engines.interpreters.push(Interpreter::new(&module, Mode::F32)?);
+            engines
+                .interpreters
+                .push(Interpreter::new(&module, Mode::F32)?);
             if halves {
-                engines.interpreters.push(Interpreter::new(&module, Mode::F16)?);
+                engines
+                    .interpreters
+                    .push(Interpreter::new(&module, Mode::F16)?);
             }
-            engines.add(Engine::Ort, false, through_onnx(&module, Engine::Ort, library));
+            engines.add(
+                Engine::Ort,
+                false,
+                through_onnx(&module, Engine::Ort, library),
+            );
             read_back = Some(module);
             if halves { Numerics::F16 } else { Numerics::F32 }
         }
         ArtifactKind::Onnx => {
             engines.add(Engine::Tract, true, Engine::Tract.open(artifact, library));
             engines.add(Engine::Ort, false, Engine::Ort.open(artifact, library));
-            let halves = onnx::inspect(artifact)?.weight_bytes.contains_key("float16");
+            let halves = onnx::inspect(artifact)?
+                .weight_bytes
+                .contains_key(DType::F16.name());
             if halves { Numerics::F16 } else { Numerics::F32 }
         }
     };
-    let counted: Vec<Counted<'_>> =
-        engines.sessions.into_iter().map(|session| Counted { session, progress }).collect();
+    let counted: Vec<Counted<'_>> = engines
+        .sessions
+        .into_iter()
+        .map(|session| Counted { session, progress })
+        .collect();
     let mut candidates: Vec<Candidate<'_>> = engines
         .interpreters
         .iter()
-        .map(|i| Candidate { session: i, module: read_back.as_ref(), trace: Some(i), numerics })
+        .map(|i| Candidate {
+            session: i,
+            module: read_back.as_ref(),
+            trace: Some(i),
+            numerics,
+        })
         .collect();
-    candidates.extend(
-        counted.iter().map(|c| Candidate { session: c, module: read_back.as_ref(), trace: None, numerics }),
-    );
+    candidates.extend(counted.iter().map(|c| Candidate {
+        session: c,
+        module: read_back.as_ref(),
+        trace: None,
+        numerics,
+    }));
     let name = artifact.file_name().unwrap_or_default().to_string_lossy();
     let report = verify::run(&verify::Request {
         artifact: &name,
-        format: if kind == ArtifactKind::Coreml { Format::CoreMl } else { Format::Onnx },
-        source: Source { module: source, session: &original, trace: Some(&original) },
+        format: if kind == ArtifactKind::Coreml {
+            Format::CoreMl
+        } else {
+            Format::Onnx
+        },
+        source: Source {
+            module: source,
+            session: &original,
+            trace: Some(&original),
+        },
         candidates,
         absent: engines.absent,
         reference: reference.as_ref(),
         inputs: inputs.as_ref(),
         task: task.as_ref(),
         options: Options {
-            reference: check
-                .reference_tolerance
-                .map(|limit| Gates { max_relative: Some(limit), ..Gates::for_numerics(Numerics::F32) }),
+            reference: check.reference_tolerance.map(|limit| Gates {
+                max_relative: Some(limit),
+                ..Gates::for_numerics(Numerics::F32)
+            }),
             ..Options::default()
         },
     });
@@ -224,7 +277,11 @@ pub fn verify_artifact(
 
 /// Whether anything in the module computes in half precision.
 fn uses_f16(module: &Module) -> bool {
-    module.functions.iter().flat_map(|f| &f.values).any(|v| v.ty.dtype == DType::F16)
+    module
+        .functions
+        .iter()
+        .flat_map(|f| &f.values)
+        .any(|v| v.ty.dtype == DType::F16)
 }
 
 /// Compares an artifact with the model folder it was made from, at the artifact's shapes.
@@ -241,9 +298,11 @@ pub fn verify(
     let kind = ArtifactKind::of(artifact)?;
     let shapes = artifact_shapes(artifact, kind)?;
     let checkpoint = super::open(model, options)?;
-    let built = super::build(&checkpoint, options, &shapes)?;
+    let (options, warning) = super::reference::decide_rotary(&checkpoint, options, Some(check))?;
+    let built = super::build(&checkpoint, &options, &shapes)?;
     let mut report = verify_artifact(&built.module, artifact, kind, check, progress)?;
     report.warnings.extend(built.warnings);
+    report.warnings.extend(warning);
     Ok(report)
 }
 
@@ -254,36 +313,57 @@ fn artifact_shapes(artifact: &Path, kind: ArtifactKind) -> Result<Shapes> {
         ArtifactKind::Coreml => {
             let module = coreml::read(artifact)?.module;
             let function = module.main()?;
-            let first = function.params.iter().map(|p| function.ty(p.value)).find(|ty| ty.rank() >= 2);
+            let first = function
+                .params
+                .iter()
+                .map(|p| function.ty(p.value))
+                .find(|ty| ty.rank() >= 2);
             let first = first.ok_or(ConvertError::UnknownKind)?;
-            let extent = |dim: &Dim| match (dim.known(), dim.as_symbol().and_then(|s| module.symbol(s))) {
-                (Some(n), _) => Extent::Fixed(n),
-                (None, Some(symbol)) => extent_of(symbol),
-                (None, None) => Extent::Dynamic { min: 1, max: None },
-            };
-            Ok(Shapes { batch: extent(&first.shape[0]), seq: extent(&first.shape[1]) })
+            let extent =
+                |dim: &Dim| match (dim.known(), dim.as_symbol().and_then(|s| module.symbol(s))) {
+                    (Some(n), _) => Extent::Fixed(n),
+                    (None, Some(symbol)) => extent_of(symbol),
+                    (None, None) => Extent::Dynamic { min: 1, max: None },
+                };
+            Ok(Shapes {
+                batch: extent(&first.shape[0]),
+                seq: extent(&first.shape[1]),
+            })
         }
         ArtifactKind::Onnx => {
             let summary = onnx::inspect(artifact)?;
-            let shapes = summary.inputs.iter().filter_map(|input| input.shape.as_ref());
-            let [batch, seq, ..] = shapes.into_iter().find(|s| s.len() >= 2).map_or(&[][..], Vec::as_slice) else {
+            let shapes = summary
+                .inputs
+                .iter()
+                .filter_map(|input| input.shape.as_ref());
+            let [batch, seq, ..] = shapes
+                .into_iter()
+                .find(|s| s.len() >= 2)
+                .map_or(&[][..], Vec::as_slice)
+            else {
                 return Err(ConvertError::UnknownKind.into());
             };
             let extent = |axis: &onnx::Axis| match axis {
                 onnx::Axis::Known(n) => Extent::Fixed(usize::try_from(*n).unwrap_or_default()),
                 onnx::Axis::Symbol(_) => Extent::Dynamic { min: 1, max: None },
             };
-            Ok(Shapes { batch: extent(batch), seq: extent(seq) })
+            Ok(Shapes {
+                batch: extent(batch),
+                seq: extent(seq),
+            })
         }
     }
 }
 
 fn extent_of(symbol: &Symbol) -> Extent {
     match &symbol.range {
-        SymbolRange::OneOf(sizes) => Extent::OneOf(sizes.iter().map(|&n| num::usize_of(n)).collect()),
-        SymbolRange::Between { min, max } => {
-            Extent::Dynamic { min: num::usize_of(*min), max: Some(num::usize_of(*max)) }
+        SymbolRange::OneOf(sizes) => {
+            Extent::OneOf(sizes.iter().map(|&n| num::usize_of(n)).collect())
         }
+        SymbolRange::Between { min, max } => Extent::Dynamic {
+            min: num::usize_of(*min),
+            max: Some(num::usize_of(*max)),
+        },
     }
 }
 
@@ -320,11 +400,22 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
     let mut warnings = Vec::new();
     let module = match ArtifactKind::of(model)? {
         ArtifactKind::Onnx => {
-            let session = options.engine.unwrap_or(Engine::Tract).open(model, library)?;
-            for input in onnx::inspect(model)?.inputs.iter().filter(|i| !inputs.contains_key(&i.name)) {
+            let session = options
+                .engine
+                .unwrap_or(Engine::Tract)
+                .open(model, library)?;
+            for input in onnx::inspect(model)?
+                .inputs
+                .iter()
+                .filter(|i| !inputs.contains_key(&i.name))
+            {
                 warnings.push(format!("input `{}` is missing", input.name));
             }
-            return Ok(Ran { engine: session.engine(), outputs: session.run(&inputs)?, warnings });
+            return Ok(Ran {
+                engine: session.engine(),
+                outputs: session.run(&inputs)?,
+                warnings,
+            });
         }
         ArtifactKind::Coreml => coreml::read(model)?.module,
         ArtifactKind::Checkpoint => {
@@ -339,23 +430,37 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
         Engine::Interpreter => Box::new(Interpreter::new(&module, options.mode)?),
         engine => through_onnx(&module, engine, library)?,
     };
-    Ok(Ran { engine: session.engine(), outputs: session.run(&inputs)?, warnings })
+    Ok(Ran {
+        engine: session.engine(),
+        outputs: session.run(&inputs)?,
+        warnings,
+    })
 }
 
 /// Masks that the inputs lack become all ones, with a warning.
-fn fill_masks(module: &Module, inputs: &mut NamedTensors) -> Result<Vec<String>> {
+pub(super) fn fill_masks(module: &Module, inputs: &mut NamedTensors) -> Result<Vec<String>> {
     use crate::ir::Domain;
     use crate::tensor::Tensor;
     let function = module.main()?;
     let mut warnings = Vec::new();
-    let shape = inputs.values().find(|t| t.shape().len() == 2).map(|t| t.shape().to_vec());
+    let shape = inputs
+        .values()
+        .find(|t| t.shape().len() == 2)
+        .map(|t| t.shape().to_vec());
     for param in &function.params {
         let value = function.value(param.value);
         let is_mask = param.domain == Domain::Mask || value.name == "attention_mask";
         if let (true, false, Some(shape)) = (is_mask, inputs.contains_key(&value.name), &shape) {
-            let ones = Tensor::int(value.ty.dtype, shape.clone(), vec![1; shape.iter().product()])?;
+            let ones = Tensor::int(
+                value.ty.dtype,
+                shape.clone(),
+                vec![1; shape.iter().product()],
+            )?;
             inputs.insert(value.name.clone(), ones);
-            warnings.push(format!("`{}` is not among the inputs: all positions count", value.name));
+            warnings.push(format!(
+                "`{}` is not among the inputs: all positions count",
+                value.name
+            ));
         }
     }
     Ok(warnings)
@@ -365,20 +470,36 @@ fn fill_masks(module: &Module, inputs: &mut NamedTensors) -> Result<Vec<String>>
 ///
 /// # Errors
 /// When the task file cannot be read again.
-pub fn prediction_files(report: &Report, task: &Path, model: &str, format: &str) -> Result<BTreeMap<String, Value>> {
+pub fn prediction_files(
+    report: &Report,
+    task: &Path,
+    model: &str,
+    format: &str,
+) -> Result<BTreeMap<String, Value>> {
     let mut files = BTreeMap::new();
-    let Some(found) = &report.task else { return Ok(files) };
+    let Some(found) = &report.task else {
+        return Ok(files);
+    };
     let task = Task::load(task)?;
     let mut put = |backend: &str, answers: &[Prediction]| {
-        files.insert(format!("{backend}_predictions.json"), predictions_json(&task, backend, model, answers));
+        files.insert(
+            format!("{backend}_predictions.json"),
+            predictions_json(&task, backend, model, answers),
+        );
     };
     put("source", &found.source_predictions);
     // The interpreter that rounds comes last of the interpreters, and is the nearest to a device.
-    let nearest: Option<&PairReport> =
-        found.engines.iter().rfind(|e| e.engine.starts_with("interpreter")).or(found.engines.last());
+    let nearest: Option<&PairReport> = found
+        .engines
+        .iter()
+        .rfind(|e| e.engine.starts_with("interpreter"))
+        .or(found.engines.last());
     if let Some(pair) = nearest {
         put(format, &pair.predictions);
-        files.insert("comparison_metrics.json".into(), comparison_json(&format!("source_vs_{format}"), pair));
+        files.insert(
+            "comparison_metrics.json".into(),
+            comparison_json(&format!("source_vs_{format}"), pair),
+        );
     }
     Ok(files)
 }

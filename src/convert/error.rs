@@ -85,7 +85,9 @@ impl Diagnostic for ConvertError {
         match self {
             ConvertError::Exists => "output_exists",
             ConvertError::NonFinite { .. } => "nonfinite_weights",
-            ConvertError::Shape { .. } | ConvertError::ShapeMismatch { .. } | ConvertError::Length { .. } => "bad_shape",
+            ConvertError::Shape { .. }
+            | ConvertError::ShapeMismatch { .. }
+            | ConvertError::Length { .. } => "bad_shape",
             ConvertError::NoTarget => "no_target",
             ConvertError::UnknownKind => "unknown_kind",
             ConvertError::Engine { .. } => "engine_unsuitable",
@@ -102,7 +104,9 @@ impl Diagnostic for ConvertError {
                     "such a model cannot be verified; `--allow-nonfinite` converts it all the same"
                 }
                 ConvertError::Shape { .. } => "for example `--shape input_ids=1,128`",
-                ConvertError::ShapeMismatch { .. } => "`distill-convert inspect MODEL` lists the inputs",
+                ConvertError::ShapeMismatch { .. } => {
+                    "`distill-convert inspect MODEL` lists the inputs"
+                }
                 ConvertError::Length { .. } => "for example `--seq 64,128,256`",
                 ConvertError::NoTarget => "for example `--target coreml`",
                 ConvertError::UnknownKind => "see `distill-convert --help` for what can be read",

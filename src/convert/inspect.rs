@@ -29,7 +29,11 @@ fn checkpoint(model: &Path, options: &SourceOptions) -> Result<Value> {
     let built = super::build(&checkpoint, options, &Shapes::dynamic())?;
     let (mut parameters, mut bytes) = (0u64, BTreeMap::new());
     for tensor in checkpoint.tensors.values() {
-        parameters += tensor.shape.iter().map(|&d| num::u64_of(d)).product::<u64>();
+        parameters += tensor
+            .shape
+            .iter()
+            .map(|&d| num::u64_of(d))
+            .product::<u64>();
         *bytes.entry(tensor.dtype.name()).or_insert(0u64) += tensor.region.len;
     }
     let files: Vec<Value> = checkpoint
@@ -59,12 +63,20 @@ fn described(name: &str, ty: &Type) -> Value {
 
 fn params(module: &Module) -> Result<Vec<Value>> {
     let function = module.main()?;
-    Ok(function.params.iter().map(|p| described(&function.value(p.value).name, function.ty(p.value))).collect())
+    Ok(function
+        .params
+        .iter()
+        .map(|p| described(&function.value(p.value).name, function.ty(p.value)))
+        .collect())
 }
 
 fn outputs(module: &Module) -> Result<Vec<Value>> {
     let function = module.main()?;
-    Ok(function.outputs.iter().map(|o| described(&o.name, function.ty(o.value))).collect())
+    Ok(function
+        .outputs
+        .iter()
+        .map(|o| described(&o.name, function.ty(o.value)))
+        .collect())
 }
 
 fn op_counts(module: &Module) -> Result<BTreeMap<&'static str, usize>> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::check::Check;
 use super::error::ConvertError;
-use crate::arch::{self, Attention, Extent};
+use crate::arch::{self, Attention, Extent, RotaryFrequencies};
 use crate::coreml::{self, DeploymentTarget, RmsNormForm};
 use crate::error::Result;
 use crate::limits;
@@ -75,13 +75,20 @@ impl ArtifactKind {
     /// When it is none of the known kinds.
     pub fn of(path: &Path) -> Result<Self> {
         use crate::error::Context;
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let extension = path
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         match extension.as_str() {
             "onnx" => Ok(ArtifactKind::Onnx),
             "mlpackage" | "mlmodel" => Ok(ArtifactKind::Coreml),
             _ if path.join("Manifest.json").is_file() => Ok(ArtifactKind::Coreml),
             _ if path.exists() => Ok(ArtifactKind::Checkpoint),
-            _ => Err(crate::error::io_error("open", path)(std::io::ErrorKind::NotFound.into())).at_file(path),
+            _ => Err(crate::error::io_error("open", path)(
+                std::io::ErrorKind::NotFound.into(),
+            ))
+            .at_file(path),
         }
     }
 }
@@ -113,6 +120,8 @@ pub struct SourceOptions {
     pub attention: Option<Attention>,
     /// Accept NaN and infinity in the weights.
     pub allow_nonfinite: bool,
+    /// Precision of the frequencies of rotary positions; `None` decides by the reference outputs if there are any, and is `f32` otherwise.
+    pub rotary: Option<RotaryFrequencies>,
 }
 
 /// A step that takes a while.
@@ -153,11 +162,19 @@ impl Shapes {
     /// Both as dynamic as the model allows.
     #[must_use]
     pub fn dynamic() -> Self {
-        Shapes { batch: Extent::Dynamic { min: 1, max: None }, seq: Extent::Dynamic { min: 1, max: None } }
+        Shapes {
+            batch: Extent::Dynamic { min: 1, max: None },
+            seq: Extent::Dynamic { min: 1, max: None },
+        }
     }
 
-    pub(super) fn arch_options(&self, attention: Option<Attention>) -> arch::Options {
-        arch::Options { batch: self.batch.clone(), seq: self.seq.clone(), attention, ..arch::Options::default() }
+    pub(super) fn arch_options(&self, source: &SourceOptions) -> arch::Options {
+        arch::Options {
+            batch: self.batch.clone(),
+            seq: self.seq.clone(),
+            attention: source.attention,
+            rotary: source.rotary.unwrap_or_default(),
+        }
     }
 }
 
@@ -197,9 +214,12 @@ pub struct Request {
 /// # Errors
 /// When the text is not of that form.
 pub fn parse_shape(text: &str) -> Result<(String, Vec<usize>)> {
-    let error = || ConvertError::Shape { text: text.to_owned() };
+    let error = || ConvertError::Shape {
+        text: text.to_owned(),
+    };
     let (name, dims) = text.split_once('=').ok_or_else(error)?;
-    let dims: std::result::Result<Vec<usize>, _> = dims.split(',').map(|d| d.trim().parse::<usize>()).collect();
+    let dims: std::result::Result<Vec<usize>, _> =
+        dims.split(',').map(|d| d.trim().parse::<usize>()).collect();
     let dims = dims.map_err(|_| error())?;
     if name.is_empty() || dims.is_empty() || dims.contains(&0) {
         return Err(error().into());
@@ -213,10 +233,17 @@ impl Request {
             return Err(ConvertError::NoTarget.into());
         }
         let from_shape = self.shape.iter().filter_map(|(_, dims)| dims.get(1));
-        if let Some(&length) =
-            self.seq.iter().chain(from_shape).find(|&&n| n == 0 || num::u64_of(n) > limits::SEQUENCE)
+        if let Some(&length) = self
+            .seq
+            .iter()
+            .chain(from_shape)
+            .find(|&&n| n == 0 || num::u64_of(n) > limits::SEQUENCE)
         {
-            return Err(ConvertError::Length { length, max: limits::SEQUENCE }.into());
+            return Err(ConvertError::Length {
+                length,
+                max: limits::SEQUENCE,
+            }
+            .into());
         }
         Ok(())
     }
@@ -234,8 +261,15 @@ impl Request {
     #[must_use]
     pub fn destination(&self, target: Target) -> PathBuf {
         let model = std::fs::canonicalize(&self.model).unwrap_or_else(|_| self.model.clone());
-        let folder = if model.is_file() { model.parent().unwrap_or(&model) } else { &model };
-        let stem = folder.file_name().and_then(|n| n.to_str()).unwrap_or("model");
+        let folder = if model.is_file() {
+            model.parent().unwrap_or(&model)
+        } else {
+            &model
+        };
+        let stem = folder
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or("model");
         let name = format!("{stem}.{}", target.extension());
         match &self.output {
             Some(output) if self.targets.len() == 1 => output.clone(),
@@ -250,9 +284,10 @@ impl Request {
     /// When `--shape` contradicts itself.
     pub fn shapes(&self, target: Target) -> Result<Shapes> {
         let mut shapes = match target {
-            Target::Coreml => {
-                Shapes { batch: Extent::Fixed(1), seq: Extent::AtMost(DEFAULT_LENGTH) }
-            }
+            Target::Coreml => Shapes {
+                batch: Extent::Fixed(1),
+                seq: Extent::AtMost(DEFAULT_LENGTH),
+            },
             Target::Onnx => Shapes::dynamic(),
         };
         let mut lengths = self.seq.clone();
@@ -266,9 +301,17 @@ impl Request {
         let mut fixed: Option<(usize, Option<usize>)> = None;
         for (name, dims) in &self.shape {
             let this = (dims[0], dims.get(1).copied());
-            if fixed.is_some_and(|other| other != this) || (!lengths.is_empty() && this.1.is_some()) {
-                let text = format!("{name}={}", dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
-                let reason = "all inputs share batch and sequence, and `--seq` also sets the latter".into();
+            if fixed.is_some_and(|other| other != this) || (!lengths.is_empty() && this.1.is_some())
+            {
+                let text = format!(
+                    "{name}={}",
+                    dims.iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .join(",")
+                );
+                let reason =
+                    "all inputs share batch and sequence, and `--seq` also sets the latter".into();
                 return Err(ConvertError::ShapeMismatch { text, reason }.into());
             }
             fixed = Some(this);
@@ -282,7 +325,10 @@ impl Request {
         Ok(shapes)
     }
 
-    pub(super) fn onnx_options<'a>(&self, progress: &'a (dyn Fn(u64) + Sync)) -> onnx::WriteOptions<'a> {
+    pub(super) fn onnx_options<'a>(
+        &self,
+        progress: &'a (dyn Fn(u64) + Sync),
+    ) -> onnx::WriteOptions<'a> {
         onnx::WriteOptions {
             opset: self.opset,
             external_data: self.external_data.then_some(true),
@@ -290,7 +336,10 @@ impl Request {
         }
     }
 
-    pub(super) fn coreml_options<'a>(&self, progress: &'a (dyn Fn(u64) + Sync)) -> Result<coreml::WriteOptions<'a>> {
+    pub(super) fn coreml_options<'a>(
+        &self,
+        progress: &'a (dyn Fn(u64) + Sync),
+    ) -> Result<coreml::WriteOptions<'a>> {
         Ok(coreml::WriteOptions {
             deployment_target: self.deployment_target.unwrap_or(DeploymentTarget::IOS17),
             explicit_target: self.deployment_target.is_some(),

@@ -45,13 +45,20 @@ impl Stage {
             .prefix(".distill-convert-")
             .tempdir_in(parent)
             .map_err(io_error("write into the output folder", parent))?;
-        OPEN.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.path().to_path_buf());
-        Ok(Stage { folder, destination: destination.to_path_buf() })
+        OPEN.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(folder.path().to_path_buf());
+        Ok(Stage {
+            folder,
+            destination: destination.to_path_buf(),
+        })
     }
 
     /// Where to write: the destination's file name inside the private folder.
     pub(crate) fn path(&self) -> PathBuf {
-        self.folder.path().join(self.destination.file_name().unwrap_or_default())
+        self.folder
+            .path()
+            .join(self.destination.file_name().unwrap_or_default())
     }
 
     /// Syncs everything in the private folder and moves it to where the destination is, the destination itself last.
@@ -60,7 +67,11 @@ impl Stage {
     /// When syncing or renaming fails, or something foreign has appeared at the destination meanwhile.
     pub(crate) fn commit(self, is_ours: impl Fn(&Path) -> bool) -> Result<()> {
         sync_tree(self.folder.path())?;
-        let parent = self.destination.parent().map(Path::to_path_buf).unwrap_or_default();
+        let parent = self
+            .destination
+            .parent()
+            .map(Path::to_path_buf)
+            .unwrap_or_default();
         let main = self.path();
         let mut entries: Vec<PathBuf> = fs::read_dir(self.folder.path())
             .and_then(|entries| entries.map(|entry| entry.map(|e| e.path())).collect())
@@ -77,7 +88,11 @@ impl Stage {
             }
             fs::rename(&from, &to).map_err(io_error("move the finished output to", &to))?;
         }
-        if let Ok(folder) = File::open(if parent.as_os_str().is_empty() { Path::new(".") } else { &parent }) {
+        if let Ok(folder) = File::open(if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            &parent
+        }) {
             // Makes the rename itself durable where the system supports it.
             let _ = folder.sync_all();
         }
@@ -87,7 +102,9 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        OPEN.lock().unwrap_or_else(PoisonError::into_inner).remove(self.folder.path());
+        OPEN.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(self.folder.path());
     }
 }
 
@@ -109,7 +126,9 @@ fn sync_tree(path: &Path) -> Result<()> {
         }
         return Ok(());
     }
-    File::open(path).and_then(|file| file.sync_data()).map_err(io_error("sync", path))
+    File::open(path)
+        .and_then(|file| file.sync_data())
+        .map_err(io_error("sync", path))
 }
 
 #[cfg(test)]

@@ -26,18 +26,27 @@ pub fn run(folder: &Path, arguments: &[&str]) -> Output {
 
 /// Runs the program with `--json`, and gives its exit code and its one document.
 pub fn run_json(folder: &Path, arguments: &[&str]) -> (i32, Value) {
-    let output = command(folder).args(arguments).arg("--json").output().unwrap();
+    let output = command(folder)
+        .args(arguments)
+        .arg("--json")
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let document = serde_json::from_str(&text).unwrap_or_else(|e| {
-        panic!("not one JSON document ({e}): {text}\n{}", String::from_utf8_lossy(&output.stderr))
+        panic!(
+            "not one JSON document ({e}): {text}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        )
     });
     (output.status.code().unwrap(), document)
 }
 
 /// The entries of a folder, sorted, without the ones in `ignored`.
 pub fn entries(folder: &Path, ignored: &[&str]) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
     names.retain(|n| !ignored.contains(&n.as_str()));
     names.sort();
     names
@@ -73,14 +82,22 @@ impl TinyModel {
         ];
         let mut state = 1u64;
         let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            f32::from(i16::from_le_bytes([(state >> 40) as u8, (state >> 48) as u8])) / 32768.0
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            f32::from(i16::from_le_bytes([
+                (state >> 40) as u8,
+                (state >> 48) as u8,
+            ])) / 32768.0
         };
         let tensors = shapes.iter().map(|(name, shape)| {
             let values = (0..shape.iter().product()).map(|_| next()).collect();
             ((*name).to_owned(), (shape.to_vec(), values))
         });
-        TinyModel { config, tensors: tensors.collect() }
+        TinyModel {
+            config,
+            tensors: tensors.collect(),
+        }
     }
 
     /// The tensors as safetensors bytes.
@@ -89,7 +106,10 @@ impl TinyModel {
         for (name, (shape, values)) in &self.tensors {
             let start = data.len();
             data.extend(values.iter().flat_map(|x| x.to_le_bytes()));
-            header.insert(name.clone(), json!({"dtype": "F32", "shape": shape, "data_offsets": [start, data.len()]}));
+            header.insert(
+                name.clone(),
+                json!({"dtype": "F32", "shape": shape, "data_offsets": [start, data.len()]}),
+            );
         }
         let header = Value::Object(header).to_string();
         let mut out = (header.len() as u64).to_le_bytes().to_vec();
@@ -116,8 +136,15 @@ pub fn reference_models() -> Vec<PathBuf> {
         Some(root().join("../shared/reference-models")),
         Some(root().join("tests/fixtures/reference-models")),
     ];
-    let folder = candidates.into_iter().flatten().find(|p| p.is_dir()).expect("a folder with reference models");
-    let mut models: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    let folder = candidates
+        .into_iter()
+        .flatten()
+        .find(|p| p.is_dir())
+        .expect("a folder with reference models");
+    let mut models: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     models.retain(|path| path.join("reference.safetensors").is_file());
     models.sort();
     models
@@ -125,10 +152,19 @@ pub fn reference_models() -> Vec<PathBuf> {
 
 /// Runs one of `scripts/judges` in the judges' Python; it must succeed.
 pub fn judge(script: &str, arguments: &[&Path]) {
-    let python = std::env::var_os("DISTILL_JUDGES").expect("DISTILL_JUDGES names the judges' Python: run scripts/test");
+    let python = std::env::var_os("DISTILL_JUDGES")
+        .expect("DISTILL_JUDGES names the judges' Python: run scripts/test");
     let script = root().join("scripts/judges").join(script);
-    let output = Command::new(python).arg(script).args(arguments).output().unwrap();
+    let output = Command::new(python)
+        .arg(script)
+        .args(arguments)
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{text}");
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -58,7 +58,12 @@ fn run(case: &Path) -> Outcome {
         let Some(got) = outputs.get(name) else {
             return Outcome::Differs(format!("no output `{name}`"));
         };
-        if let Err(e) = compare(got, want, tolerance("rtol_effective"), tolerance("atol_effective")) {
+        if let Err(e) = compare(
+            got,
+            want,
+            tolerance("rtol_effective"),
+            tolerance("atol_effective"),
+        ) {
             return Outcome::Differs(format!("`{name}`: {e}"));
         }
     }
@@ -69,7 +74,11 @@ fn run(case: &Path) -> Outcome {
 fn compare(got: &Tensor, want: &Tensor, rtol: f64, atol: f64) -> Result<(), String> {
     let scalar = |s: &[usize]| s.iter().all(|&d| d == 1) && s.len() <= 1;
     if got.shape() != want.shape() && !(scalar(got.shape()) && scalar(want.shape())) {
-        return Err(format!("shape {:?}, expected {:?}", got.shape(), want.shape()));
+        return Err(format!(
+            "shape {:?}, expected {:?}",
+            got.shape(),
+            want.shape()
+        ));
     }
     for (i, (a, b)) in got.to_f64().into_iter().zip(want.to_f64()).enumerate() {
         let same = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= atol + rtol * b.abs();
@@ -84,7 +93,12 @@ fn cases(corpus: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();
     for suite in fs::read_dir(corpus).unwrap().map(|e| e.unwrap().path()) {
         if suite.is_dir() {
-            out.extend(fs::read_dir(suite).unwrap().map(|e| e.unwrap().path()).filter(|p| p.join("meta.json").exists()));
+            out.extend(
+                fs::read_dir(suite)
+                    .unwrap()
+                    .map(|e| e.unwrap().path())
+                    .filter(|p| p.join("meta.json").exists()),
+            );
         }
     }
     out.sort();
@@ -100,13 +114,35 @@ fn cases_of_coremltools_agree() {
         match run(&case) {
             Outcome::Agrees => agree += 1,
             Outcome::NotRead(why) => *not_read.entry(why).or_default() += 1,
-            Outcome::Differs(why) => differ.push(format!("{}: {why}", case.strip_prefix(&corpus).unwrap().display())),
+            Outcome::Differs(why) => differ.push(format!(
+                "{}: {why}",
+                case.strip_prefix(&corpus).unwrap().display()
+            )),
         }
     }
-    let report = format!("{agree} agree, {} are not read, {} differ", not_read.values().sum::<usize>(), differ.len());
+    let report = format!(
+        "{agree} agree, {} are not read, {} differ",
+        not_read.values().sum::<usize>(),
+        differ.len()
+    );
     if let Ok(path) = std::env::var("DISTILL_MIL_REPORT") {
-        let not_read: Vec<String> = not_read.iter().map(|(why, n)| format!("{n} {why}")).collect();
-        fs::write(path, format!("{report}\n\n{}\n\n{}\n", differ.join("\n"), not_read.join("\n"))).unwrap();
+        let not_read: Vec<String> = not_read
+            .iter()
+            .map(|(why, n)| format!("{n} {why}"))
+            .collect();
+        fs::write(
+            path,
+            format!(
+                "{report}\n\n{}\n\n{}\n",
+                differ.join("\n"),
+                not_read.join("\n")
+            ),
+        )
+        .unwrap();
     }
-    assert!(agree > 0 && differ.is_empty(), "{report}\n{}", differ.join("\n"));
+    assert!(
+        agree > 0 && differ.is_empty(),
+        "{report}\n{}",
+        differ.join("\n")
+    );
 }

@@ -123,7 +123,15 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, x: &Var) -> Result<()> {
         let axis = range.axis;
         stride[axis] = range.step;
         if range.start != zero {
-            begin[axis] = range.start.clone();
+            // Counted from the end where that is a number: `seq − 1` is −1, and the length of the result stays known.
+            let from_end = range.start.sub(&x.ty.shape[axis]);
+            let counted =
+                range.start.integer().is_none() && from_end.integer().is_some_and(|n| n < 0);
+            begin[axis] = if counted {
+                from_end
+            } else {
+                range.start.clone()
+            };
             begin_mask[axis] = false;
         }
         if range.end != x.ty.shape[axis] {
