@@ -1,22 +1,17 @@
 //! One result element per operand element.
 
-use super::layout::{Walk, zip, zip_in_place};
+use super::layout::{PIECE, Walk, pieces, zip, zip_in_place};
 use super::{Target, floats_of, math};
 use crate::error::Result;
 use crate::ir::ops::{
     Binary, BinaryKind, Cast, Clip, Compare, CompareKind, Select, Unary, UnaryKind,
 };
 use crate::tensor::{DType, Storage, Tensor, num};
-use rayon::prelude::*;
 
 /// Applies `f` to every element, in place when nobody else holds them.
 fn map(x: Tensor, target: Target, f: impl Fn(&mut [f32]) + Sync + Send) -> Result<Tensor> {
     let mut values = floats_of(x)?;
-    if values.len() <= super::layout::PIECE {
-        f(&mut values);
-    } else {
-        values.par_chunks_mut(super::layout::PIECE).for_each(f);
-    }
+    pieces(&mut values, PIECE, |_, piece| f(piece));
     target.float(values)
 }
 

@@ -7,6 +7,22 @@ use rayon::prelude::*;
 /// Elements per piece of parallel work: enough to outweigh handing it to a thread, small enough to stay in the cache.
 pub(super) const PIECE: usize = 1 << 13;
 
+/// Calls `body` with the index and the elements of every piece of `len` elements; in parallel when there is enough to do.
+pub(super) fn pieces<T: Send>(
+    values: &mut [T],
+    len: usize,
+    body: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
+    let len = len.max(1);
+    if values.len() <= PIECE {
+        let pieces = values.chunks_mut(len).enumerate();
+        pieces.for_each(|(i, piece)| body(i, piece));
+    } else {
+        let pieces = values.par_chunks_mut(len).enumerate();
+        pieces.for_each(|(i, piece)| body(i, piece));
+    }
+}
+
 /// Row-major strides, in elements.
 pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
     let mut out = vec![1; shape.len()];
@@ -93,13 +109,9 @@ impl<const N: usize> Walk<N> {
         out: &mut [T],
         body: impl Fn(&mut [T], [usize; N]) + Sync + Send,
     ) {
-        if out.len() <= PIECE {
-            self.fill_from(0, out, &body);
-        } else {
-            out.par_chunks_mut(PIECE)
-                .enumerate()
-                .for_each(|(i, piece)| self.fill_from(i * PIECE, piece, &body));
-        }
+        pieces(out, PIECE, |i, piece| {
+            self.fill_from(i * PIECE, piece, &body)
+        });
     }
 
     fn fill_from<T>(&self, start: usize, out: &mut [T], body: &impl Fn(&mut [T], [usize; N])) {

@@ -2,8 +2,7 @@
 //! no result depends on the number of threads.
 
 use super::Target;
-use super::layout::broadcast_strides;
-use super::layout::position;
+use super::layout::{broadcast_strides, position};
 use crate::error::Result;
 use crate::ir::ops::{Linear, MatMul};
 use crate::tensor::{Tensor, TensorError};
@@ -52,6 +51,19 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// A row-major matrix to write into.
+fn matrix(out: &mut [f32], rows: usize, columns: usize) -> Result<ArrayViewMut2<'_, f32>> {
+    let found = out.len();
+    ArrayViewMut2::from_shape((rows, columns), out).map_err(|_| {
+        TensorError::ElementCount {
+            shape: vec![rows, columns],
+            expected: rows * columns,
+            found,
+        }
+        .into()
+    })
+}
+
 /// `out += a · b`, in parallel when it is worth it.
 fn product(a: ArrayView2<f32>, b: ArrayView2<f32>, mut out: ArrayViewMut2<f32>) {
     let (rows, columns, inner) = (a.nrows(), b.ncols(), a.ncols());
@@ -90,6 +102,14 @@ pub(super) fn matmul(op: MatMul, a: &Tensor, b: &Tensor, target: Target) -> Resu
     if out.is_empty() || k == 0 {
         return target.float(out);
     }
+    if !op.transpose_a && a_batch == batch && b_batch.iter().all(|&d| d == 1) {
+        // One matrix for the whole batch: a single product of many rows.
+        let rows = out.len() / n;
+        let a = Matrix::new(x, rows, k, false).view()?;
+        let b = Matrix::new(y, k, n, op.transpose_b).view()?;
+        product(a, b, matrix(&mut out, rows, n)?);
+        return target.float(out);
+    }
     let (sa, sb) = (
         broadcast_strides(a_batch, batch),
         broadcast_strides(b_batch, batch),
@@ -101,9 +121,7 @@ pub(super) fn matmul(op: MatMul, a: &Tensor, b: &Tensor, target: Target) -> Resu
         let (pa, pb) = (place(&sa) * m * k, place(&sb) * k * n);
         let a = Matrix::new(&x[pa..pa + m * k], m, k, op.transpose_a).view()?;
         let b = Matrix::new(&y[pb..pb + k * n], k, n, op.transpose_b).view()?;
-        let out = ArrayViewMut2::from_shape((m, n), out)
-            .map_err(|_| TensorError::TooLarge { shape: vec![m, n] })?;
-        product(a, b, out);
+        product(a, b, matrix(out, m, n)?);
         Ok(())
     };
     if m * n * k >= BLOCK / 64 {
@@ -142,8 +160,6 @@ pub(super) fn linear(
     let m = out.len() / n;
     let a = Matrix::new(x.floats()?, m, k, false).view()?;
     let b = Matrix::new(w.floats()?, k, n, true).view()?;
-    let view = ArrayViewMut2::from_shape((m, n), &mut out)
-        .map_err(|_| TensorError::TooLarge { shape: vec![m, n] })?;
-    product(a, b, view);
+    product(a, b, matrix(&mut out, m, n)?);
     target.float(out)
 }

@@ -19,7 +19,6 @@ mod tests;
 use std::sync::Arc;
 
 use half::slice::HalfFloatSliceExt;
-use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::ir::{Bindings, Family, Function, IrError, Op, Type, ValueId, concrete};
@@ -256,7 +255,7 @@ fn round(tensor: Tensor, mode: Mode) -> Result<Tensor, crate::tensor::TensorErro
 }
 
 fn round_floats(dtype: DType, values: &mut [f32]) {
-    let piece = |piece: &mut [f32]| {
+    layout::pieces(values, layout::PIECE, |_, piece| {
         if dtype == DType::F16 {
             // Through the CPU's conversion instructions.
             let mut halves = [half::f16::ZERO; 1024];
@@ -268,10 +267,5 @@ fn round_floats(dtype: DType, values: &mut [f32]) {
         } else {
             piece.iter_mut().for_each(|x| *x = num::round_bf16(*x));
         }
-    };
-    if values.len() <= layout::PIECE {
-        piece(values);
-    } else {
-        values.par_chunks_mut(layout::PIECE).for_each(piece);
-    }
+    });
 }

@@ -1,11 +1,10 @@
 //! Normalisation over trailing axes: two passes in `f64`, one rounding at the end.
 
-use super::layout::PIECE;
+use super::layout::{PIECE, pieces};
 use super::{Target, floats_of, math};
 use crate::error::Result;
 use crate::ir::ops::{LayerNorm, RmsNorm};
 use crate::tensor::{Tensor, num};
-use rayon::prelude::*;
 
 pub(super) fn layer_norm(
     op: LayerNorm,
@@ -56,7 +55,7 @@ fn rows(
         return target.float(values);
     }
     let per_piece = (PIECE / n).max(1);
-    values.par_chunks_mut(per_piece * n).for_each(|piece| {
+    pieces(&mut values, per_piece * n, |_, piece| {
         for row in piece.chunks_exact_mut(n) {
             let (shift, scale) = statistics(row);
             let normal = |x: f32| (f64::from(x) - shift) * scale;

@@ -1,7 +1,7 @@
 //! Operations along axes. Floats accumulate in `f64`, in a fixed order.
 
 use super::elementwise::{max_f32, min_f32, order};
-use super::layout::{PIECE, copy_strided, strides};
+use super::layout::{PIECE, copy_strided, pieces, strides};
 use super::{EvalError, Target, floats_of, math};
 use crate::error::Result;
 use crate::ir::ops::{CumSum, Reduce, ReduceKind, Softmax};
@@ -169,7 +169,7 @@ pub(super) fn softmax(op: Softmax, x: Tensor, target: Target) -> Result<Tensor> 
         return target.float(values);
     }
     let rows = (PIECE / block).max(1);
-    values.par_chunks_mut(rows * block).for_each(|chunk| {
+    pieces(&mut values, rows * block, |_, chunk| {
         let mut column = Vec::new();
         for block in chunk.chunks_exact_mut(block) {
             if inner == 1 {
