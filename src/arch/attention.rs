@@ -14,6 +14,9 @@ use crate::ir::{Dim, Op, ValueId};
 
 /// What hides a key: added to its score, or put in its place. Representable in f16, also when two of them meet; e^−10000 is 0 in f32.
 pub(crate) const HIDDEN: f64 = -1e4;
+/// What hides a key that is out of order. Further down than padding, so that a row without any visible key (a query in the padding) looks at
+/// padding before it, and never ahead: what is causal stays causal under every mask.
+const LATER: f64 = -2e4;
 
 /// Which keys a query sees, padding aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +64,8 @@ pub(crate) struct Masks {
     positions: Option<(ValueId, ValueId)>,
     /// `[seq, seq]`, true where a key is not later than the query.
     earlier: Option<ValueId>,
+    /// What is added to the scores of padding.
+    keys: Option<ValueId>,
     additive: BTreeMap<Visibility, Option<ValueId>>,
     /// `[batch, 1, seq, seq]`, true where neither query nor key is padding.
     pairs: Option<ValueId>,
@@ -75,6 +80,7 @@ impl Masks {
             real: None,
             positions: None,
             earlier: None,
+            keys: None,
             additive: BTreeMap::new(),
             pairs: None,
             relative: None,
@@ -94,31 +100,36 @@ impl Masks {
             return Ok(mask);
         }
         let (name, order) = match visibility {
-            Visibility::All => ("mask/all".to_owned(), None),
+            Visibility::All => (String::new(), None),
             Visibility::Causal => ("mask/causal".to_owned(), Some(self.earlier(g)?)),
             Visibility::Window(w) => (format!("mask/window_{w}"), Some(self.window(g, w)?)),
         };
-        let keys = match self.real(g)? {
-            Some(real) => Some(g.unsqueeze("mask/keys", real, &[1, 2])?),
-            None => None,
-        };
-        let visible = match (order, keys) {
-            (Some(order), Some(keys)) => {
-                let name = format!("{name}/visible");
-                Some(g.b.binary(&name, BinaryKind::And, order, keys)?)
+        let keys = self.keys(g)?;
+        let mask = match order {
+            Some(order) => {
+                let seen = match keys {
+                    Some(keys) => keys,
+                    None => g.number(0.0)?,
+                };
+                let later = g.number(LATER)?;
+                Some(g.b.push(&name, Op::Select(Select), &[order, seen, later])?)
             }
-            (order, keys) => order.or(keys),
-        };
-        let mask = match visible {
-            Some(visible) => {
-                let (zero, hidden) = (g.number(0.0)?, g.number(HIDDEN)?);
-                let operands = [visible, zero, hidden];
-                Some(g.b.push(&name, Op::Select(Select), &operands)?)
-            }
-            None => None,
+            None => keys,
         };
         self.additive.insert(visibility, mask);
         Ok(mask)
+    }
+
+    /// What is added to the scores of padding, `[batch, 1, 1, seq]`; nothing without a padding mask.
+    fn keys(&mut self, g: &mut Graph) -> Result<Option<ValueId>> {
+        if self.keys.is_none()
+            && let Some(real) = self.real(g)?
+        {
+            let real = g.unsqueeze("mask/real_keys", real, &[1, 2])?;
+            let operands = [real, g.number(0.0)?, g.number(HIDDEN)?];
+            self.keys = Some(g.b.push("mask/keys", Op::Select(Select), &operands)?);
+        }
+        Ok(self.keys)
     }
 
     /// True where neither the query nor the key is padding, `[batch, 1, seq, seq]`.
@@ -126,8 +137,8 @@ impl Masks {
         if self.pairs.is_none()
             && let Some(real) = self.real(g)?
         {
-            let queries = g.unsqueeze("mask/queries", real, &[1, 3])?;
-            let keys = g.unsqueeze("mask/keys", real, &[1, 2])?;
+            let queries = g.unsqueeze("mask/real_queries", real, &[1, 3])?;
+            let keys = g.unsqueeze("mask/real_keys", real, &[1, 2])?;
             let pairs = g.b.binary("mask/pairs", BinaryKind::And, queries, keys)?;
             self.pairs = Some(pairs);
         }

@@ -10,7 +10,7 @@ use super::graph::{Graph, path};
 use crate::error::Result;
 use crate::ir::ops::{BinaryKind, Expand, Gather, GatherElements, MatMul, Select};
 use crate::ir::{Constant, Dim, Op, ValueId};
-use crate::tensor::{DType, Tensor, num};
+use crate::tensor::{Tensor, num};
 
 /// How relative positions are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -99,20 +99,13 @@ impl EncoderSpec {
                 Look::Last | Look::Mean => {}
             }
         }
-        // Where positions are counted from the ids, a padded id may shift those after it.
-        let counted = self
-            .embeddings
-            .positions
-            .as_ref()
-            .is_some_and(|(_, counting)| *counting != Counting::Index);
-        if !counted {
-            g.b.claim(Claim::IgnoresPadding {
-                input: "input_ids".into(),
-                mask: "attention_mask".into(),
-                per_position,
-                pooled,
-            });
-        }
+        // Where positions are counted from the ids, this holds for padding at the end, which no token follows.
+        g.b.claim(Claim::IgnoresPadding {
+            input: "input_ids".into(),
+            mask: "attention_mask".into(),
+            per_position,
+            pooled,
+        });
         g.b.finish()
     }
 }

@@ -358,7 +358,7 @@ pub fn architectures() -> Vec<&'static str> {
 /// the shape, any other a symbol `batch` or `seq`.
 ///
 /// # Numerics
-/// f32 throughout, on the stored weights. A hidden key gets −10⁴ added to its score.
+/// f32 throughout, on the stored weights. A padded key gets −10⁴ added to its score, a later one −2·10⁴.
 ///
 /// # Errors
 /// When the architecture or something that the config asks for is not supported, the tensors do not fit the config, or the extents do not fit
