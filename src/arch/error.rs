@@ -221,12 +221,16 @@ impl Diagnostic for ArchError {
             }
             ArchError::AttentionContradicted { .. } => "leave `--attention` out",
             ArchError::UnknownClass { .. }
-            | ArchError::MissingKey { .. }
-            | ArchError::BadValue { .. }
             | ArchError::UnsupportedValue { .. }
-            | ArchError::BadExtent { .. }
-            | ArchError::UnknownModule { .. }
-            | ArchError::SideFile { .. } => return None,
+            | ArchError::UnknownModule { .. } => {
+                "export the model to ONNX with its own tools: this version cannot build it from its config"
+            }
+            ArchError::MissingKey { .. }
+            | ArchError::BadValue { .. }
+            | ArchError::SideFile { .. } => {
+                "compare the file with the one that was published with the weights"
+            }
+            ArchError::BadExtent { .. } => "see `--seq` and `--shape`",
         };
         Some(text.to_owned())
     }

@@ -14,7 +14,7 @@ use crate::eval::{Interpreter, Mode};
 use crate::ir::{Dim, Module, Symbol, SymbolRange};
 use crate::runtime::{NamedTensors, Session};
 use crate::source;
-use crate::tensor::{DType, num};
+use crate::tensor::{DType, Tensor, num};
 use crate::verify::{
     self, Absent, Candidate, Format, Gates, Numerics, Options, PairReport, Prediction, Report,
     Source, Task, comparison_json, predictions_json,
@@ -404,12 +404,13 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
                 .engine
                 .unwrap_or(Engine::Tract)
                 .open(model, library)?;
-            for input in onnx::inspect(model)?
-                .inputs
-                .iter()
-                .filter(|i| !inputs.contains_key(&i.name))
-            {
-                warnings.push(format!("input `{}` is missing", input.name));
+            for input in onnx::inspect(model)?.inputs {
+                let dtype = DType::ALL.into_iter().find(|d| d.name() == input.dtype);
+                warnings.extend(fill_mask(
+                    &input.name,
+                    dtype.unwrap_or(DType::I64),
+                    &mut inputs,
+                )?);
             }
             return Ok(Ran {
                 engine: session.engine(),
@@ -439,31 +440,28 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
 
 /// Masks that the inputs lack become all ones, with a warning.
 pub(super) fn fill_masks(module: &Module, inputs: &mut NamedTensors) -> Result<Vec<String>> {
-    use crate::ir::Domain;
-    use crate::tensor::Tensor;
     let function = module.main()?;
-    let mut warnings = Vec::new();
+    let params = function.params.iter().map(|p| function.value(p.value));
+    params
+        .filter_map(|value| fill_mask(&value.name, value.ty.dtype, inputs).transpose())
+        .collect()
+}
+
+/// Makes the input `name` all ones if it is a padding mask and missing.
+fn fill_mask(name: &str, dtype: DType, inputs: &mut NamedTensors) -> Result<Option<String>> {
     let shape = inputs
         .values()
         .find(|t| t.shape().len() == 2)
         .map(|t| t.shape().to_vec());
-    for param in &function.params {
-        let value = function.value(param.value);
-        let is_mask = param.domain == Domain::Mask || value.name == "attention_mask";
-        if let (true, false, Some(shape)) = (is_mask, inputs.contains_key(&value.name), &shape) {
-            let ones = Tensor::int(
-                value.ty.dtype,
-                shape.clone(),
-                vec![1; shape.iter().product()],
-            )?;
-            inputs.insert(value.name.clone(), ones);
-            warnings.push(format!(
-                "`{}` is not among the inputs: all positions count",
-                value.name
-            ));
-        }
-    }
-    Ok(warnings)
+    let (true, false, Some(shape)) = (name == "attention_mask", inputs.contains_key(name), shape)
+    else {
+        return Ok(None);
+    };
+    let ones = vec![1; shape.iter().product()];
+    inputs.insert(name.to_owned(), Tensor::int(dtype, shape, ones)?);
+    Ok(Some(format!(
+        "`{name}` is not among the inputs: all positions count"
+    )))
 }
 
 /// The predecessor's files for a report with a task: file name → document.

@@ -16,7 +16,11 @@ fn refused(folder: &Path, extra: &[&str], exit_code: i32) -> Value {
     assert_eq!(document["status"], "error", "{document:#}");
     let error = document["error"].clone();
     assert!(error["hint"].is_string(), "no way out: {error:#}");
-    let left = if folder.join("out").exists() { entries(&folder.join("out"), &[]) } else { Vec::new() };
+    let left = if folder.join("out").exists() {
+        entries(&folder.join("out"), &[])
+    } else {
+        Vec::new()
+    };
     assert!(left.is_empty(), "left behind: {left:?}");
     error
 }
@@ -63,7 +67,9 @@ fn overlapping_ranges_are_refused_as_unsafe() {
     // model.norm.weight is last; make it begin where its neighbour does.
     let end = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let mut header: Value = serde_json::from_str(&text[..end]).unwrap();
-    let other = header["model.layers.0.self_attn.v_proj.weight"]["data_offsets"][0].as_u64().unwrap();
+    let other = header["model.layers.0.self_attn.v_proj.weight"]["data_offsets"][0]
+        .as_u64()
+        .unwrap();
     header["model.norm.weight"]["data_offsets"] = json!([other, other + 32]);
     let header = header.to_string();
     let mut out = (header.len() as u64).to_le_bytes().to_vec();
@@ -81,16 +87,26 @@ fn missing_unexpected_and_misshapen_tensors_are_named() {
     assert!(message(&refused(folder.path(), &[], 1)).contains("`model.norm.weight`"));
 
     let folder = model(|m| {
-        m.tensors.insert("model.layers.0.self_attn.extra.weight".into(), (vec![1], vec![0.0]));
+        m.tensors.insert(
+            "model.layers.0.self_attn.extra.weight".into(),
+            (vec![1], vec![0.0]),
+        );
     });
-    assert!(message(&refused(folder.path(), &[], 1)).contains("`model.layers.0.self_attn.extra.weight`"));
+    assert!(
+        message(&refused(folder.path(), &[], 1))
+            .contains("`model.layers.0.self_attn.extra.weight`")
+    );
 
     let folder = model(|m| {
-        m.tensors.insert("lm_head.weight".into(), (vec![8, 16], vec![0.0; 128]));
+        m.tensors
+            .insert("lm_head.weight".into(), (vec![8, 16], vec![0.0; 128]));
     });
     let error = refused(folder.path(), &[], 1);
     let text = message(&error);
-    assert!(text.contains("`lm_head.weight`") && text.contains("[16, 8]") && text.contains("[8, 16]"), "{text}");
+    assert!(
+        text.contains("`lm_head.weight`") && text.contains("[16, 8]") && text.contains("[8, 16]"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -111,12 +127,16 @@ fn an_unknown_architecture_lists_the_known_ones() {
     });
     let error = refused(folder.path(), &[], 1);
     let text = format!("{} {}", message(&error), error["hint"]);
-    assert!(text.contains("mamba") && text.contains("llama") && text.contains("qwen3"), "{text}");
+    assert!(
+        text.contains("mamba") && text.contains("llama") && text.contains("qwen3"),
+        "{text}"
+    );
 }
 
 #[test]
 fn an_unsupported_rope_type_is_named() {
-    let folder = model(|m| m.config["rope_scaling"] = json!({"rope_type": "longrope", "factor": 2.0}));
+    let folder =
+        model(|m| m.config["rope_scaling"] = json!({"rope_type": "longrope", "factor": 2.0}));
     assert!(message(&refused(folder.path(), &[], 1)).contains("longrope"));
 }
 
@@ -130,7 +150,11 @@ fn a_pickle_under_any_name_is_refused_as_unsafe() {
     let folder = model(|_| {});
     let weights = folder.path().join("model/model.safetensors");
     fs::rename(weights, folder.path().join("model/pytorch_model.bin")).unwrap();
-    fs::write(folder.path().join("model/pytorch_model.bin"), b"\x80\x02}q\x00.").unwrap();
+    fs::write(
+        folder.path().join("model/pytorch_model.bin"),
+        b"\x80\x02}q\x00.",
+    )
+    .unwrap();
     assert_eq!(refused(folder.path(), &[], 4)["code"], "unsafe_format");
 }
 
@@ -139,17 +163,27 @@ fn a_shard_outside_the_folder_is_refused_as_unsafe() {
     let folder = model(|_| {});
     let weights = folder.path().join("model/model.safetensors");
     fs::rename(&weights, folder.path().join("outside.safetensors")).unwrap();
-    let names: serde_json::Map<String, Value> =
-        TinyModel::new().tensors.keys().map(|n| (n.clone(), json!("../outside.safetensors"))).collect();
+    let names: serde_json::Map<String, Value> = TinyModel::new()
+        .tensors
+        .keys()
+        .map(|n| (n.clone(), json!("../outside.safetensors")))
+        .collect();
     let index = json!({"metadata": {}, "weight_map": names});
-    fs::write(folder.path().join("model/model.safetensors.index.json"), index.to_string()).unwrap();
+    fs::write(
+        folder.path().join("model/model.safetensors.index.json"),
+        index.to_string(),
+    )
+    .unwrap();
     assert!(message(&refused(folder.path(), &[], 4)).contains("../outside.safetensors"));
 }
 
 #[test]
 fn a_lock_that_does_not_hold_is_refused_as_unsafe() {
     let folder = model(|_| {});
-    assert_eq!(refused(folder.path(), &["--require-lock"], 4)["code"], "lock_missing");
+    assert_eq!(
+        refused(folder.path(), &["--require-lock"], 4)["code"],
+        "lock_missing"
+    );
     let (code, _) = run_json(folder.path(), &["lock", "model"]);
     assert_eq!(code, 0);
     let path = folder.path().join("model/model.safetensors");
@@ -165,7 +199,10 @@ fn an_unknown_deployment_target_lists_the_known_ones() {
     let folder = model(|_| {});
     let error = refused(folder.path(), &["--deployment-target", "iOS99"], 2);
     let text = format!("{} {}", message(&error), error["hint"]);
-    assert!(text.contains("iOS99") && text.contains("iOS17") && text.contains("macOS14"), "{text}");
+    assert!(
+        text.contains("iOS99") && text.contains("iOS17") && text.contains("macOS14"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -177,7 +214,14 @@ fn usage_errors_exit_with_2_and_are_one_json_document() {
         &["--target", "coreml", "model", "--shape", "input_ids"],
         &["--target", "coreml", "model", "--seq", "0"],
         &["--target", "coreml", "model", "--fp32-ops", "sofmax"],
-        &["--target", "coreml", "model", "--no-verify", "--task", "t.toml"],
+        &[
+            "--target",
+            "coreml",
+            "model",
+            "--no-verify",
+            "--task",
+            "t.toml",
+        ],
     ] {
         let (code, document) = run_json(folder.path(), arguments);
         assert_eq!(code, 2, "{arguments:?} {document:#}");
@@ -191,10 +235,21 @@ fn nan_in_the_weights_is_refused_unless_allowed() {
     let error = refused(folder.path(), &[], 1);
     assert_eq!(error["code"], "nonfinite_weights");
     assert_eq!(error["tensor"], "model.norm.weight");
-    let arguments = ["--target", "onnx", "model", "--allow-nonfinite", "--no-verify"];
+    let arguments = [
+        "--target",
+        "onnx",
+        "model",
+        "--allow-nonfinite",
+        "--no-verify",
+    ];
     let (code, document) = run_json(folder.path(), &arguments);
     assert_eq!(code, 0, "{document:#}");
-    assert!(document["warnings"][0].as_str().unwrap().contains("model.norm.weight"));
+    assert!(
+        document["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("model.norm.weight")
+    );
 }
 
 #[test]
@@ -202,8 +257,14 @@ fn a_foreign_output_is_not_overwritten() {
     let folder = model(|_| {});
     fs::write(folder.path().join("model.onnx"), "somebody's thesis").unwrap();
     let (code, document) = run_json(folder.path(), &["--target", "onnx", "model"]);
-    assert_eq!((code, &document["error"]["code"]), (2, &json!("output_exists")));
-    assert_eq!(fs::read_to_string(folder.path().join("model.onnx")).unwrap(), "somebody's thesis");
+    assert_eq!(
+        (code, &document["error"]["code"]),
+        (2, &json!("output_exists"))
+    );
+    assert_eq!(
+        fs::read_to_string(folder.path().join("model.onnx")).unwrap(),
+        "somebody's thesis"
+    );
     assert_eq!(entries(folder.path(), &["model"]), ["model.onnx"]);
 }
 
@@ -211,7 +272,10 @@ fn a_foreign_output_is_not_overwritten() {
 fn an_unwritable_output_is_an_error() {
     let folder = model(|_| {});
     fs::write(folder.path().join("file"), "").unwrap();
-    let (code, document) = run_json(folder.path(), &["--target", "onnx", "model", "-o", "file/model.onnx"]);
+    let (code, document) = run_json(
+        folder.path(),
+        &["--target", "onnx", "model", "-o", "file/model.onnx"],
+    );
     assert_eq!((code, &document["error"]["code"]), (1, &json!("io")));
     assert!(message(&document["error"]).contains("file"));
 }
@@ -224,19 +288,39 @@ fn an_interrupted_run_leaves_nothing_behind() {
     let model = root().join("models/8ball");
     for delay_ms in [5, 40, 120, 300] {
         let mut child = command(folder.path())
-            .args(["--target", "coreml,onnx", model.to_str().unwrap(), "-o", "out", "--seq", "1024"])
+            .args([
+                "--target",
+                "coreml,onnx",
+                model.to_str().unwrap(),
+                "-o",
+                "out",
+                "--seq",
+                "1024",
+            ])
             .stderr(std::process::Stdio::null())
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
         std::thread::sleep(std::time::Duration::from_millis(delay_ms));
-        let status = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        let status = std::process::Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()
+            .unwrap();
         let ended = child.wait().unwrap();
         if !status.success() || ended.success() {
             // Too late: it was done, and then it is whole.
-            assert_eq!(entries(&folder.path().join("out"), &[]), ["8ball.mlpackage", "8ball.onnx"]);
+            assert_eq!(
+                entries(&folder.path().join("out"), &[]),
+                ["8ball.mlpackage", "8ball.onnx"]
+            );
         } else if folder.path().join("out").exists() {
-            assert!(entries(&folder.path().join("out"), &["8ball.mlpackage", "8ball.onnx"]).is_empty());
+            assert!(
+                entries(
+                    &folder.path().join("out"),
+                    &["8ball.mlpackage", "8ball.onnx"]
+                )
+                .is_empty()
+            );
         }
     }
 }
@@ -247,7 +331,10 @@ fn an_id_beyond_the_vocabulary_is_named() {
     let ids = distill_convert::tensor::Tensor::i64(vec![1, 3], vec![1, 16, 2]).unwrap();
     let inputs = std::collections::BTreeMap::from([("input_ids".to_owned(), ids)]);
     distill_convert::source::write_tensors(&folder.path().join("in.npz"), &inputs).unwrap();
-    let (code, document) = run_json(folder.path(), &["run", "model", "--inputs", "in.npz", "-o", "out.npz"]);
+    let (code, document) = run_json(
+        folder.path(),
+        &["run", "model", "--inputs", "in.npz", "-o", "out.npz"],
+    );
     assert_eq!(code, 1, "{document:#}");
     let text = message(&document["error"]);
     assert!(text.contains("16") && text.contains("input_ids"), "{text}");

