@@ -18,5 +18,7 @@ mod conformance;
 mod coreml;
 mod end_to_end;
 mod hostile;
+#[cfg(all(feature = "tract", feature = "ort"))]
+mod onnx;
 mod reference;
 mod verify;

@@ -459,22 +459,45 @@ fn scan_block(values: &[f32], scan: &mut ConstantScan, smallest: &mut f32) {
     }
 }
 
-/// Writes rows `first..first + n` of the transposed matrix into `band`, in blocks that stay in the cache.
+/// Writes rows `first..first + n` of the transposed matrix into `band`.
 fn transpose_band(
+    raw: &[u8],
+    band: &mut [u8],
+    matrix: (usize, usize),
+    range: (usize, usize),
+    width: usize,
+) {
+    // The width as a constant makes the copy of an element one instruction instead of a call.
+    match width {
+        1 => transpose_tiles::<1>(raw, band, matrix, range),
+        2 => transpose_tiles::<2>(raw, band, matrix, range),
+        4 => transpose_tiles::<4>(raw, band, matrix, range),
+        _ => transpose_tiles::<8>(raw, band, matrix, range),
+    }
+}
+
+/// Tiles are gathered in a buffer that stays in the first-level cache, so that both sides are touched a run at a time.
+fn transpose_tiles<const WIDTH: usize>(
     raw: &[u8],
     band: &mut [u8],
     (rows, columns): (usize, usize),
     (first, n): (usize, usize),
-    width: usize,
 ) {
-    const BLOCK: usize = 32;
-    for r0 in (0..rows).step_by(BLOCK) {
-        let r1 = (r0 + BLOCK).min(rows);
-        for c in 0..n {
-            for r in r0..r1 {
-                let from = (r * columns + first + c) * width;
-                let to = (c * rows + r) * width;
-                band[to..to + width].copy_from_slice(&raw[from..from + width]);
+    const TILE: usize = 32;
+    let mut tile = [[[0; WIDTH]; TILE]; TILE];
+    for r0 in (0..rows).step_by(TILE) {
+        let height = TILE.min(rows - r0);
+        for c0 in (0..n).step_by(TILE) {
+            let across = TILE.min(n - c0);
+            for r in 0..height {
+                let from = &raw[((r0 + r) * columns + first + c0) * WIDTH..][..across * WIDTH];
+                for (column, element) in tile.iter_mut().zip(from.chunks_exact(WIDTH)) {
+                    column[r].copy_from_slice(element);
+                }
+            }
+            for (c, column) in tile[..across].iter().enumerate() {
+                let to = ((c0 + c) * rows + r0) * WIDTH;
+                band[to..to + height * WIDTH].copy_from_slice(column[..height].as_flattened());
             }
         }
     }

@@ -119,7 +119,9 @@ fn read_file(file: &Arc<SourceFile>) -> Result<Model> {
             (MODEL_FUNCTIONS, Value::Bytes { at, len }) => {
                 proto.functions.push(part::<FunctionProto>(file, at, len)?);
             }
-            (number, _) => known_wire_type("ModelProto", number, &MODEL_FIELDS)?,
+            (number, Value::Varint(_) | Value::Fixed | Value::Bytes { .. }) => {
+                known_wire_type("ModelProto", number, &MODEL_FIELDS)?
+            }
         }
         Ok(())
     })?;
@@ -207,7 +209,9 @@ fn read_graph(
                     .sparse_initializer
                     .push(part::<SparseTensorProto>(file, at, len)?)
             }
-            (number, _) => known_wire_type("GraphProto", number, &GRAPH_FIELDS)?,
+            (number, Value::Varint(_) | Value::Fixed | Value::Bytes { .. }) => {
+                known_wire_type("GraphProto", number, &GRAPH_FIELDS)?
+            }
         }
         Ok(())
     })

@@ -49,6 +49,27 @@ fn failed(action: &'static str) -> impl FnOnce(tract_onnx::prelude::TractError) 
     }
 }
 
+/// tract panics where others fail, for instance on an index out of range; here that is an error too.
+fn guarded<T>(
+    action: &'static str,
+    work: impl FnOnce() -> TractResult<T>,
+) -> Result<T, RuntimeError> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(failed(action)),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(RuntimeError::Engine {
+                engine: ENGINE,
+                action,
+                reason: format!("it panicked: {}", text.unwrap_or("without a message")),
+            })
+        }
+    }
+}
+
 impl TractSession {
     /// Loads a model.
     ///
@@ -61,9 +82,7 @@ impl TractSession {
     fn try_open(path: &Path) -> Result<Self> {
         // Types in the file are hints; tract infers its own from the shapes it is given.
         let framework = tract_onnx::onnx().with_ignore_value_info(true);
-        let model = framework
-            .model_for_path(path)
-            .map_err(failed("load the model"))?;
+        let model = guarded("load the model", || framework.model_for_path(path))?;
         let mut inputs = Vec::new();
         for outlet in model.inputs.clone() {
             let name = model.nodes[outlet.node].name.clone();
@@ -103,9 +122,9 @@ impl TractSession {
         if let Some(plan) = plans.get(&shapes) {
             return Ok(plan.clone());
         }
-        let plan = self
-            .optimise(&shapes)
-            .map_err(failed("prepare the model for these shapes"))?;
+        let plan = guarded("prepare the model for these shapes", || {
+            self.optimise(&shapes)
+        })?;
         if plans.len() >= CACHED {
             plans.clear();
         }
@@ -147,7 +166,7 @@ impl Session for TractSession {
             values.push(to_tract(name, &tensor)?.into());
         }
         let plan = self.plan(shapes)?;
-        let results = plan.run(values).map_err(failed("run the model"))?;
+        let results = guarded("run the model", || plan.run(values))?;
         let mut outputs = NamedTensors::new();
         for (name, value) in self.outputs.iter().zip(results) {
             outputs.insert(name.clone(), from_tract(name, &value)?);
