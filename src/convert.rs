@@ -172,6 +172,8 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
 /// A target's files, written and verified in a private folder, not yet at their destination.
 struct Staged {
     stage: Stage,
+    /// Brings what was written to the disk while the source is still being hashed or the artifact verified.
+    sync: std::thread::JoinHandle<Result<()>>,
     artifact: Artifact,
 }
 
@@ -220,6 +222,8 @@ fn stage_target(
         }
     };
     progress.end();
+    let written = stage.folder();
+    let sync = std::thread::spawn(move || stage::sync_tree(&written));
     let verification = match &request.check {
         None => None,
         Some(check) => {
@@ -233,9 +237,10 @@ fn stage_target(
             )?)
         }
     };
-    let bytes = size_of(&stage.path());
+    let bytes = size_of(&stage.folder());
     Ok(Staged {
         stage,
+        sync,
         artifact: Artifact {
             target,
             path,
@@ -250,13 +255,14 @@ fn stage_target(
 impl Staged {
     /// Records where the artifact came from and how it was verified, and moves it to its destination.
     fn finish(mut self, request: &Request, outcome: &mut Outcome) -> Result<()> {
+        self.sync.join().map_err(|_| ConvertError::Interrupted)??;
         let path = self.stage.path();
         let metadata = provenance(request, outcome, &self.artifact);
         match self.artifact.target {
             Target::Onnx => onnx::append_metadata(&path, &metadata)?,
             Target::Coreml => coreml::set_metadata(&path, &metadata)?,
         }
-        self.artifact.bytes = self.artifact.bytes.max(size_of(&path));
+        self.artifact.bytes = self.artifact.bytes.max(size_of(&self.stage.folder()));
         self.stage.commit(is_ours)?;
         outcome.artifacts.push(self.artifact);
         Ok(())

@@ -61,6 +61,11 @@ impl Stage {
             .join(self.destination.file_name().unwrap_or_default())
     }
 
+    /// The private folder.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.path().to_path_buf()
+    }
+
     /// Syncs everything in the private folder and moves it to where the destination is, the destination itself last.
     ///
     /// # Errors
@@ -117,7 +122,8 @@ fn refuse_foreign(path: &Path, is_ours: impl Fn(&Path) -> bool) -> Result<()> {
     }
 }
 
-fn sync_tree(path: &Path) -> Result<()> {
+/// Brings every file below `path` to the disk.
+pub(crate) fn sync_tree(path: &Path) -> Result<()> {
     let metadata = fs::symlink_metadata(path).map_err(io_error("read", path))?;
     if metadata.is_dir() {
         let entries = fs::read_dir(path).map_err(io_error("list", path))?;

@@ -413,17 +413,73 @@ impl Constant {
         }
         let mut scan = ConstantScan::default();
         if self.dtype.is_float() {
-            let mut floats = Vec::new();
             let mut smallest = f32::INFINITY;
-            self.stream(&mut |bytes| {
-                floats.clear();
-                decode_floats(self.dtype, bytes, &mut floats);
-                scan_block(&floats, &mut scan, &mut smallest);
-                Ok(())
-            })?;
+            // Widening changes no value, so the stored halves tell as much, in a quarter of the time.
+            let halves = matches!(self.stored_dtype, DType::F16 | DType::BF16)
+                && self.casts().all(|to| matches!(to, DType::F32 | DType::F64));
+            if let (true, Some((start, len, _))) = (halves, self.contiguous()) {
+                self.scan_halves(start, len, &mut scan, &mut smallest)?;
+            } else {
+                let mut floats = Vec::new();
+                self.stream(&mut |bytes| {
+                    floats.clear();
+                    decode_floats(self.dtype, bytes, &mut floats);
+                    scan_block(&floats, &mut scan, &mut smallest);
+                    Ok(())
+                })?;
+            }
             scan.min_abs = if smallest.is_finite() { smallest } else { 0.0 };
         }
         Ok(*self.scan.get_or_init(|| scan))
+    }
+}
+
+impl Constant {
+    /// [`Constant::scan`] on the stored bits of `len` half floats from `start` on; blocks with something not finite are decoded.
+    fn scan_halves(
+        &self,
+        start: u64,
+        len: u64,
+        scan: &mut ConstantScan,
+        smallest: &mut f32,
+    ) -> Result<()> {
+        const MAGNITUDE: u16 = 0x7fff;
+        let infinite = if self.stored_dtype == DType::F16 {
+            0x7c00
+        } else {
+            0x7f80
+        };
+        let value = |bits: u16| {
+            let mut out = Vec::new();
+            decode_floats(self.stored_dtype, &bits.to_le_bytes(), &mut out);
+            out.first().copied().unwrap_or_default()
+        };
+        let (mut raw, mut floats) = (Vec::new(), Vec::new());
+        let (mut at, end) = (start * 2, (start + len) * 2);
+        while at < end {
+            let n = num::u64_of(limits::STREAM_CHUNK_BYTES).min(end - at);
+            raw.resize(num::usize_of(n), 0);
+            self.region.read_at(at, &mut raw).at_tensor(&self.name)?;
+            let (mut high, mut low) = (0u16, u16::MAX);
+            for pair in raw.chunks_exact(2) {
+                let magnitude = u16::from_le_bytes([pair[0], pair[1]]) & MAGNITUDE;
+                high = high.max(magnitude);
+                // Zero wraps to the largest value, so that it never is the smallest.
+                low = low.min(magnitude.wrapping_sub(1));
+            }
+            if high < infinite {
+                scan.max_abs = scan.max_abs.max(value(high));
+                if low != u16::MAX {
+                    *smallest = smallest.min(value(low + 1));
+                }
+            } else {
+                floats.clear();
+                decode_floats(self.stored_dtype, &raw, &mut floats);
+                scan_block(&floats, scan, smallest);
+            }
+            at += n;
+        }
+        Ok(())
     }
 }
 
@@ -612,6 +668,27 @@ mod tests {
                 inf: 1
             }
         );
+    }
+
+    #[test]
+    fn the_scan_of_stored_halves_is_that_of_their_values() {
+        for dtype in [DType::F16, DType::BF16] {
+            for last in [0.5, f32::NAN, f32::NEG_INFINITY] {
+                let values = vec![0.0, -0.0, 0.25, -3.0, last];
+                let halves = Constant::from_tensor(
+                    "w",
+                    &Tensor::float(dtype, vec![5], values.clone()).unwrap(),
+                )
+                .unwrap();
+                let floats =
+                    Constant::from_tensor("w", &Tensor::f32(vec![5], values).unwrap()).unwrap();
+                assert_eq!(
+                    halves.cast(DType::F32).scan().unwrap(),
+                    floats.scan().unwrap(),
+                    "{dtype} {last}"
+                );
+            }
+        }
     }
 
     #[test]
