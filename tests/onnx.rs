@@ -39,7 +39,7 @@ impl Numbers {
         if dtype == DType::Bool {
             return Tensor::bool(
                 shape.to_vec(),
-                (0..count).map(|_| self.next() % 2 == 0).collect(),
+                (0..count).map(|_| self.next().is_multiple_of(2)).collect(),
             )
             .unwrap();
         }

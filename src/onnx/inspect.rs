@@ -199,14 +199,14 @@ fn add_tensor(
         // Strings have no fixed width.
         None => 0,
     };
-    if let Some(raw) = raw {
-        if raw.len != bytes {
-            return Err(malformed(format!(
-                "{} bytes for a `{dtype}` tensor of shape {:?}, expected {bytes}",
-                raw.len, tensor.dims
-            ))
-            .into());
-        }
+    if let Some(raw) = raw
+        && raw.len != bytes
+    {
+        return Err(malformed(format!(
+            "{} bytes for a `{dtype}` tensor of shape {:?}, expected {bytes}",
+            raw.len, tensor.dims
+        ))
+        .into());
     }
     if tensor.data_location() == DataLocation::External {
         let location = external(tensor, bytes, folder)?;

@@ -34,13 +34,13 @@ fn layer_norm_by_parts(e: &mut Emitter<'_>, node: &Node, o: LayerNorm) -> Result
 }
 
 pub(super) fn rms_norm(e: &mut Emitter<'_>, node: &Node, o: RmsNorm) -> Result<Last> {
-    if e.opset >= 23 {
-        if let Some(scale) = scale(e, node, o.axis)? {
-            let x = e.operand(node.operands[0])?;
-            return Ok(last("RMSNormalization", [x, scale])
-                .with(int("axis", num::i64_of(o.axis)))
-                .with(float("epsilon", o.epsilon)));
-        }
+    if e.opset >= 23
+        && let Some(scale) = scale(e, node, o.axis)?
+    {
+        let x = e.operand(node.operands[0])?;
+        return Ok(last("RMSNormalization", [x, scale])
+            .with(int("axis", num::i64_of(o.axis)))
+            .with(float("epsilon", o.epsilon)));
     }
     // In f32 whatever the type: squares of f16 values overflow from 256 on.
     let dtype = e.ty(node.operands[0]).dtype;
