@@ -60,10 +60,6 @@ impl Engine {
 
     /// Opens an ONNX file.
     fn open(self, file: &Path, library: Option<&Path>) -> Result<Box<dyn Session>> {
-        let absent = |reason: String| ConvertError::EngineAbsent {
-            engine: self.name(),
-            reason,
-        };
         match self {
             Engine::Interpreter => Err(ConvertError::Engine {
                 engine: self.name(),
@@ -74,17 +70,21 @@ impl Engine {
                 #[cfg(feature = "tract")]
                 return Ok(Box::new(runtime::tract::TractSession::open(file)?));
                 #[cfg(not(feature = "tract"))]
-                return Err(absent("built without the feature `tract`".into()).into());
+                return Err(ConvertError::EngineAbsent {
+                    engine: self.name(),
+                    feature: "tract",
+                }
+                .into());
             }
             Engine::Ort => {
-                let found = runtime::library::find(library).map_err(|e| absent(e.to_string()))?;
+                let found = runtime::library::find(library)?;
                 #[cfg(feature = "ort")]
                 return Ok(Box::new(runtime::ort::OrtSession::open(&found.path, file)?));
                 #[cfg(not(feature = "ort"))]
-                return Err(absent(format!(
-                    "built without the feature `ort` (found `{}`)",
-                    found.path.display()
-                ))
+                return Err(ConvertError::EngineAbsent {
+                    engine: self.name(),
+                    feature: "ort",
+                }
                 .into());
             }
         }
@@ -149,18 +149,22 @@ struct Engines {
 }
 
 impl Engines {
-    fn add(&mut self, engine: Engine, required: bool, session: Result<Box<dyn Session>>) {
+    /// Adds an engine, or says why it is absent; tells whether it is there.
+    fn add(&mut self, engine: Engine, required: bool, session: Result<Box<dyn Session>>) -> bool {
         match session {
-            Ok(session) => self.sessions.push(session),
+            Ok(session) => {
+                self.sessions.push(session);
+                true
+            }
             Err(error) => {
                 // Not installed is the machine's business; there but unable to load the model is the artifact's.
-                let missing = error.code() == "engine_absent";
-                let hint = error.hint().map(|h| format!(" ({h})")).unwrap_or_default();
+                let missing = ["engine_absent", "no_onnxruntime"].contains(&error.code());
                 self.absent.push(Absent {
                     name: engine.name().to_owned(),
-                    detail: format!("{error}{hint}"),
+                    detail: error.to_string(),
                     required: required || !missing,
                 });
+                false
             }
         }
     }
@@ -207,17 +211,25 @@ pub fn verify_artifact(
                     .interpreters
                     .push(Interpreter::new(&module, Mode::F16)?);
             }
-            engines.add(
-                Engine::Ort,
-                false,
-                through_onnx(&module, Engine::Ort, library),
-            );
+            // An engine that shares no code with ours: ONNX Runtime, or tract, which is always here.
+            let session = through_onnx(&module, Engine::Ort, library);
+            if !engines.add(Engine::Ort, library.is_some(), session) {
+                engines.add(
+                    Engine::Tract,
+                    false,
+                    through_onnx(&module, Engine::Tract, None),
+                );
+            }
             read_back = Some(module);
             if halves { Numerics::F16 } else { Numerics::F32 }
         }
         ArtifactKind::Onnx => {
             engines.add(Engine::Tract, true, Engine::Tract.open(artifact, library));
-            engines.add(Engine::Ort, false, Engine::Ort.open(artifact, library));
+            engines.add(
+                Engine::Ort,
+                library.is_some(),
+                Engine::Ort.open(artifact, library),
+            );
             let halves = onnx::inspect(artifact)?
                 .weight_bytes
                 .contains_key(DType::F16.name());

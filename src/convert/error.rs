@@ -53,13 +53,13 @@ pub enum ConvertError {
         /// The kind of file.
         kind: &'static str,
     },
-    /// An engine that was asked for is not part of this build, or not on this machine.
-    #[error("`{engine}` is not available: {reason}")]
+    /// An engine that was asked for is not part of this build.
+    #[error("`{engine}` is not part of this build: the feature `{feature}` is off")]
     EngineAbsent {
         /// The engine.
         engine: &'static str,
-        /// Why.
-        reason: String,
+        /// The cargo feature.
+        feature: &'static str,
     },
     /// A worker thread ended early.
     #[error("a worker thread ended early")]
@@ -111,7 +111,7 @@ impl Diagnostic for ConvertError {
                 ConvertError::NoTarget => "for example `--target coreml`",
                 ConvertError::UnknownKind => "see `distill-convert --help` for what can be read",
                 ConvertError::Engine { .. } => "leave `--runtime` away to use the engine that fits",
-                ConvertError::EngineAbsent { .. } => "`distill-convert doctor` says how to get it",
+                ConvertError::EngineAbsent { .. } => "build with the default features",
                 ConvertError::Interrupted => return None,
             }
             .into(),
