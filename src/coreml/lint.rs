@@ -437,3 +437,153 @@ fn check_features(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::export::{RmsNormForm, export};
+    use super::super::proto::mil_spec::Program;
+    use super::*;
+    use crate::ir::ops::{Gather, Linear};
+    use crate::ir::{Builder, Domain, Op, Type};
+    use crate::tensor::{DType, Tensor};
+
+    fn model(target: DeploymentTarget) -> Model {
+        let mut b = Builder::new("m");
+        let x = b
+            .param("x", Type::known(DType::F32, &[2, 3]), Domain::Any)
+            .unwrap();
+        let w = b
+            .tensor("w", &Tensor::f32(vec![2, 3], vec![1.0; 6]).unwrap())
+            .unwrap();
+        let y = b.push("y", Op::Linear(Linear), &[x, w]).unwrap();
+        let i = b
+            .tensor("i", &Tensor::int(DType::I32, vec![1], vec![0]).unwrap())
+            .unwrap();
+        let z = b
+            .push("z", Op::Gather(Gather { axis: 0 }), &[y, i])
+            .unwrap();
+        b.output("out", z).unwrap();
+        let module = b.finish().unwrap();
+        export(&module, target, RmsNormForm::Concat, BTreeMap::new())
+            .unwrap()
+            .model
+    }
+
+    fn program(model: &mut Model) -> &mut Program {
+        let Some(model::Type::MlProgram(program)) = &mut model.r#type else {
+            panic!("no program");
+        };
+        program
+    }
+
+    fn operation<'a>(model: &'a mut Model, kind: &str) -> &'a mut Operation {
+        let main = program(model).functions.get_mut("main").unwrap();
+        let block = main.block_specializations.values_mut().next().unwrap();
+        let op = block.operations.iter_mut().find(|o| o.r#type == kind);
+        op.unwrap()
+    }
+
+    fn name(argument: &mut Argument) -> &mut Option<binding::Binding> {
+        &mut argument.arguments[0].binding
+    }
+
+    #[test]
+    fn every_mutation_is_refused() {
+        let target = DeploymentTarget::IOS17;
+        let good = model(target);
+        assert!(check(&good, target).is_ok());
+        type Edit = fn(&mut Model);
+        let edits: [(&str, Edit); 14] = [
+            ("no opset has the operation `linnear`", |m| {
+                operation(m, "linear").r#type = "linnear".into();
+            }),
+            ("has no parameter `wait`", |m| {
+                let op = operation(m, "linear");
+                let weight = op.inputs.remove("weight").unwrap();
+                op.inputs.insert("wait".into(), weight);
+            }),
+            ("needs the parameter `weight`", |m| {
+                operation(m, "linear").inputs.remove("weight");
+            }),
+            ("must be a constant", |m| {
+                let weight = operation(m, "linear").inputs.get_mut("weight").unwrap();
+                *name(weight) = Some(binding::Binding::Name("x".into()));
+            }),
+            ("`nowhere` is not defined", |m| {
+                let x = operation(m, "linear").inputs.get_mut("x").unwrap();
+                *name(x) = Some(binding::Binding::Name("nowhere".into()));
+            }),
+            ("takes one value, found 2", |m| {
+                let x = operation(m, "linear").inputs.get_mut("x").unwrap();
+                x.arguments.push(x.arguments[0].clone());
+            }),
+            ("is int16, int32, int8", |m| {
+                let indices = operation(m, "gather").inputs.get_mut("indices").unwrap();
+                *name(indices) = Some(binding::Binding::Name("x".into()));
+            }),
+            ("is not an identifier", |m| {
+                operation(m, "linear").outputs[0].name = "a/b".into();
+            }),
+            ("is defined twice", |m| {
+                operation(m, "linear").outputs[0].name = "x".into();
+            }),
+            ("contradicts its type", |m| {
+                let val = operation(m, "const").attributes.get_mut("val").unwrap();
+                let Some(value_type::Type::TensorType(ty)) =
+                    &mut val.r#type.as_mut().unwrap().r#type
+                else {
+                    panic!("no tensor");
+                };
+                ty.dimensions.pop();
+            }),
+            ("found 0 ints", |m| {
+                use super::super::proto::mil_spec::TensorValue;
+                use super::super::proto::mil_spec::tensor_value::RepeatedInts;
+                use super::super::proto::mil_spec::value::ImmediateValue;
+                let val = operation(m, "const").attributes.get_mut("val").unwrap();
+                let ints = tensor_value::Value::Ints(RepeatedInts { values: vec![] });
+                let tensor = TensorValue { value: Some(ints) };
+                val.value = Some(value::Value::ImmediateValue(ImmediateValue {
+                    value: Some(immediate_value::Value::Tensor(tensor)),
+                }));
+            }),
+            ("the description of `x` contradicts", |m| {
+                let input = &mut m.description.as_mut().unwrap().input[0];
+                let Some(feature_type::Type::MultiArrayType(array)) =
+                    &mut input.r#type.as_mut().unwrap().r#type
+                else {
+                    panic!("no array");
+                };
+                array.shape[0] = 7;
+            }),
+            ("the description of `other` contradicts", |m| {
+                m.description.as_mut().unwrap().output[0].name = "other".into();
+            }),
+            ("specification version", |m| m.specification_version = 7),
+        ];
+        for (message, edit) in edits {
+            let mut bad = good.clone();
+            edit(&mut bad);
+            let error = check(&bad, target).map_err(|e| e.to_string());
+            let error = error.expect_err(message);
+            assert!(error.contains(message), "{message}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_only_too_new_names_the_target_that_has_it() {
+        let target = DeploymentTarget::MacOS12;
+        let mut old = model(target);
+        assert!(check(&old, target).is_ok());
+        let op = operation(&mut old, "gather");
+        let axis = op.inputs["axis"].clone();
+        op.inputs.insert("batch_dims".into(), axis);
+        let error = check(&old, target).unwrap_err();
+        let text = "node `z`: `gather` with the parameter `batch_dims` needs opset CoreML6, but the program is written for CoreML5";
+        assert_eq!(error.to_string(), text);
+        assert_eq!(
+            error.hint().unwrap(),
+            "raise --deployment-target to macOS13"
+        );
+    }
+}

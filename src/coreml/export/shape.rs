@@ -112,7 +112,7 @@ pub(super) fn expand(e: &mut Emitter<'_>, op: &Expand, x: &Var) -> Result<()> {
     }
 }
 
-/// Ends that are the ends of their axes are masked, so that most slices need no size at run time.
+/// Whole axes are masked and distances from an end are negative numbers, so that most slices need no size at run time.
 pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, x: &Var) -> Result<()> {
     let rank = x.ty.rank();
     let zero = Dim::from(0);
@@ -120,23 +120,15 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, x: &Var) -> Result<()> {
     let (mut begin_mask, mut end_mask) = (vec![true; rank], vec![true; rank]);
     let mut stride = vec![1; rank];
     for range in &op.ranges {
-        let axis = range.axis;
+        let (axis, size) = (range.axis, &x.ty.shape[range.axis]);
         stride[axis] = range.step;
-        if range.start != zero {
-            // Counted from the end where that is a number: `seq − 1` is −1, and the length of the result stays known.
-            let from_end = range.start.sub(&x.ty.shape[axis]);
-            let counted =
-                range.start.integer().is_none() && from_end.integer().is_some_and(|n| n < 0);
-            begin[axis] = if counted {
-                from_end
-            } else {
-                range.start.clone()
-            };
-            begin_mask[axis] = false;
+        end_mask[axis] = range.end == *size;
+        begin_mask[axis] = end_mask[axis] && range.start == zero;
+        if !begin_mask[axis] {
+            begin[axis] = index(&range.start, size);
         }
-        if range.end != x.ty.shape[axis] {
-            end[axis] = range.end.clone();
-            end_mask[axis] = false;
+        if !end_mask[axis] {
+            end[axis] = index(&range.end, size);
         }
     }
     let begin = e.sizes("begin", &begin)?;
@@ -150,6 +142,15 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, x: &Var) -> Result<()> {
         ("end_mask", Arg::Bools(end_mask)),
     ];
     e.finish("slice_by_index", &params)
+}
+
+/// A place on an axis: as it is when that is known, else as its distance from the end when that is.
+fn index(place: &Dim, size: &Dim) -> Dim {
+    let back = place.sub(size);
+    match (place.known(), back.integer()) {
+        (None, Some(n)) if n < 0 => back,
+        _ => place.clone(),
+    }
 }
 
 pub(super) fn concat(e: &mut Emitter<'_>, op: &Concat, values: &[Var]) -> Result<()> {
