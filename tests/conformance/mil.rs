@@ -7,11 +7,51 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use distill_convert::coreml;
+use distill_convert::coreml::{self, Package};
 use distill_convert::eval::{Interpreter, Mode};
 use distill_convert::source::read_tensors;
-use distill_convert::tensor::{NamedTensors, Tensor};
+use distill_convert::tensor::{DType, NamedTensors, Tensor};
 use serde_json::Value;
+
+/// Cases that disagree, and why that is right. One that agrees after all fails too.
+const DISAGREE: [(&str, &str); 9] = [
+    (
+        "scatter_gather.GatherAlongAxis.builder_to_backend_programmatic-c79158dba1",
+        "negative indices given at run time are refused",
+    ),
+    (
+        "tensor_transformation.Squeeze.non_single_element_dim-82c861a40e",
+        "an axis that may be longer than 1 is squeezed",
+    ),
+    (
+        "transformers.ScaledDotProductAttention.builder_to_backend_dynamic_stress-9c63169c26",
+        "a size that varies has to equal a fixed one",
+    ),
+    (
+        "transformers.ScaledDotProductAttention.builder_to_backend_dynamic_stress-d0befa91bd",
+        "a size that varies has to equal a fixed one",
+    ),
+    (
+        "torch_ops.DuplicateOutputTensors.duplicate_output_not_raise_errors-b147ad4c72",
+        "two outputs have one name",
+    ),
+    (
+        "torch_ops.IndexPut.index_put_dynamic_int_index_case_1-e560395d86",
+        "the converter lost the assignment: the program returns its input",
+    ),
+    (
+        "torch_ops.IndexPut.index_put_dynamic_int_index_case_2-8041f13196",
+        "the converter lost the assignment: the program returns its input",
+    ),
+    (
+        "torch_ops.Linear.linear_fp16-abe0438269",
+        "the program computes in single precision, the expectation in half",
+    ),
+    (
+        "torch_ops.Stack.stack_dynamic_range_dim-9951e5fca4",
+        "a size that varies has to equal a fixed one",
+    ),
+];
 
 /// How a case ended.
 enum Outcome {
@@ -32,7 +72,29 @@ fn run(case: &Path) -> Outcome {
     };
     let inputs = read_tensors(&case.join("inputs.npz")).unwrap();
     let expected = read_tensors(&case.join("expected.npz")).unwrap();
-    let interpreter = Interpreter::new(&package.module, Mode::F32).unwrap();
+    // The expectations of a program in half precision come from either side of its roundings.
+    match (
+        run_in(Mode::F32, &package, &inputs, &expected, &meta),
+        meta["uses_fp16"] == true,
+    ) {
+        (Outcome::Differs(why), true) => {
+            match run_in(Mode::F16, &package, &inputs, &expected, &meta) {
+                Outcome::Differs(_) => Outcome::Differs(why),
+                other => other,
+            }
+        }
+        (other, _) => other,
+    }
+}
+
+fn run_in(
+    mode: Mode,
+    package: &Package,
+    inputs: &NamedTensors,
+    expected: &NamedTensors,
+    meta: &Value,
+) -> Outcome {
+    let interpreter = Interpreter::new(&package.module, mode).unwrap();
     let function = package.module.main().unwrap();
     let inputs: NamedTensors = function
         .params
@@ -54,9 +116,15 @@ fn run(case: &Path) -> Outcome {
         return Outcome::Agrees;
     }
     let tolerance = |key: &str| meta[key].as_f64().unwrap();
-    for (name, want) in &expected {
+    for (name, want) in expected {
         let Some(got) = outputs.get(name) else {
             return Outcome::Differs(format!("no output `{name}`"));
+        };
+        // Kept unrounded inside; an output is what its type can hold.
+        let got = &if got.dtype() == DType::F16 {
+            got.cast(DType::F32).cast(DType::F16)
+        } else {
+            got.clone()
         };
         if let Err(e) = compare(
             got,
@@ -110,8 +178,13 @@ fn cases(corpus: &Path) -> Vec<PathBuf> {
 fn cases_of_coremltools_agree() {
     let corpus = PathBuf::from(std::env::var("DISTILL_MIL_CORPUS").expect("DISTILL_MIL_CORPUS"));
     let (mut agree, mut not_read, mut differ) = (0, BTreeMap::<String, usize>::new(), Vec::new());
+    let mut expected_to_differ = 0;
     for case in cases(&corpus) {
+        let name = case.file_name().unwrap().to_str().unwrap();
+        let known = DISAGREE.iter().any(|(id, _)| *id == name);
         match run(&case) {
+            Outcome::Differs(_) if known => expected_to_differ += 1,
+            _ if known => differ.push(format!("{name}: was expected to differ")),
             Outcome::Agrees => agree += 1,
             Outcome::NotRead(why) => *not_read.entry(why).or_default() += 1,
             Outcome::Differs(why) => differ.push(format!(
@@ -120,9 +193,9 @@ fn cases_of_coremltools_agree() {
             )),
         }
     }
+    let unread = not_read.values().sum::<usize>();
     let report = format!(
-        "{agree} agree, {} are not read, {} differ",
-        not_read.values().sum::<usize>(),
+        "{agree} agree, {expected_to_differ} differ as expected, {} differ otherwise, {unread} are not read",
         differ.len()
     );
     if let Ok(path) = std::env::var("DISTILL_MIL_REPORT") {

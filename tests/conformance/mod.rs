@@ -1,3 +1,4 @@
 //! Other people's test cases: read, run, compared with what their authors expect.
 
+pub(crate) mod coreml;
 mod mil;

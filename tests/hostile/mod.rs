@@ -8,6 +8,7 @@ use distill_convert::error::{Error, Result};
 use distill_convert::source::{self, Checkpoint, OpenOptions};
 use tempfile::TempDir;
 
+mod coreml;
 mod source_folders;
 mod source_headers;
 mod source_locks;

@@ -80,6 +80,27 @@ impl Bounds {
         self.of(dim).is_some_and(|(least, _)| least >= 0)
     }
 
+    /// Whether every value of the expression is a value of `dtype`, an integer or `f32`.
+    fn fits(&self, dim: &Dim, dtype: DType) -> bool {
+        let (least, greatest) = match (dtype, dtype.is_signed_int()) {
+            // Beyond 2^24 not every whole number has an f32; sizes there are not refused, as they round as floats do.
+            (DType::F32, _) => (i64::MIN, i64::MAX),
+            (_, true) => (
+                -1 << (dtype.bits() - 1).min(62),
+                (1 << (dtype.bits() - 1).min(62)) - 1,
+            ),
+            (_, false) => (0, (1 << dtype.bits().min(62)) - 1),
+        };
+        // Sizes of any kind fit 32 bits: no tensor of Core ML is longer.
+        if dtype == DType::I32 {
+            return dim
+                .integer()
+                .is_none_or(|n| (least..=greatest).contains(&n));
+        }
+        self.of(dim)
+            .is_some_and(|(a, b)| least <= a && b <= greatest)
+    }
+
     fn is_negative(&self, dim: &Dim) -> bool {
         self.of(dim).is_some_and(|(_, greatest)| greatest < 0)
     }
@@ -132,6 +153,11 @@ impl Bounds {
 
 /// The result of an operation on whole numbers that are all known from shapes; `None` when it is to be read as an ordinary operation.
 pub(super) fn evaluate(call: &Call, bounds: &Bounds) -> Result<Option<Dims>> {
+    // What may not fit its element type is left to the ordinary operation, which wraps or rounds it.
+    Ok(whole(call, bounds)?.filter(|d| d.values.iter().all(|v| bounds.fits(v, d.dtype))))
+}
+
+fn whole(call: &Call, bounds: &Bounds) -> Result<Option<Dims>> {
     let dims = |parameter: &str| match call.peek(parameter) {
         Some(entry) => entry.dims(),
         None => Ok(None),
@@ -175,9 +201,9 @@ pub(super) fn evaluate(call: &Call, bounds: &Bounds) -> Result<Option<Dims>> {
         }
         "concat" => {
             let interleaved = call.peek("interleave").is_some_and(|e| !is_false(e));
-            Ok(join(call, 1)?.filter(|_| !interleaved))
+            Ok(join(call, &[0, 1])?.filter(|_| !interleaved))
         }
-        "stack" => join(call, 0),
+        "stack" => join(call, &[0]),
         "expand_dims" => Ok(dims("x")?.filter(|d| d.shape.is_empty()).and_then(|d| {
             let axes = call.peek("axes")?.dims().ok()??.integers()?;
             matches!(axes.as_slice(), [0 | -1]).then(|| Dims::vector(d.dtype, d.values))
@@ -235,10 +261,9 @@ fn cast(call: &Call, dims: Dims) -> Option<Dims> {
         return None;
     };
     let to = from_name(values.first()?)?;
-    // Into a type that holds every size. Constants are left to the ordinary operation.
-    let symbolic = dims.integers().is_none();
-    let wide = matches!(to, DType::I32 | DType::F32);
-    (symbolic && wide).then_some(Dims { dtype: to, ..dims })
+    // Between numbers that hold sizes exactly.
+    let number = to.is_int() || to == DType::F32;
+    number.then_some(Dims { dtype: to, ..dims })
 }
 
 fn gather(call: &Call, x: Option<Dims>, indices: Option<Dims>) -> Result<Option<Dims>> {
@@ -308,8 +333,8 @@ fn slice(call: &Call, bounds: &Bounds, x: Option<Dims>) -> Result<Option<Dims>> 
     Ok(Some(Dims::vector(x.dtype, values)))
 }
 
-/// The joined values of parameters that are all of this rank, along axis 0.
-fn join(call: &Call, rank: usize) -> Result<Option<Dims>> {
+/// The joined values of parameters that are all of one of these ranks, along axis 0. `concat` takes scalars for vectors of one.
+fn join(call: &Call, ranks: &[usize]) -> Result<Option<Dims>> {
     let axis = match call.peek("axis") {
         Some(entry) => entry.dims()?.and_then(|d| d.integers()),
         None => None,
@@ -319,7 +344,7 @@ fn join(call: &Call, rank: usize) -> Result<Option<Dims>> {
     }
     let mut joined: Option<Dims> = None;
     for entry in call.peek_list("values") {
-        let Some(dims) = entry.dims()?.filter(|d| d.shape.len() == rank) else {
+        let Some(dims) = entry.dims()?.filter(|d| ranks.contains(&d.shape.len())) else {
             return Ok(None);
         };
         match &mut joined {

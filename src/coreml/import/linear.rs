@@ -31,21 +31,33 @@ fn linear(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     refuse_ints(importer, call, x)?;
     let mut operands = vec![x, importer.operand(call, "weight")?];
     operands.extend(importer.optional_operand(call, "bias")?);
-    importer.mixed(call, Op::Linear(Linear), &operands)
+    let dtype = importer.ty(x).dtype;
+    importer.mixed(call, Op::Linear(Linear), &operands, dtype)
 }
 
-/// A vector operand becomes a matrix, and its axis is dropped from the result.
+/// A vector operand becomes a matrix, and its axis is dropped from the result. A constant of another type does not change the type of the result.
 fn matmul(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let constant = |parameter: &str| call.peek(parameter).is_some_and(Entry::is_constant);
+    let of_y = constant("x") && !constant("y");
+    let one_constant = of_y || (constant("y") && !constant("x"));
     let mut x = importer.operand(call, "x")?;
     refuse_ints(importer, call, x)?;
     let mut y = importer.operand(call, "y")?;
+    let (of_x, narrow) = (
+        importer.ty(x).dtype,
+        importer.ty(if of_y { y } else { x }).dtype,
+    );
+    let other = importer.ty(y).dtype;
+    if !one_constant && of_x != other {
+        return Err(call.wrong("y", of_x.name(), other.name()).into());
+    }
     let mut op = MatMul {
         transpose_a: call.bool("transpose_x", false)?,
         transpose_b: call.bool("transpose_y", false)?,
     };
     let (row, column) = (importer.ty(x).rank() == 1, importer.ty(y).rank() == 1);
     if !row && !column {
-        return importer.mixed(call, Op::MatMul(op), &[x, y]);
+        return importer.mixed(call, Op::MatMul(op), &[x, y], narrow);
     }
     if row {
         op.transpose_a = false;
@@ -57,12 +69,7 @@ fn matmul(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
         let axes = vec![1];
         y = importer.step(call, "column", Op::Unsqueeze(Unsqueeze { axes }), &[y])?;
     }
-    let narrow = importer.ty(x).dtype;
-    let wide = if importer.ty(y).dtype == narrow {
-        narrow
-    } else {
-        DType::F32
-    };
+    let wide = if of_x == other { narrow } else { DType::F32 };
     let x = importer.cast(call, "x", x, wide)?;
     let y = importer.cast(call, "y", y, wide)?;
     let product = importer.step(call, "product", Op::MatMul(op), &[x, y])?;

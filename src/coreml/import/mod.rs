@@ -14,6 +14,8 @@ mod norm;
 mod reduce;
 mod shape;
 pub(super) mod symbols;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -453,12 +455,14 @@ impl Importer<'_> {
         self.step(call, suffix, Op::Cast(Cast { to: dtype }), &[id])
     }
 
-    /// The result of an operation whose operands mix half and single precision: computed in the wider type, then rounded once to the type of the first.
-    fn mixed(&mut self, call: &Call, op: Op, operands: &[ValueId]) -> Result<Vec<Entry>> {
-        let Some(&first) = operands.first() else {
-            return self.result(call, op, operands);
-        };
-        let narrow = self.builder.ty(first).dtype;
+    /// The result of an operation whose operands mix half and single precision: computed in the wider type, then rounded once to `narrow`.
+    fn mixed(
+        &mut self,
+        call: &Call,
+        op: Op,
+        operands: &[ValueId],
+        narrow: DType,
+    ) -> Result<Vec<Entry>> {
         if operands.iter().all(|&v| self.builder.ty(v).dtype == narrow) {
             return self.result(call, op, operands);
         }
@@ -507,6 +511,10 @@ fn derive_domains(module: &mut Module) {
             }
         }
         for (param, below) in below {
+            let ints = |v: ValueId| function.ty(v).dtype.is_int();
+            if function.params.get(param).is_none_or(|p| !ints(p.value)) {
+                continue;
+            }
             if let Some(param) = function.params.get_mut(param) {
                 param.domain = Domain::Index { below };
             }

@@ -40,7 +40,7 @@ fn layer_norm(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>
     let parameters: Vec<_> = gamma.into_iter().chain(beta).collect();
     if axes.iter().copied().eq(first..rank) {
         let operands: Vec<_> = std::iter::once(x).chain(parameters).collect();
-        return importer.mixed(call, op, &operands);
+        return importer.mixed(call, op, &operands, importer.ty(x).dtype);
     }
     // Other axes are moved to the end, and back.
     let mut perm: Vec<usize> = (0..rank).filter(|a| !axes.contains(a)).collect();

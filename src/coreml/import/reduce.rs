@@ -14,6 +14,7 @@ pub(super) fn handler(op: &str) -> Option<Handler> {
         | "reduce_l1_norm" | "reduce_sum_square" => reduce,
         "softmax" => softmax,
         "cumsum" => cumsum,
+        "reduce_prod" => product,
         _ => return None,
     };
     Some(handler)
@@ -72,4 +73,10 @@ fn cumsum(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
         }
     }
     importer.result(call, Op::CumSum(CumSum { axis }), &[x])
+}
+
+/// Products of sizes are followed as dimension expressions; of other values there is no product.
+fn product(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let x = call.required("x")?;
+    Err(call.unsupported("x", x.describe()).into())
 }

@@ -53,7 +53,7 @@ fn reshape(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let mut rest = None;
     for (axis, dim) in wanted.iter().enumerate() {
         shape.push(match dim.integer() {
-            Some(0) if wanted.len() == from.len() => from[axis].clone(),
+            Some(0) if axis < from.len() => from[axis].clone(),
             Some(-1) if rest.is_none() => {
                 rest = Some(axis);
                 Dim::from(1)
@@ -115,7 +115,15 @@ fn operands(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<ValueId>
 }
 
 fn concat(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
-    let operands = operands(importer, call)?;
+    let mut operands = operands(importer, call)?;
+    for operand in &mut operands {
+        // Scalars are joined as vectors of one.
+        if importer.ty(*operand).rank() == 0 {
+            let axes = vec![0];
+            *operand =
+                importer.step(call, "one", Op::Unsqueeze(Unsqueeze { axes }), &[*operand])?;
+        }
+    }
     let axis = call.axis("axis", importer.ty(operands[0]).rank(), 0)?;
     if call.bool("interleave", false)? {
         return Err(call.unsupported("interleave", "true").into());

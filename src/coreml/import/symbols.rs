@@ -1,6 +1,6 @@
 //! Names for the sizes that vary: which axes of the inputs vary together, and how they are called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::ImportError;
 use super::{Declared, Input};
@@ -60,12 +60,9 @@ pub(in crate::coreml) fn assign(inputs: &[(Declared, &Feature)]) -> Result<Assig
             types[*input].shape[*axis] = Dim::symbol(name);
         }
     }
-    let enumerated = names.keys().filter(|k| matches!(k, Key::OneOf(_)));
-    if enumerated.count() > 1 {
-        warnings.push(
-            "several sizes are enumerated together; sizes of different shapes may be combined here"
-                .into(),
-        );
+    if !combined(&names) {
+        warnings
+            .push("not every combination of the enumerated sizes is an enumerated shape".into());
     }
     let inputs = inputs
         .iter()
@@ -80,6 +77,28 @@ pub(in crate::coreml) fn assign(inputs: &[(Declared, &Feature)]) -> Result<Assig
         symbols,
         warnings,
     })
+}
+
+/// Whether the enumerated shapes are all combinations of the sizes that the symbols may have.
+fn combined(names: &BTreeMap<Key, String>) -> bool {
+    let lists: Vec<&Vec<u64>> = names
+        .keys()
+        .filter_map(|key| match key {
+            Key::OneOf(sizes) => Some(sizes),
+            Key::Between(..) => None,
+        })
+        .collect();
+    let Some(first) = lists.first() else {
+        return true;
+    };
+    let distinct = |list: &[u64]| list.iter().collect::<BTreeSet<_>>().len();
+    let all = lists
+        .iter()
+        .try_fold(1usize, |n, list| n.checked_mul(distinct(list)));
+    let shapes: BTreeSet<Vec<Option<&u64>>> = (0..first.len())
+        .map(|i| lists.iter().map(|list| list.get(i)).collect())
+        .collect();
+    all == Some(shapes.len())
 }
 
 fn range(key: &Key, name: &str, warnings: &mut Vec<String>) -> SymbolRange {
