@@ -13,13 +13,11 @@ use distill_convert::onnx::{self, WriteOptions};
 use distill_convert::runtime::{Session, library, ort::OrtSession, tract::TractSession};
 use distill_convert::tensor::{DType, NamedTensors, Tensor, num};
 
-/// ONNX Runtime's library. Its absence fails, unless the environment says that it is absent on purpose.
-fn onnxruntime() -> Option<PathBuf> {
-    match library::find(None) {
-        Ok(found) => Some(found.path),
-        Err(_) if std::env::var_os("DISTILL_CONVERT_NO_ONNXRUNTIME").is_some() => None,
-        Err(error) => panic!("{error}; set DISTILL_CONVERT_NO_ONNXRUNTIME=1 to test without it"),
-    }
+use crate::common::judge;
+
+/// ONNX Runtime's library; the tests that need it are marked as such.
+fn onnxruntime() -> PathBuf {
+    library::find(None).unwrap().path
 }
 
 /// Numbers that look random and are the same everywhere.
@@ -733,8 +731,9 @@ fn tract_agrees_with_the_interpreter_on_every_operation() {
 }
 
 #[test]
+#[ignore = "needs the judges: run scripts/test"]
 fn onnx_runtime_agrees_with_the_interpreter_on_every_operation() {
-    let Some(library) = onnxruntime() else { return };
+    let library = onnxruntime();
     run_all(
         |path| Ok(Box::new(OrtSession::open(&library, path)?)),
         &[17, 18, 19, 20, 21, 22, 23],
@@ -783,27 +782,32 @@ fn every_operation_has_a_case() {
     assert!(missing.is_empty(), "no case for {missing:?}");
 }
 
-/// For judges of other origin: writes every case into the folder that the environment names.
 #[test]
-fn cases_are_written_for_judges_on_request() {
-    let Some(folder) = std::env::var_os("DISTILL_CONVERT_ONNX_CASES").map(PathBuf::from) else {
-        return;
-    };
-    std::fs::create_dir_all(&folder).unwrap();
-    for opset in 17..=23 {
+#[ignore = "needs the judges: run scripts/test"]
+fn onnx_checker_accepts_every_operation_in_every_opset() {
+    let folder = tempfile::tempdir().unwrap();
+    for opset in onnx::MIN_OPSET..=onnx::MAX_OPSET {
         for case in cases() {
             let options = WriteOptions {
                 opset,
                 ..WriteOptions::default()
             };
-            onnx::write(
-                &case.module,
-                &folder.join(file_name(&case, opset)),
-                &options,
-            )
-            .unwrap();
+            let path = folder.path().join(file_name(&case, opset));
+            onnx::write(&case.module, &path, &options).unwrap();
         }
     }
+    let external = folder.path().join("external.onnx");
+    let options = WriteOptions {
+        external_data: Some(true),
+        ..WriteOptions::default()
+    };
+    onnx::write(&big(), &external, &options).unwrap();
+    onnx::append_metadata(
+        &external,
+        &BTreeMap::from([("key".to_owned(), "value".to_owned())]),
+    )
+    .unwrap();
+    judge("check_onnx.py", &[folder.path()]);
 }
 
 fn big() -> Module {
@@ -872,13 +876,6 @@ fn external_data_gives_the_same_results() {
         TractSession::open(&external).unwrap().run(&inputs).unwrap(),
         expected
     );
-    if let Some(library) = onnxruntime() {
-        let found = OrtSession::open(&library, &external)
-            .unwrap()
-            .run(&inputs)
-            .unwrap();
-        assert!(difference(&expected["y"], &found["y"]) < 1e-6);
-    }
     let summary = onnx::inspect(&external).unwrap();
     assert_eq!(
         summary.external_files,
@@ -960,27 +957,45 @@ fn wrong_inputs_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.onnx");
     onnx::write(&big(), &path, &WriteOptions::default()).unwrap();
-    let mut sessions: Vec<Box<dyn Session>> = vec![Box::new(TractSession::open(&path).unwrap())];
-    if let Some(library) = onnxruntime() {
-        // A second, unusable path does not matter once a library is loaded.
-        sessions.push(Box::new(OrtSession::open(&library, &path).unwrap()));
-        sessions.push(Box::new(
-            OrtSession::open(Path::new("/nowhere.so"), &path).unwrap(),
-        ));
-    }
+    check_refusals(&TractSession::open(&path).unwrap());
+}
+
+#[test]
+#[ignore = "needs the judges: run scripts/test"]
+fn onnx_runtime_reads_external_data_and_names_wrong_inputs() {
+    let library = onnxruntime();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.onnx");
+    let options = WriteOptions {
+        external_data: Some(true),
+        ..WriteOptions::default()
+    };
+    onnx::write(&big(), &path, &options).unwrap();
+    let session = OrtSession::open(&library, &path).unwrap();
+    check_refusals(&session);
+    // Once a library is loaded, a second path does not matter, not even an unusable one.
+    let again = OrtSession::open(Path::new("/nowhere.so"), &path).unwrap();
+    assert_eq!(again.engine(), session.engine());
+    assert!(again.engine().starts_with("ONNX Runtime 1."));
+    let inputs =
+        NamedTensors::from([("x0".into(), Tensor::i64(vec![1, 3], vec![4, 0, 2]).unwrap())]);
+    let expected = TractSession::open(&path).unwrap().run(&inputs).unwrap();
+    assert!(difference(&expected["y"], &again.run(&inputs).unwrap()["y"]) < 1e-6);
+}
+
+/// What every session refuses.
+fn check_refusals(session: &dyn Session) {
     let ids = Tensor::i64(vec![1, 2], vec![1, 2]).unwrap();
-    for session in sessions {
-        let missing = session.run(&NamedTensors::new()).unwrap_err();
-        assert_eq!(missing.code(), "missing_input");
-        let unknown = NamedTensors::from([("x0".into(), ids.clone()), ("z".into(), ids.clone())]);
-        assert_eq!(session.run(&unknown).unwrap_err().code(), "unknown_input");
-        let float = NamedTensors::from([("x0".into(), ids.cast(DType::F32))]);
-        assert_eq!(session.run(&float).unwrap_err().code(), "input_type");
-        let narrow = NamedTensors::from([("x0".into(), ids.cast(DType::I32))]);
-        session.run(&narrow).unwrap();
-        let index = NamedTensors::from([("x0".into(), Tensor::i64(vec![1, 1], vec![99]).unwrap())]);
-        assert!(session.run(&index).is_err());
-    }
+    let missing = session.run(&NamedTensors::new()).unwrap_err();
+    assert_eq!(missing.code(), "missing_input");
+    let unknown = NamedTensors::from([("x0".into(), ids.clone()), ("z".into(), ids.clone())]);
+    assert_eq!(session.run(&unknown).unwrap_err().code(), "unknown_input");
+    let float = NamedTensors::from([("x0".into(), ids.cast(DType::F32))]);
+    assert_eq!(session.run(&float).unwrap_err().code(), "input_type");
+    let narrow = NamedTensors::from([("x0".into(), ids.cast(DType::I32))]);
+    session.run(&narrow).unwrap();
+    let index = NamedTensors::from([("x0".into(), Tensor::i64(vec![1, 1], vec![99]).unwrap())]);
+    assert!(session.run(&index).is_err());
 }
 
 #[test]
