@@ -163,11 +163,12 @@ fn check_operation(
     let later = Opset::ALL.into_iter().filter(|&o| o > opset);
     for needs in later {
         if check_for(op, needs, scope).is_ok() {
-            let param = match &error {
-                CoremlError::UnknownParam { param, .. } | CoremlError::ParamType { param, .. } => {
-                    Some(param.clone())
-                }
-                _ => None,
+            let param = if let CoremlError::UnknownParam { param, .. }
+            | CoremlError::ParamType { param, .. } = &error
+            {
+                Some(param.clone())
+            } else {
+                None
             };
             return Err(CoremlError::Newer {
                 op: op.r#type.clone(),

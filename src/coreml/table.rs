@@ -52,11 +52,6 @@ pub(crate) fn find(op: &str, opset: Opset) -> Option<&'static Row> {
         .find(|row| row.from <= opset && opset <= row.to)
 }
 
-/// Whether any opset has the operation.
-pub(crate) fn exists(op: &str) -> bool {
-    table().contains_key(op)
-}
-
 fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();
     TABLE.get_or_init(|| parse(include_str!("mil-ops.tsv")))

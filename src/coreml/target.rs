@@ -47,7 +47,6 @@ const TABLE: [(DeploymentTarget, &str, Opset); 10] = [
 
 impl DeploymentTarget {
     /// Every target, oldest first.
-    #[must_use]
     pub fn all() -> impl Iterator<Item = DeploymentTarget> {
         TABLE.iter().map(|row| row.0)
     }

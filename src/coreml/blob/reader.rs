@@ -261,7 +261,8 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             BlobFile::open(&path).map_err(|e| e.to_string())
         };
-        let cases: [(&str, &dyn Fn(&mut Vec<u8>)); 11] = [
+        type Edit<'a> = &'a dyn Fn(&mut Vec<u8>);
+        let cases: [(&str, Edit<'_>); 11] = [
             ("at least 64 bytes", &|b| b.truncate(10)),
             ("version 2 expected, found 1", &|b| b[4] = 1),
             ("announces 4294967295 blobs", &|b| b[0..4].fill(0xff)),
