@@ -165,9 +165,9 @@ fn feature(description: &FeatureDescription) -> Result<Feature, ImportError> {
             height: natural(image.height)?,
         },
         Kind::StateType(state) => match &state.r#type {
-            Some(StateKind::ArrayType(array)) => match multi_array(array)? {
-                FeatureKind::MultiArray { dtype, shape, .. } => FeatureKind::State { dtype, shape },
-                other => other,
+            Some(StateKind::ArrayType(array)) => FeatureKind::State {
+                dtype: element_type(array)?,
+                shape: shape(&array.shape)?,
             },
             None => return Err(nothing()),
         },
@@ -196,8 +196,8 @@ fn shape(shape: &[i64]) -> Result<Vec<u64>, ImportError> {
     shape.iter().map(|&n| natural(n)).collect()
 }
 
-fn multi_array(array: &ArrayFeatureType) -> Result<FeatureKind, ImportError> {
-    let dtype = match ArrayDataType::try_from(array.data_type) {
+fn element_type(array: &ArrayFeatureType) -> Result<DType, ImportError> {
+    Ok(match ArrayDataType::try_from(array.data_type) {
         Ok(ArrayDataType::Float16) => DType::F16,
         Ok(ArrayDataType::Float32) => DType::F32,
         Ok(ArrayDataType::Double) => DType::F64,
@@ -210,7 +210,11 @@ fn multi_array(array: &ArrayFeatureType) -> Result<FeatureKind, ImportError> {
                 array.data_type,
             ));
         }
-    };
+    })
+}
+
+fn multi_array(array: &ArrayFeatureType) -> Result<FeatureKind, ImportError> {
+    let dtype = element_type(array)?;
     if array.default_optional_value.is_some() {
         return Err(ImportError::Unsupported {
             what: "a default value of an input",

@@ -246,10 +246,10 @@ fn read_manifest(package: &Path, manifest: &Path) -> Result<Items> {
             model = Some(inside);
         } else if author == AUTHOR && name == WEIGHTS {
             // coremltools makes the folder even when there is nothing to put into it.
-            if let Err(e) = inside.join(WEIGHT_FILE).symlink_metadata() {
-                if e.kind() == std::io::ErrorKind::NotFound {
-                    continue;
-                }
+            if let Err(e) = inside.join(WEIGHT_FILE).symlink_metadata()
+                && e.kind() == std::io::ErrorKind::NotFound
+            {
+                continue;
             }
             // Through the same check again: the file itself could be a link.
             let file = confined(package, &format!("{item}/{WEIGHT_FILE}"))?;

@@ -230,10 +230,10 @@ impl Call {
         let Some(entry) = self.optional(parameter) else {
             return Ok(None);
         };
-        if let Entry::Constant { constant } = &entry {
-            if let Storage::Bool(v) = constant.read()?.storage() {
-                return Ok(Some(v.to_vec()));
-            }
+        if let Entry::Constant { constant } = &entry
+            && let Storage::Bool(v) = constant.read()?.storage()
+        {
+            return Ok(Some(v.to_vec()));
         }
         Err(self
             .wrong(parameter, "constant bool", &entry.describe())
@@ -257,12 +257,11 @@ impl Call {
         let Some(entry) = self.optional(parameter) else {
             return Ok(None);
         };
-        if let Entry::Constant { constant } = &entry {
-            if constant.len() == 1 {
-                if let Storage::Float(v) = constant.read()?.storage() {
-                    return Ok(v.first().copied());
-                }
-            }
+        if let Entry::Constant { constant } = &entry
+            && constant.len() == 1
+            && let Storage::Float(v) = constant.read()?.storage()
+        {
+            return Ok(v.first().copied());
         }
         Err(self
             .wrong(parameter, "one constant number", &entry.describe())
@@ -296,11 +295,6 @@ impl Call {
             Err(self.wrong(parameter, &format!("{rank} values, one per axis"), &n))
         }
     }
-}
-
-/// A dimension as a size, which is never negative.
-pub(super) fn size(dim: &Dim) -> Option<usize> {
-    dim.known()
 }
 
 /// `ceil(n / d)` for positive `d`.

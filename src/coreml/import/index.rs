@@ -55,24 +55,38 @@ fn indices(
     axis: usize,
 ) -> Result<ValueId> {
     let mut entry = call.required("indices")?;
-    if let Entry::Constant { constant } = &entry {
-        if num::u64_of(constant.len()) <= limits::FOLDED_ELEMENTS {
-            let tensor = constant.read()?;
-            if let Storage::Int(v) = tensor.storage() {
-                if v.iter().any(|&i| i < 0) {
-                    let size = importer.ty(x).shape.get(axis).and_then(Dim::known);
-                    let Some(size) = size.filter(|_| call.opset < Opset::CoreML7) else {
-                        return Err(call.unsupported("indices", "negative numbers").into());
-                    };
-                    let wrapped = v
-                        .iter()
-                        .map(|&i| if i < 0 { i + num::i64_of(size) } else { i });
-                    let wrapped =
-                        Tensor::int(tensor.dtype(), tensor.shape().to_vec(), wrapped.collect())?;
-                    entry = Entry::constant(Constant::from_tensor(constant.name(), &wrapped)?);
-                }
-            }
-        }
+    if let Entry::Constant { constant } = &entry
+        && num::u64_of(constant.len()) <= limits::FOLDED_ELEMENTS
+        && let Some(wrapped) = wrapped(importer, call, constant, x, axis)?
+    {
+        entry = Entry::constant(wrapped);
     }
     importer.value(&entry, &format!("{}/indices", call.name))
+}
+
+/// Constant indices with the negative ones turned round; `None` when there are none.
+fn wrapped(
+    importer: &Importer<'_>,
+    call: &Call,
+    constant: &Constant,
+    x: ValueId,
+    axis: usize,
+) -> Result<Option<Constant>> {
+    let tensor = constant.read()?;
+    let Storage::Int(v) = tensor.storage() else {
+        return Ok(None);
+    };
+    if v.iter().all(|&i| i >= 0) {
+        return Ok(None);
+    }
+    let size = importer.ty(x).shape.get(axis).and_then(Dim::known);
+    let Some(size) = size.filter(|_| call.opset < Opset::CoreML7) else {
+        return Err(call.unsupported("indices", "negative numbers").into());
+    };
+    let positive = v
+        .iter()
+        .map(|&i| if i < 0 { i + num::i64_of(size) } else { i })
+        .collect();
+    let tensor = Tensor::int(tensor.dtype(), tensor.shape().to_vec(), positive)?;
+    Ok(Some(Constant::from_tensor(constant.name(), &tensor)?))
 }

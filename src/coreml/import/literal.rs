@@ -314,6 +314,9 @@ pub(super) fn text(value: &Value) -> Result<String> {
         Entry::Text { values, shape } if shape.is_empty() => {
             Ok(values.into_iter().next().unwrap_or_default())
         }
-        other => Err(malformed("value", "one string", other.describe()).into()),
+        other @ (Entry::Value { .. }
+        | Entry::Constant { .. }
+        | Entry::Dims(_)
+        | Entry::Text { .. }) => Err(malformed("value", "one string", other.describe()).into()),
     }
 }

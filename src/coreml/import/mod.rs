@@ -205,14 +205,12 @@ impl Importer<'_> {
         }
         for (output, entry) in operation.outputs.iter().zip(entries) {
             let declared = declared(output.r#type.as_ref()).at_node(&output.name)?;
-            if let Some(ty) = entry.ty() {
-                if !declared.admits(&ty) {
-                    return Err(IrError::Declared {
-                        declared: declared.to_string(),
-                        inferred: ty.to_string(),
-                    })
-                    .at_node(&output.name);
-                }
+            if let Some(ty) = entry.ty().filter(|ty| !declared.admits(ty)) {
+                return Err(IrError::Declared {
+                    declared: declared.to_string(),
+                    inferred: ty.to_string(),
+                })
+                .at_node(&output.name);
             }
             self.define(&output.name, entry).at_node(&output.name)?;
         }

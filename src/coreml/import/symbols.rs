@@ -134,12 +134,12 @@ fn names(axes: &[Axis], types: &[Type]) -> BTreeMap<Key, String> {
         a.axis == 1 && ty.rank() == 2 && ty.dtype.is_int()
     };
     let is_batch = |a: &Axis| a.axis == 0;
-    let wishes: [(&str, &dyn Fn(&Axis) -> bool); 2] = [("seq", &is_seq), ("batch", &is_batch)];
-    for (name, fits) in wishes {
-        let free = |a: &&Axis| fits(a) && !names.contains_key(&a.key);
-        if let Some(axis) = axes.iter().find(free) {
-            names.insert(axis.key.clone(), name.to_owned());
-        }
+    if let Some(axis) = axes.iter().find(|a| is_seq(a)) {
+        names.insert(axis.key.clone(), "seq".to_owned());
+    }
+    let free = |a: &&Axis| is_batch(a) && !names.contains_key(&a.key);
+    if let Some(axis) = axes.iter().find(free) {
+        names.insert(axis.key.clone(), "batch".to_owned());
     }
     let mut next = 0;
     for axis in axes {
