@@ -186,7 +186,7 @@ fn stage_target(
     progress: &dyn Progress,
 ) -> Result<Staged> {
     let path = request.destination(target);
-    let stage = Stage::beside(&path, |path| is_ours(path))?;
+    let stage = Stage::beside(&path, is_ours)?;
     let built = build(checkpoint, options, &request.shapes(target)?)?;
     outcome.architecture.clone_from(&built.architecture);
     outcome.warnings.extend(built.warnings);

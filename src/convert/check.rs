@@ -441,7 +441,7 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
     warnings.extend(fill_masks(&module, &mut inputs)?);
     let session: Box<dyn Session> = match options.engine.unwrap_or(Engine::Interpreter) {
         Engine::Interpreter => Box::new(Interpreter::new(&module, options.mode)?),
-        engine => through_onnx(&module, engine, library)?,
+        engine @ (Engine::Tract | Engine::Ort) => through_onnx(&module, engine, library)?,
     };
     Ok(Ran {
         engine: session.engine(),

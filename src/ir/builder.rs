@@ -105,7 +105,8 @@ impl Builder {
         }
         let constant = &self.module.constants[id.0];
         let ty = Type::known(constant.dtype(), constant.shape());
-        let name = self.free_name(&constant.name().to_owned());
+        let base = constant.name().to_owned();
+        let name = self.free_name(&base);
         let value = self.value(name, ty, Def::Const(id));
         self.const_values.insert(id, value);
         value

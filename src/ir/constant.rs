@@ -24,6 +24,9 @@ pub enum Transform {
     Reshape(Vec<usize>),
 }
 
+/// First element, count, and the size of the matrix before transposition if there is one.
+type Selection = (u64, u64, Option<(usize, usize)>);
+
 /// What a look at every element of a constant found.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ConstantScan {
@@ -344,7 +347,7 @@ impl Constant {
     }
 
     /// If the transforms only select a contiguous range of elements, cast, reshape, or transpose last: first element, count, and the matrix before transposition.
-    fn contiguous(&self) -> Option<(u64, u64, Option<(usize, usize)>)> {
+    fn contiguous(&self) -> Option<Selection> {
         let mut shape = self.stored_shape.clone();
         let mut start = 0;
         let mut transposed = None;

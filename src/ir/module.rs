@@ -200,10 +200,10 @@ impl Function {
             }
             for (dim, &n) in value.ty.shape.iter().zip(*found) {
                 let n = crate::tensor::num::u64_of(n);
-                if let Some(symbol) = dim.as_symbol() {
-                    if *bindings.entry(symbol.to_owned()).or_insert(n) != n {
-                        return Err(mismatch(&value.ty, found));
-                    }
+                if let Some(symbol) = dim.as_symbol()
+                    && *bindings.entry(symbol.to_owned()).or_insert(n) != n
+                {
+                    return Err(mismatch(&value.ty, found));
                 }
             }
         }

@@ -55,10 +55,10 @@ fn fold_node(
     let Some(shape) = result.known_shape() else {
         return Ok(None);
     };
-    if let [constant] = constants.as_slice() {
-        if let Some(view) = view(&node.op, constant, &shape)? {
-            return Ok(Some(view));
-        }
+    if let [constant] = constants.as_slice()
+        && let Some(view) = view(&node.op, constant, &shape)?
+    {
+        return Ok(Some(view));
     }
     let elements = |shape: &[usize]| {
         shape

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::rewrite::Rewrite;
 use crate::error::{Class, Context, Diagnostic, Result};
-use crate::ir::ops::Cast;
 use crate::ir::{Constant, Module, Node, Op, ValueId};
 use crate::tensor::{DType, Tensor, num};
 
@@ -158,10 +157,12 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
             .iter()
             .map(|&v| casts.operand(&mut rewrite, v, dtype, &mut report))
             .collect::<Result<_>>()?;
-        let op = match &node.op {
-            Op::Cast(cast) if cast.to.is_float() => Op::Cast(Cast { to: dtype }),
-            op => op.clone(),
-        };
+        let mut op = node.op.clone();
+        if let Op::Cast(cast) = &mut op
+            && cast.to.is_float()
+        {
+            cast.to = dtype;
+        }
         let new = rewrite
             .builder
             .push(&name, op, &operands)
