@@ -7,6 +7,8 @@
     clippy::panic,
     clippy::as_conversions,
     clippy::print_stdout,
+    clippy::type_complexity,
+    clippy::wildcard_enum_match_arm,
     unreachable_pub
 )]
 

@@ -319,5 +319,4 @@ pub(super) fn text(value: &Value) -> Result<String> {
         | Entry::Dims(_)
         | Entry::Text { .. }) => Err(malformed("value", "one string", other.describe()).into()),
     }
-    Err(malformed("value", "one string", found.describe()).into())
 }
