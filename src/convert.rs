@@ -188,6 +188,7 @@ fn stage_target(
     let path = request.destination(target);
     let stage = Stage::beside(&path, is_ours)?;
     let built = build(checkpoint, options, &request.shapes(target)?)?;
+    request.check_shapes(&built.module)?;
     outcome.architecture.clone_from(&built.architecture);
     outcome.warnings.extend(built.warnings);
     outcome

@@ -10,6 +10,7 @@ use super::error::ConvertError;
 use crate::arch::{self, Attention, Extent, RotaryFrequencies};
 use crate::coreml::{self, DeploymentTarget, RmsNormForm};
 use crate::error::Result;
+use crate::ir::Module;
 use crate::limits;
 use crate::onnx;
 use crate::tensor::num;
@@ -244,6 +245,33 @@ impl Request {
                 max: limits::SEQUENCE,
             }
             .into());
+        }
+        Ok(())
+    }
+
+    /// Refuses a `--shape` for an input that the built model does not have, or with dimensions that it does not take.
+    pub(super) fn check_shapes(&self, module: &Module) -> Result<()> {
+        let function = module.main()?;
+        for (name, dims) in &self.shape {
+            let declared = function.param(name).map(|p| function.ty(p.value));
+            if declared.is_some_and(|ty| ty.known_shape().is_some_and(|shape| shape == *dims)) {
+                continue;
+            }
+            let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
+            let reason = match declared {
+                Some(ty) => format!("the input takes {ty}"),
+                None => format!(
+                    "there is no such input; the model has {}",
+                    function
+                        .params
+                        .iter()
+                        .map(|p| format!("`{}`", function.value(p.value).name))
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ),
+            };
+            let text = format!("{name}={}", dims.join(","));
+            return Err(ConvertError::ShapeMismatch { text, reason }.into());
         }
         Ok(())
     }

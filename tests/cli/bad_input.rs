@@ -230,6 +230,15 @@ fn usage_errors_exit_with_2_and_are_one_json_document() {
 }
 
 #[test]
+fn a_shape_for_another_input_names_the_inputs_there_are() {
+    let folder = model(|_| {});
+    let error = refused(folder.path(), &["--shape", "pixel_values=1,128"], 1);
+    assert!(message(&error).contains("`input_ids`"), "{error:#}");
+    let error = refused(folder.path(), &["--shape", "input_ids=1,8,8"], 1);
+    assert!(message(&error).contains("i64[1, 8]"), "{error:#}");
+}
+
+#[test]
 fn nan_in_the_weights_is_refused_unless_allowed() {
     let folder = model(|m| m.tensors.get_mut("model.norm.weight").unwrap().1[3] = f32::NAN);
     let error = refused(folder.path(), &[], 1);
