@@ -2,7 +2,6 @@
 //!
 //! A model never exists in memory as one message: only its nodes do. Lengths are known before anything is written, so every constant has its offset.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -16,10 +15,10 @@ use super::proto::{
     tensor_proto::DataLocation,
 };
 use super::types::{data_type, ir_version};
-use crate::error::{Context, Result, io_error};
+use crate::error::{Context, Result};
 use crate::ir::{Constant, Transform};
 use crate::limits;
-use crate::tensor::num;
+use crate::tensor::{TargetFile, num};
 
 /// Offsets in external data are multiples of this, so that runtimes can map it.
 const ALIGNMENT: u64 = 4096;
@@ -263,12 +262,8 @@ struct Job {
 }
 
 fn write_layout(layout: &Layout<'_>, path: &Path, progress: Option<Progress<'_>>) -> Result<()> {
-    let file = File::options()
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .map_err(io_error("create", path))?;
-    let result = fill(layout, &file, path, progress);
+    let file = TargetFile::create(path, layout.len)?;
+    let result = fill(layout, &file, progress);
     if result.is_err() {
         drop(file);
         // The first error is the one to report.
@@ -277,16 +272,9 @@ fn write_layout(layout: &Layout<'_>, path: &Path, progress: Option<Progress<'_>>
     result
 }
 
-fn fill(
-    layout: &Layout<'_>,
-    file: &File,
-    path: &Path,
-    progress: Option<Progress<'_>>,
-) -> Result<()> {
-    file.set_len(layout.len)
-        .map_err(io_error("reserve space for", path))?;
+fn fill(layout: &Layout<'_>, file: &TargetFile, progress: Option<Progress<'_>>) -> Result<()> {
     let put = |bytes: &[u8], offset: u64| -> Result<()> {
-        write_all_at(file, bytes, offset).map_err(io_error("write", path))?;
+        file.write_at(offset, bytes)?;
         if let Some(progress) = progress {
             progress(num::u64_of(bytes.len()));
         }
@@ -369,25 +357,6 @@ fn pieces(constant: &Constant, offset: u64, jobs: &mut Vec<Job>) -> Result<()> {
             offset: offset + num::u64_of(start) * row_bytes,
             constant: constant.rows(start, step.min(rows - start))?,
         });
-    }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    while !bytes.is_empty() {
-        let n = file.seek_write(bytes, offset)?;
-        if n == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        bytes = &bytes[n..];
-        offset += num::u64_of(n);
     }
     Ok(())
 }

@@ -79,6 +79,56 @@ fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io
     Ok(())
 }
 
+/// A new file that threads fill by position.
+#[derive(Debug)]
+pub struct TargetFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl TargetFile {
+    /// Creates `path`, which must not exist, with `len` zero bytes.
+    ///
+    /// # Errors
+    /// When it exists, or cannot be created.
+    pub fn create(path: &Path, len: u64) -> Result<Self> {
+        let file = File::create_new(path).map_err(io_error("create", path))?;
+        file.set_len(len)
+            .map_err(io_error("reserve space for", path))?;
+        Ok(TargetFile {
+            path: path.to_path_buf(),
+            file,
+        })
+    }
+
+    /// Writes `bytes` from `offset` on.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        write_all_at(&self.file, bytes, offset).map_err(io_error("write", &self.path))
+    }
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !bytes.is_empty() {
+        let n = file.seek_write(bytes, offset)?;
+        if n == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[n..];
+        offset += num::u64_of(n);
+    }
+    Ok(())
+}
+
 /// A checked part of a [`SourceFile`].
 #[derive(Clone, Debug)]
 pub struct FileRegion {

@@ -5,6 +5,6 @@ mod dtype;
 pub mod num;
 mod value;
 
-pub use bytes::{FileRegion, Region, SourceFile};
+pub use bytes::{FileRegion, Region, SourceFile, TargetFile};
 pub use dtype::DType;
 pub use value::{NamedTensors, Storage, Tensor, TensorError, decode_floats, encode_floats};

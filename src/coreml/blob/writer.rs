@@ -1,16 +1,15 @@
 //! Writes the weight file: every offset is known before the first byte is written, so that pieces can be written in parallel.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 
 use rayon::prelude::*;
 
 use super::{ALIGN, BlobError, Record, VERSION, align, code, padding_bits};
-use crate::error::{Context, Result, io_error};
+use crate::error::{Context, Result};
 use crate::ir::{Constant, Transform};
 use crate::limits;
-use crate::tensor::{DType, Region, num};
+use crate::tensor::{DType, Region, TargetFile, num};
 
 /// Constants longer than this are written in pieces of about this size, so that one embedding does not keep a single core busy.
 const PIECE_BYTES: u64 = 16 * 1024 * 1024;
@@ -103,12 +102,8 @@ impl BlobPlan {
     /// # Errors
     /// When a constant cannot be read or the file cannot be written.
     pub(crate) fn write(&self, path: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
-        let file = File::create_new(path).map_err(io_error("create", path))?;
-        file.set_len(self.file_bytes())
-            .map_err(io_error("set the length of", path))?;
-        let put = |offset: u64, bytes: &[u8]| {
-            write_all_at(&file, bytes, offset).map_err(io_error("write", path))
-        };
+        let file = TargetFile::create(path, self.file_bytes())?;
+        let put = |offset: u64, bytes: &[u8]| file.write_at(offset, bytes);
         let mut header = [0; 64];
         let count = u32::try_from(self.entries.len()).map_err(|_| BlobError::Count {
             announced: num::u64_of(self.entries.len()),
@@ -215,23 +210,4 @@ fn same_bytes(a: &Constant, b: &Constant) -> Result<bool> {
         chunk = limits::STREAM_CHUNK_BYTES;
     }
     Ok(true)
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    while !bytes.is_empty() {
-        let n = file.seek_write(bytes, offset)?;
-        if n == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        bytes = &bytes[n..];
-        offset += num::u64_of(n);
-    }
-    Ok(())
 }
