@@ -306,7 +306,7 @@ fn verdict(report: &Report) -> String {
     let ran = report
         .engines
         .iter()
-        .filter(|e| e.status == EngineStatus::Ran)
+        .filter(|e| e.role == "artifact" && e.status == EngineStatus::Ran)
         .map(|e| e.name.as_str());
     format!(
         "{} by {}",
