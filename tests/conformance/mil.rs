@@ -173,6 +173,9 @@ fn cases(corpus: &Path) -> Vec<PathBuf> {
     out
 }
 
+/// How many cases agree; fewer means that some are no longer read. Raise it when more are.
+const AGREE: usize = 451;
+
 #[test]
 #[ignore = "needs the corpus of coremltools' operation tests: DISTILL_MIL_CORPUS"]
 fn cases_of_coremltools_agree() {
@@ -214,7 +217,7 @@ fn cases_of_coremltools_agree() {
         .unwrap();
     }
     assert!(
-        agree > 0 && differ.is_empty(),
+        agree >= AGREE && differ.is_empty(),
         "{report}\n{}",
         differ.join("\n")
     );
