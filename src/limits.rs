@@ -20,6 +20,8 @@ pub const NODES: usize = 1_000_000;
 pub const NESTING: usize = 32;
 /// Largest result of constant folding, in elements. Masks and index tables of 2,048 positions fit.
 pub const FOLDED_ELEMENTS: u64 = 4 * 1024 * 1024;
+/// Most elements of a compressed weight once it is decoded: 2 GiB of floats. A lookup table of long vectors would ask for any amount.
+pub const EXPANDED_ELEMENTS: u64 = 1 << 29;
 /// Most layers a config may ask for. The deepest published transformers have some 200.
 pub const LAYERS: u64 = 4096;
 /// Longest sequence a config or flag may ask for.

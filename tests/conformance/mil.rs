@@ -14,7 +14,7 @@ use distill_convert::tensor::{DType, NamedTensors, Tensor};
 use serde_json::Value;
 
 /// Cases that disagree, and why that is right. One that agrees after all fails too.
-const DISAGREE: [(&str, &str); 9] = [
+const DISAGREE: [(&str, &str); 11] = [
     (
         "scatter_gather.GatherAlongAxis.builder_to_backend_programmatic-c79158dba1",
         "negative indices given at run time are refused",
@@ -30,6 +30,14 @@ const DISAGREE: [(&str, &str); 9] = [
     (
         "transformers.ScaledDotProductAttention.builder_to_backend_dynamic_stress-d0befa91bd",
         "a size that varies has to equal a fixed one",
+    ),
+    (
+        "compression.ConstexprLutToSparse.builder_to_backend_stress-b7e7278164",
+        "the program adds in single precision, the expectation in half",
+    ),
+    (
+        "compression.ConstexprSparseToDense.builder_to_backend_stress-70528de711",
+        "the program adds in single precision, the expectation in half",
     ),
     (
         "torch_ops.DuplicateOutputTensors.duplicate_output_not_raise_errors-b147ad4c72",
@@ -174,7 +182,7 @@ fn cases(corpus: &Path) -> Vec<PathBuf> {
 }
 
 /// How many cases agree; fewer means that some are no longer read. Raise it when more are.
-const AGREE: usize = 451;
+const AGREE: usize = 715;
 
 #[test]
 #[ignore = "needs the corpus of coremltools' operation tests: DISTILL_MIL_CORPUS"]

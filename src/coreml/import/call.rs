@@ -252,6 +252,38 @@ impl Call {
         }
     }
 
+    /// Truth values, one per value of a tuple.
+    pub(super) fn bool_list(&mut self, parameter: &str) -> Result<Vec<bool>> {
+        let mut out = Vec::new();
+        for entry in self.list(parameter)? {
+            match &entry {
+                Entry::Constant { constant } if constant.len() == 1 => {
+                    out.extend(constant.read()?.bools()?.iter().copied());
+                }
+                Entry::Constant { .. }
+                | Entry::Value { .. }
+                | Entry::Dims(_)
+                | Entry::Text { .. } => {
+                    let found = entry.describe();
+                    return Err(self.wrong(parameter, "constant bools", &found).into());
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// The whole numbers of a constant of any shape, in order.
+    pub(super) fn matrix(&mut self, parameter: &str) -> Result<Vec<i64>> {
+        match self.required(parameter)? {
+            Entry::Constant { constant } if constant.dtype().is_int() => {
+                Ok(constant.read()?.ints()?.to_vec())
+            }
+            entry => Err(self
+                .wrong(parameter, "constant integers", &entry.describe())
+                .into()),
+        }
+    }
+
     /// A floating-point number.
     pub(super) fn float(&mut self, parameter: &str) -> Result<Option<f32>> {
         let Some(entry) = self.optional(parameter) else {

@@ -2,12 +2,15 @@
 //!
 //! Every parameter of every operation is read or named in an error; every declared type is compared with the inferred one.
 
+mod activation;
 mod call;
+mod constexpr;
 mod dims;
 mod elementwise;
 mod entry;
 mod error;
 mod index;
+mod layout;
 mod linear;
 mod literal;
 mod norm;
@@ -73,11 +76,14 @@ fn handler(op: &str) -> Option<Handler> {
         .or_else(|| norm::handler(op))
         .or_else(|| shape::handler(op))
         .or_else(|| index::handler(op))
+        .or_else(|| constexpr::handler(op))
+        .or_else(|| activation::handler(op))
+        .or_else(|| layout::handler(op))
 }
 
 /// Whether operations of this type are read.
 pub(super) fn supports(op: &str) -> bool {
-    matches!(op, "const" | "constexpr_cast") || handler(op).is_some()
+    op == "const" || handler(op).is_some()
 }
 
 /// Reads one function.
@@ -230,8 +236,8 @@ impl Importer<'_> {
         let mut attributes = operation.attributes.iter();
         let mut name = first.to_owned();
         let mut given: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-        let in_attributes =
-            op == "const" || (op.starts_with("constexpr_") && self.opset < Opset::CoreML8);
+        // The first generation of compressed weights has its parameters there, in later opsets too.
+        let in_attributes = op == "const" || op.starts_with("constexpr_");
         for (key, value) in attributes.by_ref() {
             if key == "name" {
                 let text = literal::text(value)?;
@@ -279,9 +285,6 @@ impl Importer<'_> {
             }
         }
         let mut call = Call::new(op, &name, operation.outputs.len(), self.opset, given)?;
-        if op == "constexpr_cast" {
-            return constexpr_cast(&mut call).map(|e| vec![e]);
-        }
         if let Some(dims) = dims::evaluate(&call, &self.bounds)? {
             return Ok(vec![Entry::Dims(dims)]);
         }
@@ -453,6 +456,23 @@ impl Importer<'_> {
         self.step(call, suffix, Op::Cast(Cast { to: dtype }), &[id])
     }
 
+    /// The result of an operation, rounded to `narrow` when it is computed in another type.
+    fn rounded(
+        &mut self,
+        call: &Call,
+        op: Op,
+        operands: &[ValueId],
+        narrow: DType,
+    ) -> Result<Vec<Entry>> {
+        let types: Vec<Type> = operands.iter().map(|&v| self.ty(v)).collect();
+        let types: Vec<&Type> = types.iter().collect();
+        if op.infer(&types).is_ok_and(|ty| ty.dtype != narrow) {
+            let id = self.step(call, "wide", op, operands)?;
+            return self.result(call, Op::Cast(Cast { to: narrow }), &[id]);
+        }
+        self.result(call, op, operands)
+    }
+
     /// The result of an operation whose operands mix half and single precision: computed in the wider type, then rounded once to `narrow`.
     fn mixed(
         &mut self,
@@ -473,21 +493,6 @@ impl Importer<'_> {
         }
         let id = self.step(call, "wide", op, &wide)?;
         self.result(call, Op::Cast(Cast { to: narrow }), &[id])
-    }
-}
-
-/// A constant kept in half precision and used in single.
-fn constexpr_cast(call: &mut Call) -> Result<Entry> {
-    let source = call.required("source_val")?;
-    let to = call.string("output_dtype")?;
-    call.finish()?;
-    match (&source, to.as_deref()) {
-        (Entry::Constant { constant }, Some("fp32")) if constant.dtype() == DType::F16 => {
-            Ok(Entry::constant(constant.cast(DType::F32)))
-        }
-        (_, to) => Err(call
-            .unsupported("output_dtype", to.unwrap_or("nothing"))
-            .into()),
     }
 }
 
