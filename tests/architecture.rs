@@ -12,7 +12,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ir", &["tensor"]),
     ("source", &["tensor"]),
     ("arch", &["source", "ir", "tensor"]),
-    ("onnx", &["ir", "tensor"]),
+    // Shape arithmetic on constants is evaluated while a graph is read.
+    ("onnx", &["ir", "tensor", "eval"]),
     ("coreml", &["ir", "tensor"]),
     ("eval", &["ir", "tensor"]),
     // Folding is evaluation; nothing else of `passes` needs it.

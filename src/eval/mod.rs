@@ -4,6 +4,7 @@
 
 mod elementwise;
 mod error;
+mod fold;
 mod index;
 mod input;
 mod interpreter;
@@ -26,6 +27,7 @@ use crate::limits;
 use crate::tensor::{DType, Storage, Tensor, num};
 
 pub use error::EvalError;
+pub use fold::fold_op;
 pub use interpreter::Interpreter;
 
 /// How results of type `f16` and `bf16` are kept.

@@ -23,7 +23,11 @@ pub struct Builder {
     // How often a base name was taken, so that finding a free one stays cheap.
     taken: BTreeMap<String, usize>,
     const_values: BTreeMap<ConstId, ValueId>,
+    folder: Option<Folder>,
 }
+
+/// Computes an operation on constants when the module is built; `None` leaves the node in the graph.
+pub type Folder = fn(&Op, &[&Constant], &Type, &str) -> Result<Option<Constant>>;
 
 impl Builder {
     /// A builder for a module of this name, with the function `main`.
@@ -48,7 +52,34 @@ impl Builder {
             names: BTreeSet::new(),
             taken: BTreeMap::new(),
             const_values: BTreeMap::new(),
+            folder: None,
         }
+    }
+
+    /// From now on, nodes whose operands are all constants are handed to `folder` first.
+    pub fn fold_with(&mut self, folder: Folder) {
+        self.folder = Some(folder);
+    }
+
+    /// Opens a naming scope; names added until [`Builder::leave`] begin with `name/`.
+    pub fn enter(&mut self, name: &str) {
+        self.scope.push(name.to_owned());
+    }
+
+    /// Closes the innermost naming scope.
+    pub fn leave(&mut self) {
+        self.scope.pop();
+    }
+
+    /// Gives the result of a node another name, if that is free; constants and parameters keep theirs.
+    pub fn rename(&mut self, value: ValueId, name: &str) {
+        let is_node = matches!(self.def(value), Def::Node(_));
+        if !is_node || name.is_empty() || !self.names.insert(name.to_owned()) {
+            return;
+        }
+        let value = &mut self.function.values[value.0];
+        self.names.remove(&value.name);
+        value.name = name.to_owned();
     }
 
     /// Declares a symbol.
@@ -163,6 +194,15 @@ impl Builder {
         }
         let types: Vec<&Type> = operands.iter().map(|&v| self.function.ty(v)).collect();
         let ty = op.infer(&types).at_node(&path)?;
+        if let Some(folder) = self.folder {
+            let constants: Option<Vec<&Constant>> =
+                operands.iter().map(|&v| self.as_constant(v)).collect();
+            if let Some(constants) = constants
+                && let Some(folded) = folder(&op, &constants, &ty, &path).at_node(&path)?
+            {
+                return Ok(self.constant(folded));
+            }
+        }
         let name = self.free_name(&path);
         let result = self.value(name, ty, Def::Node(NodeId(self.function.nodes.len())));
         self.function.nodes.push(Node {
@@ -217,6 +257,12 @@ impl Builder {
     #[must_use]
     pub fn def(&self, value: ValueId) -> Def {
         self.function.value(value).def
+    }
+
+    /// The node that computes a value, if one does.
+    #[must_use]
+    pub fn producer(&self, value: ValueId) -> Option<&Node> {
+        self.function.producer(value)
     }
 
     /// The constant behind a value, if it is one.

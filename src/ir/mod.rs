@@ -3,6 +3,7 @@
 //! A [`Module`] is built only through [`Builder`], which infers every type and refuses a mismatch; [`verify`] checks a finished module again.
 
 mod builder;
+mod compose;
 mod constant;
 mod dim;
 mod module;
@@ -12,7 +13,7 @@ mod print;
 mod types;
 mod verify;
 
-pub use builder::Builder;
+pub use builder::{Builder, Folder};
 pub use constant::{Constant, ConstantScan, Transform};
 pub use dim::{Bindings, Dim, DimOp, DimTree};
 pub use module::{

@@ -1,11 +1,12 @@
 //! What a model file says about itself, read without its weights.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::error::OnnxError;
+use super::external::locate;
 use super::proto::{
     NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation, tensor_shape_proto,
     type_proto,
@@ -209,8 +210,8 @@ fn add_tensor(
         .into());
     }
     if tensor.data_location() == DataLocation::External {
-        let location = external(tensor, bytes, folder)?;
-        out.external_files.insert(location);
+        let found = locate(tensor, bytes, folder)?;
+        out.external_files.insert(found.location);
     }
     if dtype.starts_with('f') || dtype == "bf16" || dtype.starts_with("complex") {
         out.parameters = out.parameters.saturating_add(elements);
@@ -218,59 +219,4 @@ fn add_tensor(
     let total = out.weight_bytes.entry(dtype).or_insert(0);
     *total = total.saturating_add(bytes);
     Ok(())
-}
-
-/// Checks where a tensor's external data lies, and gives the file's name.
-fn external(tensor: &TensorProto, bytes: u64, folder: &Path) -> Result<String, OnnxError> {
-    let value = |key: &str| {
-        tensor
-            .external_data
-            .iter()
-            .find(|e| e.key.as_deref() == Some(key))
-            .and_then(|e| e.value.as_deref())
-    };
-    let number = |key: &str, default: u64| match value(key) {
-        None => Ok(default),
-        Some(text) => text.parse::<u64>().map_err(|_| OnnxError::Malformed {
-            reason: format!("external data with the {key} `{text}`"),
-        }),
-    };
-    let location = value("location").ok_or_else(|| OnnxError::Malformed {
-        reason: "external data without a location".into(),
-    })?;
-    let escapes = || OnnxError::ExternalPath {
-        location: location.to_owned(),
-    };
-    let relative = Path::new(location);
-    let inside = relative
-        .components()
-        .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-    if !inside || location.is_empty() || location.contains(['\\', ':', '\0']) {
-        return Err(escapes());
-    }
-    let offset = number("offset", 0)?;
-    let length = number("length", bytes)?;
-    let missing = |found: u64| OnnxError::ExternalData {
-        location: location.to_owned(),
-        tensor: tensor.name.clone().unwrap_or_default(),
-        expected: offset.saturating_add(length),
-        found,
-    };
-    let path = folder.join(relative);
-    let (Ok(real), Ok(base)) = (
-        path.canonicalize(),
-        // An empty parent means the current folder.
-        Path::new(".").join(folder).canonicalize(),
-    ) else {
-        return Err(missing(0));
-    };
-    if !real.starts_with(base) {
-        return Err(escapes());
-    }
-    let found = std::fs::metadata(&real).map_or(0, |m| m.len());
-    let end = offset.checked_add(length).ok_or_else(|| missing(found))?;
-    if end > found || length != bytes {
-        return Err(missing(found));
-    }
-    Ok(location.to_owned())
 }

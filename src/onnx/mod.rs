@@ -2,7 +2,9 @@
 
 mod error;
 mod export;
+mod external;
 mod file;
+mod import;
 mod inspect;
 mod metadata;
 mod types;
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::OnnxError;
 pub use file::Progress;
+pub use import::{OnnxImportError, OpenSize, Read, ReadOptions, read, read_tensor};
 pub use inspect::{Axis, Port, Summary, inspect};
 pub use metadata::append_metadata;
 pub use types::{MAX_OPSET, MIN_OPSET};

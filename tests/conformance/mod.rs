@@ -2,3 +2,4 @@
 
 pub(crate) mod coreml;
 mod mil;
+mod onnx;

@@ -1,0 +1,5 @@
+//! Decompositions that several readers share: what one format has as a unit and the IR does not. Each says which operations define it.
+//!
+//! [`basic`] are the builder's short forms: a node named after its operation, in the builder's current scope.
+
+mod basic;

@@ -1,0 +1,413 @@
+//! The inputs of a model: their types, the sizes that vary, and what options make of both.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Importer;
+use super::entry::Entry;
+use super::error::OnnxImportError;
+use super::tensors::element_type;
+use crate::error::{Context, Result};
+use crate::ir::{Constant, Dim, Domain, Symbol, SymbolRange, Type};
+use crate::limits;
+use crate::onnx::proto::tensor_shape_proto::dimension::Value as DimValue;
+use crate::onnx::proto::{GraphProto, TypeProto, ValueInfoProto, type_proto};
+use crate::onnx::types::data_type_name;
+use crate::tensor::{DType, FileRegion, Tensor, num};
+
+/// What the user says about a model's inputs.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// Input → its shape.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Size → what it may be. A size is called by its name in the model, or `INPUT.AXIS` if it has none.
+    pub dims: BTreeMap<String, SymbolRange>,
+    /// Input → its value; it is no input of the result then.
+    pub constants: BTreeMap<String, Tensor>,
+}
+
+/// A size that is left open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSize {
+    /// Its name.
+    pub symbol: String,
+    /// The first input that shows it.
+    pub input: String,
+    /// The axis of that input.
+    pub axis: usize,
+}
+
+/// A declared tensor type.
+#[derive(Debug)]
+pub(super) struct Declared {
+    number: i32,
+    /// `None` where nothing is said; an inner `None` is an open size.
+    shape: Option<Vec<Option<i64>>>,
+}
+
+impl Declared {
+    /// The type, if it is a tensor's.
+    pub(super) fn of(ty: &TypeProto) -> Option<Self> {
+        let Some(type_proto::Value::TensorType(tensor)) = &ty.value else {
+            return None;
+        };
+        let shape = tensor.shape.as_ref().map(|shape| {
+            let size = |dim: &Option<DimValue>| match dim {
+                Some(DimValue::DimValue(n)) if *n >= 0 => Some(*n),
+                Some(DimValue::DimValue(_) | DimValue::DimParam(_)) | None => None,
+            };
+            shape.dim.iter().map(|d| size(&d.value)).collect()
+        });
+        Some(Declared {
+            number: tensor.elem_type.unwrap_or_default(),
+            shape,
+        })
+    }
+
+    /// Whether a value of type `ty` may be declared so.
+    pub(super) fn admits(&self, ty: &Type, coded: bool) -> bool {
+        // Type 0 says nothing.
+        let dtype = match element_type(self.number) {
+            Ok((dtype, code)) => dtype == ty.dtype && code.is_some() == coded,
+            Err(_) => self.number == 0,
+        };
+        let shape = self.shape.as_ref().is_none_or(|shape| {
+            shape.len() == ty.rank()
+                && shape.iter().zip(&ty.shape).all(|(declared, dim)| {
+                    match (declared, dim.integer()) {
+                        (Some(declared), Some(found)) => *declared == found,
+                        (Some(_) | None, _) => true,
+                    }
+                })
+        });
+        dtype && shape
+    }
+}
+
+impl std::fmt::Display for Declared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&data_type_name(self.number))?;
+        if let Some(shape) = &self.shape {
+            let dims: Vec<String> = shape
+                .iter()
+                .map(|d| d.map_or_else(|| "?".into(), |n| n.to_string()))
+                .collect();
+            write!(f, "[{}]", dims.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// One axis of an input as the file has it.
+enum Axis {
+    Known(usize),
+    Named(String),
+}
+
+/// An input as the file has it.
+struct Port<'g> {
+    name: &'g str,
+    dtype: DType,
+    coded: Option<super::entry::Code>,
+    axes: Vec<Axis>,
+}
+
+fn option_error(option: impl Into<String>, reason: impl Into<String>) -> OnnxImportError {
+    OnnxImportError::Option {
+        option: option.into(),
+        reason: reason.into(),
+    }
+}
+
+fn port<'g>(info: &'g ValueInfoProto, options: &ReadOptions) -> Result<Port<'g>, OnnxImportError> {
+    let name = info.name.as_deref().unwrap_or_default();
+    let kind = |found: &str| OnnxImportError::Interface {
+        what: "an input",
+        found: found.to_owned(),
+    };
+    let tensor = match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => tensor,
+        Some(type_proto::Value::SequenceType(_)) => return Err(kind("sequence")),
+        Some(type_proto::Value::MapType(_)) => return Err(kind("map")),
+        Some(type_proto::Value::OpaqueType(_)) => return Err(kind("opaque")),
+        Some(type_proto::Value::SparseTensorType(_)) => return Err(kind("sparse tensor")),
+        Some(type_proto::Value::OptionalType(_)) => return Err(kind("optional")),
+        None => return Err(kind("unknown type")),
+    };
+    let (dtype, coded) = element_type(tensor.elem_type.unwrap_or_default())?;
+    let given = options.shapes.get(name);
+    let axes: Vec<Axis> = match (&tensor.shape, given) {
+        (Some(shape), _) => shape
+            .dim
+            .iter()
+            .enumerate()
+            .map(|(axis, dim)| match &dim.value {
+                Some(DimValue::DimValue(n)) if *n >= 0 => {
+                    Axis::Known(usize::try_from(*n).unwrap_or(usize::MAX))
+                }
+                Some(DimValue::DimParam(symbol)) if !symbol.is_empty() => {
+                    // `?` marks sizes that are only known at run time.
+                    Axis::Named(symbol.replace('?', "_"))
+                }
+                Some(DimValue::DimValue(_) | DimValue::DimParam(_)) | None => {
+                    Axis::Named(format!("{name}.{axis}"))
+                }
+            })
+            .collect(),
+        (None, Some(given)) => given.iter().map(|&n| Axis::Known(n)).collect(),
+        (None, None) => {
+            return Err(OnnxImportError::Open {
+                list: format!("the input `{name}` has no shape"),
+                flags: format!("`--shape {name}=1,3,224,224`"),
+            });
+        }
+    };
+    if axes.len() > limits::RANK {
+        return Err(OnnxImportError::TooMany {
+            what: "axes of an input",
+            limit: limits::RANK,
+            found: axes.len(),
+        });
+    }
+    Ok(Port {
+        name,
+        dtype,
+        coded,
+        axes,
+    })
+}
+
+/// The sizes that `--shape` gives to named dimensions, checked against those that are fixed.
+fn sizes_from_shapes(
+    ports: &[Port<'_>],
+    options: &ReadOptions,
+) -> Result<BTreeMap<String, SymbolRange>, OnnxImportError> {
+    let mut sizes = options.dims.clone();
+    for (name, shape) in &options.shapes {
+        let text = || {
+            let dims: Vec<String> = shape.iter().map(ToString::to_string).collect();
+            format!("--shape {name}={}", dims.join(","))
+        };
+        let Some(port) = ports.iter().find(|p| p.name == name) else {
+            let names: Vec<String> = ports.iter().map(|p| format!("`{}`", p.name)).collect();
+            return Err(option_error(
+                text(),
+                format!("the inputs are {}", names.join(", ")),
+            ));
+        };
+        if port.axes.len() != shape.len() {
+            return Err(option_error(
+                text(),
+                format!("the input has {} axes", port.axes.len()),
+            ));
+        }
+        for (i, (axis, &n)) in port.axes.iter().zip(shape).enumerate() {
+            match axis {
+                Axis::Known(known) if *known != n => {
+                    return Err(option_error(
+                        text(),
+                        format!("axis {i} is fixed at {known}"),
+                    ));
+                }
+                Axis::Known(_) => {}
+                Axis::Named(symbol) => {
+                    let range = SymbolRange::OneOf(vec![num::u64_of(n)]);
+                    let before = sizes.insert(symbol.clone(), range.clone());
+                    if before.is_some_and(|b| b != range) {
+                        return Err(option_error(
+                            text(),
+                            format!("`{symbol}` is given another size too"),
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    for (symbol, range) in &options.dims {
+        let is_there = ports
+            .iter()
+            .flat_map(|p| &p.axes)
+            .any(|axis| matches!(axis, Axis::Named(name) if name == symbol));
+        if !is_there {
+            let names: BTreeSet<String> = ports
+                .iter()
+                .flat_map(|p| &p.axes)
+                .filter_map(|axis| match axis {
+                    Axis::Named(name) => Some(format!("`{name}`")),
+                    Axis::Known(_) => None,
+                })
+                .collect();
+            let names: Vec<String> = names.into_iter().collect();
+            let reason = if names.is_empty() {
+                "all sizes of the model are fixed".into()
+            } else {
+                format!("the sizes that vary are {}", names.join(", "))
+            };
+            return Err(option_error(
+                format!("--dim {symbol}={}", display_range(range)),
+                reason,
+            ));
+        }
+    }
+    Ok(sizes)
+}
+
+fn display_range(range: &SymbolRange) -> String {
+    match range {
+        SymbolRange::Between { min, max } => format!("{min}..={max}"),
+        SymbolRange::OneOf(sizes) => sizes
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(","),
+    }
+}
+
+impl Importer<'_> {
+    /// Declares the parameters, and makes initialisers and given values known. Gives the sizes that stay open.
+    pub(super) fn interface(
+        &mut self,
+        graph: &GraphProto,
+        raw: &[Option<FileRegion>],
+        options: &ReadOptions,
+    ) -> Result<Vec<OpenSize>> {
+        let initialised: BTreeSet<&str> = graph
+            .initializer
+            .iter()
+            .filter_map(|t| t.name.as_deref())
+            .collect();
+        self.initializers(graph, raw)?;
+        let mut ports = Vec::new();
+        let mut given: BTreeSet<&str> = BTreeSet::new();
+        for info in &graph.input {
+            let name = info.name.as_deref().unwrap_or_default();
+            if initialised.contains(name) {
+                continue;
+            }
+            match options.constants.get(name) {
+                Some(tensor) => {
+                    given.insert(name);
+                    self.given(info, tensor).at_node(name)?;
+                }
+                None => ports.push(port(info, options).at_node(name)?),
+            }
+        }
+        if let Some(unknown) = options
+            .constants
+            .keys()
+            .find(|k| !given.contains(k.as_str()))
+        {
+            return Err(
+                option_error(format!("--constant {unknown}"), "there is no such input").into(),
+            );
+        }
+        let sizes = sizes_from_shapes(&ports, options)?;
+        let mut open = Vec::new();
+        let mut declared: BTreeMap<String, Dim> = BTreeMap::new();
+        for port in &ports {
+            let mut shape = Vec::with_capacity(port.axes.len());
+            for (axis, size) in port.axes.iter().enumerate() {
+                shape.push(match size {
+                    Axis::Known(n) => Dim::from(*n),
+                    Axis::Named(name) => match declared.get(name) {
+                        Some(dim) => dim.clone(),
+                        None => {
+                            let dim = self.size(name, sizes.get(name))?;
+                            declared.insert(name.clone(), dim.clone());
+                            if !sizes.contains_key(name) {
+                                open.push(OpenSize {
+                                    symbol: name.clone(),
+                                    input: port.name.to_owned(),
+                                    axis,
+                                });
+                            }
+                            dim
+                        }
+                    },
+                });
+            }
+            let ty = Type::new(port.dtype, shape);
+            let value = self
+                .b
+                .param(port.name, ty, Domain::Any)
+                .at_node(port.name)?;
+            let entry = match port.coded {
+                Some(code) => Entry::Coded(value, code),
+                None => Entry::Value(value),
+            };
+            self.define(port.name, entry).at_node(port.name)?;
+        }
+        Ok(open)
+    }
+
+    /// The dimension of a size that varies.
+    fn size(&mut self, name: &str, range: Option<&SymbolRange>) -> Result<Dim> {
+        let bad = |range: &SymbolRange, reason: &str| {
+            option_error(format!("--dim {name}={}", display_range(range)), reason)
+        };
+        let range = match range {
+            Some(SymbolRange::OneOf(sizes)) => match sizes.as_slice() {
+                [one] => return Ok(Dim::from(num::usize_of(*one))),
+                [] => return Err(bad(&SymbolRange::OneOf(vec![]), "no size is given").into()),
+                [..] => SymbolRange::OneOf(sizes.clone()),
+            },
+            Some(range @ SymbolRange::Between { min, max }) => {
+                if min > max || *min == 0 {
+                    return Err(bad(range, "the range is empty or begins at 0").into());
+                }
+                if min == max {
+                    return Ok(Dim::from(num::usize_of(*min)));
+                }
+                range.clone()
+            }
+            None => SymbolRange::Between {
+                min: 1,
+                max: limits::DIMENSION,
+            },
+        };
+        let symbol = Symbol {
+            name: name.to_owned(),
+            range,
+        };
+        self.bounds.insert(&symbol);
+        self.b.symbol(symbol)?;
+        Ok(Dim::symbol(name))
+    }
+
+    /// An input whose value the user gives.
+    fn given(&mut self, info: &ValueInfoProto, tensor: &Tensor) -> Result<()> {
+        let name = info.name.as_deref().unwrap_or_default();
+        let declared = info.r#type.as_ref().and_then(Declared::of);
+        let tensor = match &declared {
+            Some(declared) => {
+                let (dtype, code) = element_type(declared.number)?;
+                let cast = tensor.cast(dtype);
+                // One number also stands for a vector of one.
+                let rank = declared.shape.as_ref().map(Vec::len);
+                let cast = match rank {
+                    Some(rank) if cast.len() == 1 && cast.shape().len() != rank => {
+                        cast.reshaped(vec![1; rank])?
+                    }
+                    Some(_) | None => cast,
+                };
+                let ty = Type::known(dtype, cast.shape());
+                if !declared.admits(&ty, code.is_some()) {
+                    return Err(option_error(
+                        format!("--constant {name}"),
+                        format!("the input takes {declared}, the value is {ty}"),
+                    )
+                    .into());
+                }
+                cast
+            }
+            None => tensor.clone(),
+        };
+        let constant = Constant::from_tensor(name, &tensor)?;
+        let code = match &declared {
+            Some(declared) => element_type(declared.number)?.1,
+            None => None,
+        };
+        let entry = self.stored((constant, code));
+        self.define(name, entry)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,650 @@
+//! ONNX graphs → IR, by family. Written apart from the writer: a reader must not inherit the writer's mistakes.
+//!
+//! Owns the walk over a graph: names, scopes, functions, declared types. Every attribute and input of every node is read or named in an error.
+
+mod bounds;
+mod call;
+mod codes;
+mod dims;
+mod elementwise;
+mod entry;
+mod error;
+mod functions;
+mod index;
+mod interface;
+mod linear;
+mod norm;
+mod reduce;
+mod shape;
+mod table;
+mod tensors;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+pub use error::OnnxImportError;
+pub use interface::{OpenSize, ReadOptions};
+pub use tensors::read_tensor;
+
+use self::bounds::Bounds;
+use self::call::Call;
+use self::entry::{Dims, Entry, FOLLOWED};
+use self::interface::Declared;
+use self::tensors::{Loader, Stored};
+use super::proto::{FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoProto};
+use super::wire;
+use crate::error::{Context, Result};
+use crate::ir::{Builder, Constant, Dim, Module, Shape, Type, ValueId};
+use crate::limits;
+use crate::tensor::{DType, FileRegion, Storage, Tensor, num};
+
+/// Oldest and newest operator set of the standard domain that is read.
+const OPSETS: (i64, i64) = (7, 26);
+/// Newest IR version that is read.
+const MAX_IR_VERSION: i64 = 13;
+
+/// What was read.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The model.
+    pub module: Module,
+    /// Sizes that the model leaves open and no option closed.
+    pub open: Vec<OpenSize>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Reads the model at `path`, with the sizes and values that `options` gives to its inputs.
+///
+/// # Errors
+/// When the file is malformed, contradicts itself, or uses something that is not read; the error names the node.
+pub fn read(path: &Path, options: &ReadOptions) -> Result<Read> {
+    wire::read(path)
+        .and_then(|model| {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            let stem = path
+                .file_stem()
+                .map(|s| s.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            import(&model, folder, &stem, options)
+        })
+        .at_file(path)
+}
+
+fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions) -> Result<Read> {
+    let proto = &model.proto;
+    let version = proto.ir_version.unwrap_or_default();
+    if !(3..=MAX_IR_VERSION).contains(&version) {
+        return Err(OnnxImportError::IrVersion {
+            found: version,
+            max: MAX_IR_VERSION,
+        }
+        .into());
+    }
+    if !proto.training_info.is_empty() {
+        return Err(OnnxImportError::Training.into());
+    }
+    let graph = proto
+        .graph
+        .as_ref()
+        .ok_or_else(|| super::OnnxError::Malformed {
+            reason: "it has no graph".into(),
+        })?;
+    let mut functions = BTreeMap::new();
+    for function in &proto.functions {
+        functions.insert(functions::key_of(function), function);
+    }
+    let mut importer = Importer {
+        b: Builder::new(if stem.is_empty() { "model" } else { stem }),
+        scopes: vec![BTreeMap::new()],
+        opsets: opsets(&proto.opset_import)?,
+        functions,
+        loader: Loader::new(folder),
+        bounds: Bounds::default(),
+        notes: BTreeSet::new(),
+        nodes: 0,
+        depth: 0,
+        fresh: 0,
+    };
+    importer.b.fold_with(crate::eval::fold_op);
+    table::check_operators(graph, &importer.functions, &importer.opsets)?;
+    let open = importer.interface(graph, &model.raw, options)?;
+    importer.graph_nodes(graph)?;
+    for output in &graph.output {
+        importer.output(output)?;
+    }
+    let module = importer.b.finish()?;
+    Ok(Read {
+        module,
+        open,
+        notes: importer.notes.into_iter().collect(),
+    })
+}
+
+/// Domain → version; the standard domain is the empty name.
+fn opsets(
+    imports: &[super::proto::OperatorSetIdProto],
+) -> Result<BTreeMap<String, i64>, OnnxImportError> {
+    let mut out = BTreeMap::new();
+    for import in imports {
+        let domain = standard(import.domain.as_deref());
+        let version = import.version.unwrap_or_default();
+        if domain.is_empty() && !(OPSETS.0..=OPSETS.1).contains(&version) {
+            return Err(OnnxImportError::OperatorSet {
+                domain: "ai.onnx".into(),
+                found: version,
+                min: OPSETS.0,
+                max: OPSETS.1,
+            });
+        }
+        if out.insert(domain.to_owned(), version).is_some() {
+            return Err(OnnxImportError::Duplicate {
+                name: domain.to_owned(),
+            });
+        }
+    }
+    Ok(out)
+}
+
+/// The domain's name, the standard one's being empty.
+fn standard(domain: Option<&str>) -> &str {
+    match domain {
+        None | Some("ai.onnx") => "",
+        Some(domain) => domain,
+    }
+}
+
+/// The operator's name in messages.
+fn display_op(domain: &str, op: &str) -> String {
+    if domain.is_empty() {
+        op.to_owned()
+    } else {
+        format!("{domain}.{op}")
+    }
+}
+
+/// The state of one reading.
+struct Importer<'a> {
+    b: Builder,
+    /// Names by graph, the innermost last.
+    scopes: Vec<BTreeMap<String, Entry>>,
+    opsets: BTreeMap<String, i64>,
+    functions: BTreeMap<functions::Key<'a>, &'a FunctionProto>,
+    loader: Loader,
+    bounds: Bounds,
+    notes: BTreeSet<String>,
+    /// Nodes read so far, those of bodies and functions each time they are.
+    nodes: usize,
+    depth: usize,
+    /// Numbers for sizes that are only known at run time.
+    fresh: usize,
+}
+
+impl Importer<'_> {
+    fn define(&mut self, name: &str, entry: Entry) -> Result<(), OnnxImportError> {
+        let Some(scope) = self.scopes.last_mut() else {
+            return Ok(());
+        };
+        match scope.insert(name.to_owned(), entry) {
+            None => Ok(()),
+            Some(_) => Err(OnnxImportError::Duplicate {
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    fn lookup(&self, name: &str) -> Result<Entry, OnnxImportError> {
+        self.scopes
+            .iter()
+            .rev()
+            .find_map(|scope| scope.get(name))
+            .cloned()
+            .ok_or_else(|| OnnxImportError::Undefined {
+                name: name.to_owned(),
+            })
+    }
+
+    /// Makes the initialisers of a graph known. `raw` tells where those bytes lie that were left in the file.
+    fn initializers(&mut self, graph: &GraphProto, raw: &[Option<FileRegion>]) -> Result<()> {
+        for (i, tensor) in graph.initializer.iter().enumerate() {
+            let name = tensor.name.as_deref().unwrap_or_default();
+            let region = raw.get(i).and_then(Option::as_ref);
+            let stored = self.loader.constant(tensor, region, name)?;
+            let entry = self.stored(stored);
+            self.define(name, entry).at_tensor(name)?;
+        }
+        for sparse in &graph.sparse_initializer {
+            let name = sparse.values.as_ref().and_then(|v| v.name.as_deref());
+            let name = name.unwrap_or_default();
+            let constant = self.loader.sparse(sparse, name).at_tensor(name)?;
+            let entry = self.stored((constant, None));
+            self.define(name, entry).at_tensor(name)?;
+        }
+        Ok(())
+    }
+
+    /// The entry of a tensor of the file.
+    fn stored(&mut self, (constant, code): Stored) -> Entry {
+        let value = self.b.constant(constant);
+        match code {
+            Some(code) => Entry::Coded(value, code),
+            None => Entry::Value(value),
+        }
+    }
+
+    fn graph_nodes(&mut self, graph: &GraphProto) -> Result<()> {
+        let mut declared = BTreeMap::new();
+        for info in &graph.value_info {
+            if let (Some(name), Some(ty)) = (info.name.as_deref(), info.r#type.as_ref()) {
+                declared.insert(name, ty);
+            }
+        }
+        for node in &graph.node {
+            self.node(node, &declared)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a graph inside a node: its names are its own, and it sees those around it. Gives its outputs.
+    fn subgraph(&mut self, graph: &GraphProto, inputs: Vec<Entry>) -> Result<Vec<Entry>> {
+        self.deeper()?;
+        self.scopes.push(BTreeMap::new());
+        let result = self.subgraph_inside(graph, inputs);
+        self.scopes.pop();
+        self.depth -= 1;
+        result
+    }
+
+    fn subgraph_inside(&mut self, graph: &GraphProto, inputs: Vec<Entry>) -> Result<Vec<Entry>> {
+        let names = graph.input.iter().map(|i| i.name.as_deref());
+        for (name, entry) in names.zip(inputs) {
+            self.define(name.unwrap_or_default(), entry)?;
+        }
+        self.initializers(graph, &[])?;
+        self.graph_nodes(graph)?;
+        let names = graph
+            .output
+            .iter()
+            .map(|o| o.name.as_deref().unwrap_or_default());
+        names
+            .map(|name| Ok(self.lookup(name).at_node(name)?))
+            .collect()
+    }
+
+    /// Counts one more level of nesting.
+    fn deeper(&mut self) -> Result<(), OnnxImportError> {
+        self.depth += 1;
+        if self.depth > limits::NESTING {
+            return Err(OnnxImportError::TooMany {
+                what: "nested graphs",
+                limit: limits::NESTING,
+                found: self.depth,
+            });
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, node: &NodeProto, declared: &BTreeMap<&str, &TypeProto>) -> Result<()> {
+        let first = node.output.iter().find(|o| !o.is_empty());
+        let place = match node.name.as_deref() {
+            Some(name) if !name.is_empty() => name,
+            Some(_) | None => first.map_or("", String::as_str),
+        };
+        self.nodes += 1;
+        if self.nodes > limits::NODES {
+            return Err(OnnxImportError::TooMany {
+                what: "nodes, those of unrolled bodies included",
+                limit: limits::NODES,
+                found: self.nodes,
+            }
+            .into());
+        }
+        self.b.enter(place);
+        let entries = self.entries(node).at_node(place);
+        self.b.leave();
+        for (name, entry) in node.output.iter().zip(entries?) {
+            if name.is_empty() {
+                continue;
+            }
+            if let Some(ty) = declared.get(name.as_str()) {
+                self.check_declared(ty, &entry).at_node(place)?;
+            }
+            if let Entry::Value(value) | Entry::Coded(value, _) = entry {
+                self.b.rename(value, name);
+            }
+            self.define(name, entry).at_node(place)?;
+        }
+        Ok(())
+    }
+
+    fn entries(&mut self, node: &NodeProto) -> Result<Vec<Entry>> {
+        let domain = standard(node.domain.as_deref());
+        let op_type = node.op_type.as_deref().unwrap_or_default();
+        let op = display_op(domain, op_type);
+        let mut inputs = Vec::with_capacity(node.input.len());
+        for name in &node.input {
+            inputs.push(if name.is_empty() {
+                None
+            } else {
+                Some(self.lookup(name)?)
+            });
+        }
+        let key = (
+            domain,
+            op_type,
+            node.overload.as_deref().unwrap_or_default(),
+        );
+        // A model's own function comes before a built-in operator of that name.
+        if let Some(&function) = self.functions.get(&key) {
+            return self.function(function, node, inputs);
+        }
+        let version = self.opsets.get(domain).copied().unwrap_or(1);
+        let mut call = Call::new(node, op, version, inputs)?;
+        let entries = match dims::evaluate(self, &mut call)? {
+            Some(entries) => entries,
+            None => {
+                let row =
+                    table::find(domain, op_type).ok_or_else(|| OnnxImportError::Operators {
+                        list: format!("`{}` (1)", call.op),
+                    })?;
+                if version < row.since {
+                    return Err(OnnxImportError::OperatorSet {
+                        domain: call.op,
+                        found: version,
+                        min: row.since,
+                        max: OPSETS.1,
+                    }
+                    .into());
+                }
+                let entries = (row.read)(self, &mut call)?;
+                call.finish()?;
+                entries
+            }
+        };
+        if node.output.len() > entries.len() {
+            return Err(OnnxImportError::Results {
+                op: call.op,
+                expected: entries.len(),
+                found: node.output.len(),
+            }
+            .into());
+        }
+        Ok(entries)
+    }
+
+    /// Refuses an entry that a declared type contradicts.
+    fn check_declared(&self, declared: &TypeProto, entry: &Entry) -> Result<(), OnnxImportError> {
+        let Some(declared) = Declared::of(declared) else {
+            return Ok(());
+        };
+        let Some((ty, coded)) = self.entry_type(entry) else {
+            return Ok(());
+        };
+        if declared.admits(&ty, coded) {
+            return Ok(());
+        }
+        Err(OnnxImportError::Declared {
+            declared: declared.to_string(),
+            inferred: ty.to_string(),
+        })
+    }
+
+    fn output(&mut self, output: &ValueInfoProto) -> Result<()> {
+        let name = output.name.as_deref().unwrap_or_default();
+        let entry = self.lookup(name).at_node(name)?;
+        if let Some(ty) = &output.r#type {
+            self.check_declared(ty, &entry).at_node(name)?;
+        }
+        let value = self.value(&entry, name).at_node(name)?;
+        if let Entry::Coded(..) = entry {
+            self.notes.insert(format!(
+                "the output `{name}` is of a small floating-point type: it is given as the bytes of its elements"
+            ));
+        }
+        self.b.output(name, value).at_node(name)?;
+        Ok(())
+    }
+
+    /// The type of an entry, and whether it travels as codes; `None` for a sequence.
+    fn entry_type(&self, entry: &Entry) -> Option<(Type, bool)> {
+        match entry {
+            Entry::Value(v) => Some((self.b.ty(*v).clone(), false)),
+            Entry::Coded(v, _) => Some((self.b.ty(*v).clone(), true)),
+            Entry::Dims(d) => Some((Type::known(d.dtype, &d.shape), false)),
+            Entry::Sequence(_) => None,
+        }
+    }
+
+    /// What an entry is, for messages.
+    fn describe(&self, entry: &Entry) -> String {
+        match entry {
+            Entry::Value(v) => format!("{} computed at run time", self.b.ty(*v)),
+            Entry::Coded(v, _) => format!("codes {}", self.b.ty(*v)),
+            Entry::Dims(d) => {
+                let values: Vec<String> = d.values.iter().map(ToString::to_string).collect();
+                format!("[{}]", values.join(", "))
+            }
+            Entry::Sequence(list) => format!("a sequence of {}", list.len()),
+        }
+    }
+
+    /// The constant behind an entry.
+    fn constant(&self, entry: &Entry) -> Option<Constant> {
+        match entry {
+            Entry::Value(v) => self.b.as_constant(*v).cloned(),
+            Entry::Dims(_) | Entry::Coded(..) | Entry::Sequence(_) => None,
+        }
+    }
+
+    /// The whole numbers of an entry, if they are known: small integer constants, and what follows from shapes.
+    fn dims(&self, entry: &Entry) -> Result<Option<Dims>> {
+        if let Entry::Dims(dims) = entry {
+            return Ok(Some(dims.clone()));
+        }
+        let Some(constant) = self.constant(entry) else {
+            return Ok(None);
+        };
+        if constant.len() > FOLLOWED || constant.dtype().is_float() {
+            return Ok(None);
+        }
+        let tensor = constant.read()?;
+        let values = match tensor.storage() {
+            Storage::Int(v) => v.iter().map(|&n| Dim::constant(n)).collect(),
+            Storage::Bool(v) => v.iter().map(|&b| Dim::constant(i64::from(b))).collect(),
+            Storage::Float(_) => return Ok(None),
+        };
+        Ok(Some(Dims {
+            dtype: constant.dtype(),
+            shape: constant.shape().to_vec(),
+            values,
+        }))
+    }
+
+    /// An entry as a value of the function.
+    fn value(&mut self, entry: &Entry, name: &str) -> Result<ValueId> {
+        match entry {
+            Entry::Value(v) | Entry::Coded(v, _) => Ok(*v),
+            Entry::Dims(d) => self.dims_value(d, name),
+            Entry::Sequence(_) => Err(OnnxImportError::Interface {
+                what: "a value",
+                found: "sequence".into(),
+            }
+            .into()),
+        }
+    }
+
+    fn dims_value(&mut self, dims: &Dims, name: &str) -> Result<ValueId> {
+        let Some(integers) = dims.integers() else {
+            return self.open_dims_value(dims, name);
+        };
+        let tensor = if dims.dtype == DType::Bool {
+            Tensor::bool(
+                dims.shape.clone(),
+                integers.iter().map(|&n| n != 0).collect(),
+            )?
+        } else if dims.dtype.is_float() {
+            let values = integers.into_iter().map(num::f32_of_i64).collect();
+            Tensor::float(dims.dtype, dims.shape.clone(), values)?
+        } else {
+            Tensor::int(dims.dtype, dims.shape.clone(), integers)?
+        };
+        let name = if name.is_empty() { "sizes" } else { name };
+        self.b.tensor(name, &tensor)
+    }
+
+    /// An input as a value.
+    fn input(&mut self, call: &mut Call<'_>, index: usize) -> Result<ValueId> {
+        let entry = call.required(index)?;
+        self.plain(call, index, &entry)
+    }
+
+    /// An input as a value, if it is there.
+    fn optional(&mut self, call: &mut Call<'_>, index: usize) -> Result<Option<ValueId>> {
+        match call.entry(index) {
+            Some(entry) => Ok(Some(self.plain(call, index, &entry)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn plain(&mut self, call: &Call<'_>, index: usize, entry: &Entry) -> Result<ValueId> {
+        match entry {
+            Entry::Coded(..) => Err(call
+                .unsupported(format!("a small floating-point type as input {index}"))
+                .into()),
+            Entry::Sequence(_) => Err(call
+                .unsupported(format!("a sequence as input {index}"))
+                .into()),
+            Entry::Value(_) | Entry::Dims(_) => self.value(entry, call.input_name(index)),
+        }
+    }
+
+    /// Every input from `first` on.
+    fn inputs_from(&mut self, call: &mut Call<'_>, first: usize) -> Result<Vec<ValueId>> {
+        (first..call.inputs.len())
+            .map(|i| self.input(call, i))
+            .collect()
+    }
+
+    /// Whole numbers that have to follow from shapes or constants, if the input is there.
+    fn known(&mut self, call: &mut Call<'_>, index: usize) -> Result<Option<Dims>> {
+        let Some(entry) = call.entry(index) else {
+            return Ok(None);
+        };
+        match self.dims(&entry)? {
+            Some(dims) => Ok(Some(dims)),
+            None => Err(self.not_constant(call, index, &entry).into()),
+        }
+    }
+
+    fn not_constant(&self, call: &Call<'_>, index: usize, entry: &Entry) -> OnnxImportError {
+        OnnxImportError::NotConstant {
+            op: call.op.clone(),
+            index,
+            name: call.input_name(index).to_owned(),
+            found: self.describe(entry),
+        }
+    }
+
+    /// Numbers that have to be known, if the input is there.
+    fn ints(&mut self, call: &mut Call<'_>, index: usize) -> Result<Option<Vec<i64>>> {
+        let Some(dims) = self.known(call, index)? else {
+            return Ok(None);
+        };
+        match dims.integers() {
+            Some(integers) => Ok(Some(integers)),
+            None => Err(self.not_constant(call, index, &Entry::Dims(dims)).into()),
+        }
+    }
+
+    /// One number that has to be known, if the input is there.
+    fn int(&mut self, call: &mut Call<'_>, index: usize) -> Result<Option<i64>> {
+        match self.ints(call, index)?.as_deref() {
+            None => Ok(None),
+            Some([n]) => Ok(Some(*n)),
+            Some(many) => Err(call
+                .wrong(
+                    call.input_name(index),
+                    "one number",
+                    format!("{} numbers", many.len()),
+                )
+                .into()),
+        }
+    }
+
+    /// The elements of a constant, if the input is there.
+    fn tensor(&mut self, call: &mut Call<'_>, index: usize) -> Result<Option<Tensor>> {
+        let Some(entry) = call.entry(index) else {
+            return Ok(None);
+        };
+        if let Entry::Dims(d) = &entry {
+            let value = self.dims_value(d, "")?;
+            if let Some(constant) = self.b.as_constant(value) {
+                return Ok(Some(constant.read()?));
+            }
+        }
+        match self.constant(&entry) {
+            Some(constant) => Ok(Some(constant.read()?)),
+            None => Err(self.not_constant(call, index, &entry).into()),
+        }
+    }
+
+    /// Floats of a constant, if the input is there.
+    fn floats(&mut self, call: &mut Call<'_>, index: usize) -> Result<Option<Vec<f64>>> {
+        Ok(self.tensor(call, index)?.map(|t| t.to_f64()))
+    }
+
+    /// Axes from an input or attribute, normalised, ascending; `None` if neither is there.
+    fn axes(
+        &self,
+        call: &Call<'_>,
+        axes: Option<Vec<i64>>,
+        rank: usize,
+    ) -> Result<Option<Vec<usize>>> {
+        let Some(axes) = axes else {
+            return Ok(None);
+        };
+        let mut out = Vec::with_capacity(axes.len());
+        for axis in axes {
+            out.push(crate::ir::normalize_axis(axis, rank)?);
+        }
+        out.sort_unstable();
+        if out.windows(2).any(|w| w[0] == w[1]) {
+            return Err(call
+                .wrong("axes", "every axis once", format!("{out:?}"))
+                .into());
+        }
+        Ok(Some(out))
+    }
+
+    /// The shape of an entry, without making it a value.
+    fn shape_of(&self, call: &Call<'_>, entry: &Entry) -> Result<Shape, OnnxImportError> {
+        match self.entry_type(entry) {
+            Some((ty, _)) => Ok(ty.shape),
+            None => Err(call.unsupported("a sequence")),
+        }
+    }
+
+    /// A name for a size that is only known at run time.
+    fn fresh_symbol(&mut self, what: &str) -> String {
+        self.fresh += 1;
+        format!("?{what}{}", self.fresh)
+    }
+}
+
+/// One value as the only result.
+fn one(value: ValueId) -> Result<Vec<Entry>> {
+    Ok(vec![Entry::Value(value)])
+}
+
+impl Importer<'_> {
+    /// Sizes that vary as a value.
+    fn open_dims_value(&mut self, dims: &Dims, name: &str) -> Result<ValueId> {
+        Err(OnnxImportError::NotConstant {
+            op: "sizes".into(),
+            index: 0,
+            name: name.into(),
+            found: self.describe(&Entry::Dims(dims.clone())),
+        }
+        .into())
+    }
+}

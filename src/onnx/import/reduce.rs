@@ -1,0 +1,227 @@
+//! Reductions, and functions along one axis.
+
+use super::call::Call;
+use super::entry::Entry;
+use super::table::{Row, row};
+use super::{Importer, one};
+use crate::error::Result;
+use crate::ir::ops::{ReduceKind, UnaryKind};
+use crate::ir::{Dim, ValueId, normalize_axis};
+use crate::tensor::{DType, Tensor};
+
+pub(super) const ROWS: &[Row] = &[
+    row("ReduceSum", 1, |m, c| {
+        reduce(m, c, Kind::Plain(ReduceKind::Sum))
+    }),
+    row("ReduceMean", 1, |m, c| {
+        reduce(m, c, Kind::Plain(ReduceKind::Mean))
+    }),
+    row("ReduceMax", 1, |m, c| {
+        reduce(m, c, Kind::Plain(ReduceKind::Max))
+    }),
+    row("ReduceMin", 1, |m, c| {
+        reduce(m, c, Kind::Plain(ReduceKind::Min))
+    }),
+    row("ReduceL2", 1, |m, c| {
+        reduce(m, c, Kind::Plain(ReduceKind::L2))
+    }),
+    row("ReduceL1", 1, |m, c| reduce(m, c, Kind::L1)),
+    row("ReduceSumSquare", 1, |m, c| reduce(m, c, Kind::SumSquare)),
+    row("ReduceLogSum", 1, |m, c| reduce(m, c, Kind::LogSum)),
+    row("Softmax", 1, softmax),
+    row("LogSoftmax", 1, log_softmax),
+    row("CumSum", 11, cumsum),
+];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Plain(ReduceKind),
+    L1,
+    SumSquare,
+    LogSum,
+}
+
+/// The axes of a reduction: all of them when none are named, unless that is to mean none.
+pub(super) fn reduced_axes(
+    m: &mut Importer<'_>,
+    call: &mut Call<'_>,
+    rank: usize,
+    input_since: i64,
+) -> Result<Vec<usize>> {
+    let axes = super::shape::axes_of(m, call, input_since)?;
+    let keep_all = call.version >= 13 && call.flag("noop_with_empty_axes", false)?;
+    let axes = axes.filter(|a| !a.is_empty());
+    Ok(match m.axes(call, axes, rank)? {
+        Some(axes) => axes,
+        None if keep_all => Vec::new(),
+        None => (0..rank).collect(),
+    })
+}
+
+fn reduce(m: &mut Importer<'_>, call: &mut Call<'_>, kind: Kind) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let since = if matches!(kind, Kind::Plain(ReduceKind::Sum)) {
+        13
+    } else {
+        18
+    };
+    let axes = reduced_axes(m, call, m.b.rank(x), since)?;
+    let keep = call.flag("keepdims", true)?;
+    let dtype = m.b.dtype(x);
+    let y = match kind {
+        Kind::Plain(ReduceKind::Mean | ReduceKind::L2) if !dtype.is_float() => {
+            let x = m.b.to(x, DType::F32)?;
+            let Kind::Plain(kind) = kind else {
+                return Ok(Vec::new());
+            };
+            let y = over(m, kind, x, &axes, keep)?;
+            m.b.to(y, dtype)?
+        }
+        Kind::Plain(ReduceKind::L2) => {
+            let x = if axes.is_empty() {
+                m.b.un(UnaryKind::Abs, x)?
+            } else {
+                x
+            };
+            over(m, ReduceKind::L2, x, &axes, keep)?
+        }
+        Kind::Plain(kind) if dtype == DType::Bool => {
+            let x = m.b.to(x, DType::U8)?;
+            let y = over(m, kind, x, &axes, keep)?;
+            m.b.to(y, dtype)?
+        }
+        Kind::Plain(kind) => over(m, kind, x, &axes, keep)?,
+        Kind::L1 => {
+            let x = m.b.un(UnaryKind::Abs, x)?;
+            over(m, ReduceKind::Sum, x, &axes, keep)?
+        }
+        Kind::SumSquare => {
+            let x = m.b.mul(x, x)?;
+            over(m, ReduceKind::Sum, x, &axes, keep)?
+        }
+        Kind::LogSum => {
+            let wide = if dtype.is_float() { dtype } else { DType::F32 };
+            let x = m.b.to(x, wide)?;
+            let sum = over(m, ReduceKind::Sum, x, &axes, keep)?;
+            let y = m.b.un(UnaryKind::Log, sum)?;
+            m.b.to(y, dtype)?
+        }
+    };
+    one(y)
+}
+
+/// A reduction that may have no axes. Of nothing, the largest and smallest are the type's own ends.
+pub(super) fn over(
+    m: &mut Importer<'_>,
+    kind: ReduceKind,
+    x: ValueId,
+    axes: &[usize],
+    keep: bool,
+) -> Result<ValueId> {
+    if axes.is_empty() {
+        return Ok(x);
+    }
+    let shape = m.b.shape(x);
+    let empty = axes.iter().any(|&a| shape[a].integer() == Some(0));
+    if empty && matches!(kind, ReduceKind::Max | ReduceKind::Min) {
+        let dtype = m.b.dtype(x);
+        let largest = matches!(kind, ReduceKind::Min);
+        let value = if dtype.is_float() {
+            let end = if largest {
+                f32::INFINITY
+            } else {
+                f32::NEG_INFINITY
+            };
+            Tensor::f32(vec![], vec![end])?.cast(dtype)
+        } else {
+            let bits = dtype.bits().min(63);
+            let end = match (dtype.is_signed_int(), largest) {
+                (true, true) => i64::MAX >> (64 - dtype.bits()),
+                (true, false) => i64::MIN >> (64 - dtype.bits()),
+                (false, true) => (1 << bits) - 1,
+                (false, false) => 0,
+            };
+            Tensor::int(dtype, vec![], vec![end])?
+        };
+        let value = m.b.tensor("end", &value)?;
+        let mut result = Vec::new();
+        for (i, d) in shape.iter().enumerate() {
+            if !axes.contains(&i) {
+                result.push(d.clone());
+            } else if keep {
+                result.push(Dim::from(1));
+            }
+        }
+        return m.b.expand(value, result);
+    }
+    m.b.reduce(kind, x, axes, keep)
+}
+
+/// The value as a matrix to normalise rows of, before operator set 13; the axis itself afterwards.
+fn rows(
+    m: &mut Importer<'_>,
+    call: &mut Call<'_>,
+    f: impl FnOnce(&mut Importer<'_>, ValueId, usize) -> Result<ValueId>,
+) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let rank = m.b.rank(x);
+    let axis = call.int_or("axis", if call.version < 13 { 1 } else { -1 })?;
+    let axis = normalize_axis(axis, rank)?;
+    if call.version >= 13 || axis + 1 == rank {
+        return one(f(m, x, axis)?);
+    }
+    let shape = m.b.shape(x);
+    let flat = m.b.flatten(x, axis)?;
+    let y = f(m, flat, 1)?;
+    one(m.b.reshape(y, shape)?)
+}
+
+fn softmax(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    rows(m, call, |m, x, axis| m.b.softmax(x, axis))
+}
+
+fn log_softmax(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    rows(m, call, log_softmax_of)
+}
+
+/// x − max − log Σ exp(x − max)
+pub(super) fn log_softmax_of(m: &mut Importer<'_>, x: ValueId, axis: usize) -> Result<ValueId> {
+    let max = m.b.reduce(ReduceKind::Max, x, &[axis], true)?;
+    let shifted = m.b.sub(x, max)?;
+    let exp = m.b.un(UnaryKind::Exp, shifted)?;
+    let sum = m.b.reduce(ReduceKind::Sum, exp, &[axis], true)?;
+    let log = m.b.un(UnaryKind::Log, sum)?;
+    m.b.sub(shifted, log)
+}
+
+fn cumsum(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let axis = m.int(call, 1)?.ok_or_else(|| call.missing("the axis"))?;
+    let axis = normalize_axis(axis, m.b.rank(x))?;
+    let exclusive = call.flag("exclusive", false)?;
+    let reverse = call.flag("reverse", false)?;
+    let shape = m.b.shape(x);
+    let size = shape[axis].clone();
+    let mut y = if reverse { flip(m, x, axis)? } else { x };
+    if exclusive {
+        // The sum before each element: the elements move on by one.
+        let mut first = shape;
+        first[axis] = Dim::from(1);
+        let zero = m.b.number(x, 0.0)?;
+        let zero = m.b.expand(zero, first)?;
+        let rest = m.b.part(y, axis, 0, size.sub(&Dim::from(1)))?;
+        y = m.b.join(&[zero, rest], axis)?;
+    }
+    y = m.b.cumsum(y, axis)?;
+    one(if reverse { flip(m, y, axis)? } else { y })
+}
+
+/// The value backwards along an axis.
+pub(super) fn flip(m: &mut Importer<'_>, x: ValueId, axis: usize) -> Result<ValueId> {
+    let size = m.b.shape(x)[axis].clone();
+    let count = m.b.iota(DType::I64, size.clone())?;
+    let last = super::entry::Dims::scalar(DType::I64, size.sub(&Dim::from(1)));
+    let last = m.dims_value(&last, "last")?;
+    let indices = m.b.sub(last, count)?;
+    m.b.gather(x, indices, axis)
+}
