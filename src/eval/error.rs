@@ -111,6 +111,12 @@ pub enum EvalError {
         /// The operation.
         op: &'static str,
     },
+    /// Operands of a matrix product that type inference would have refused.
+    #[error("matrix product: {reason}")]
+    Product {
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// A result with more elements than this crate will hold.
     #[error("the result has {elements} elements: at most {limit} are held in memory")]
     TooLarge {
@@ -143,6 +149,7 @@ impl Diagnostic for EvalError {
             | EvalError::Index { .. }
             | EvalError::Slice { .. }
             | EvalError::EmptyReduction { .. }
+            | EvalError::Product { .. }
             | EvalError::Result { .. } => Class::Invalid,
         }
     }
@@ -159,6 +166,7 @@ impl Diagnostic for EvalError {
             EvalError::TooLarge { .. } => "value_too_large",
             EvalError::Slice { .. }
             | EvalError::EmptyReduction { .. }
+            | EvalError::Product { .. }
             | EvalError::Result { .. } => "bad_graph",
         }
     }
@@ -180,6 +188,7 @@ impl Diagnostic for EvalError {
             | EvalError::Index { .. }
             | EvalError::Slice { .. }
             | EvalError::EmptyReduction { .. }
+            | EvalError::Product { .. }
             | EvalError::Result { .. } => None,
         }
     }

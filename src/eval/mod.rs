@@ -5,6 +5,7 @@
 mod elementwise;
 mod error;
 mod fold;
+mod gemm;
 mod index;
 mod input;
 mod interpreter;

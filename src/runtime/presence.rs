@@ -66,8 +66,8 @@ pub fn engines(library: Option<&Path>) -> Vec<EngineInfo> {
             name: "ONNX Runtime",
             presence: onnxruntime(library),
             how_to_get: Some(format!(
-                "`pip download --no-deps onnxruntime`, unpack `onnxruntime/capi/libonnxruntime*` from the wheel into {folder}, \
-                 or set ORT_DYLIB_PATH"
+                "run `scripts/setup-onnxruntime` from the project's sources, which puts the pinned library into {folder}, \
+                 or set ORT_DYLIB_PATH to a library that is already there"
             )),
         },
     ]
