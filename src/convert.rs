@@ -21,7 +21,6 @@ pub use inspect::inspect;
 pub use request::{
     ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target, parse_shape,
 };
-pub use stage::remove_unfinished;
 
 use crate::error::{Context, Result};
 use crate::ir::Module;
@@ -29,7 +28,7 @@ use crate::passes::{self, Islands, PrecisionReport};
 use crate::source::{Checkpoint, FileDigest, OpenOptions};
 use crate::tensor::num;
 use crate::verify::{EngineStatus, Report};
-use crate::{arch, coreml, onnx, source};
+use crate::{arch, coreml, files, onnx, source};
 use stage::Stage;
 
 /// A written artifact.
@@ -186,7 +185,7 @@ fn stage_target(
     progress: &dyn Progress,
 ) -> Result<Staged> {
     let path = request.destination(target);
-    let stage = Stage::beside(&path, is_ours)?;
+    let stage = Stage::beside(&path, is_ours, &mut outcome.warnings)?;
     let built = build(checkpoint, options, &request.shapes(target)?)?;
     request.check_shapes(&built.module)?;
     outcome.architecture.clone_from(&built.architecture);
@@ -224,7 +223,7 @@ fn stage_target(
     };
     progress.end();
     let written = stage.folder();
-    let sync = std::thread::spawn(move || stage::sync_tree(&written));
+    let sync = std::thread::spawn(move || files::sync_tree(&written));
     let verification = match &request.check {
         None => None,
         Some(check) => {

@@ -110,20 +110,20 @@ impl fmt::Display for At<Box<dyn Diagnostic>> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = &self.place;
         if let Some(file) = &place.file {
-            write!(f, "{}", escape(&file.display().to_string()))?;
+            write!(f, "{}", escape_name(&file.display().to_string()))?;
             if let Some(offset) = place.offset {
                 write!(f, " at byte {offset}")?;
             }
             write!(f, ": ")?;
         }
         if let Some(pass) = &place.pass {
-            write!(f, "pass `{}`: ", escape(pass))?;
+            write!(f, "pass `{}`: ", escape_name(pass))?;
         }
         if let Some(node) = &place.node {
-            write!(f, "node `{}`: ", escape(node))?;
+            write!(f, "node `{}`: ", escape_name(node))?;
         }
         if let Some(tensor) = &place.tensor {
-            write!(f, "tensor `{}`: ", escape(tensor))?;
+            write!(f, "tensor `{}`: ", escape_name(tensor))?;
         }
         write!(f, "{}", escape(&self.error.to_string()))
     }
@@ -131,18 +131,37 @@ impl fmt::Display for At<Box<dyn Diagnostic>> {
 
 impl std::error::Error for At<Box<dyn Diagnostic>> {}
 
-/// Makes text from a file safe to print: control characters are shown as escapes.
+/// Makes text safe to print: control characters (terminal commands) and characters that change the direction or order of what is shown
+/// become escapes. Line breaks stay: whoever prints indents the lines after the first, so that none can pass for a line of ours.
 #[must_use]
 pub fn escape(text: &str) -> String {
+    escape_all(text, true)
+}
+
+/// [`escape`] for a name from a file, which has no reason to have a line break.
+#[must_use]
+pub fn escape_name(text: &str) -> String {
+    escape_all(text, false)
+}
+
+fn escape_all(text: &str, lines: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && c != '\n' {
+        if is_unprintable(c) && !(lines && c == '\n') {
             out.extend(c.escape_default());
         } else {
             out.push(c);
         }
     }
     out
+}
+
+/// Whether a terminal may act on a character instead of showing it: control characters, marks that reorder text, line separators, and
+/// characters without any width.
+#[must_use]
+pub fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Adds the place to an error on its way up; a part that is already set is kept, since the innermost knows best.
@@ -261,5 +280,13 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert_eq!(text, "a\\u{7}: tensor `w`: cannot read: bad \\u{1b}[31m");
+        // A name with a line break or with marks that turn text around cannot imitate our own lines.
+        let result: Result<()> = Err(io_error("read", Path::new("x\nok\u{202e}"))(
+            std::io::Error::other("c1 \u{9b}31m"),
+        ));
+        let text = result.unwrap_err().to_string();
+        assert_eq!(text, "x\\nok\\u{202e}: cannot read: c1 \\u{9b}31m");
+        assert_eq!(escape("a\nb\r\u{2028}"), "a\nb\\r\\u{2028}");
+        assert_eq!(escape("höhe 模型 é"), "höhe 模型 é");
     }
 }

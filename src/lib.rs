@@ -12,6 +12,7 @@ pub mod convert;
 pub mod coreml;
 pub mod error;
 pub mod eval;
+pub mod files;
 pub mod ir;
 pub mod limits;
 pub mod onnx;

@@ -1,52 +1,336 @@
-//! Every cap on untrusted input, each with its reason.
+//! Every cap on untrusted input, each with its reason: first those that a flag can change, then those that formats and arithmetic fix.
+//!
+//! The values are process-wide: the command line sets them before any work begins, a library may do so with [`set`]. They decide only
+//! whether something is refused, with one exception that is named there (`folded-elements`).
 
-/// Largest safetensors header, in bytes. The format's own readers use the same figure; real headers stay below 10 MB.
-pub const HEADER_BYTES: u64 = 100_000_000;
-/// Most tensors in one checkpoint. The largest published models have some 100,000.
-pub const TENSORS: usize = 1_000_000;
-/// Largest JSON or TOML side file (config, shard index, lock, task, tokenizer), in bytes.
-pub const SIDE_FILE_BYTES: u64 = 64 * 1024 * 1024;
-/// Most values in one JSON side file: a shard index of [`TENSORS`] names fits, and memory stays below 500 MB.
-pub const JSON_VALUES: usize = 2 * TENSORS;
-/// Highest rank of any tensor. NumPy stops at 64, ONNX models in the wild at 8.
-pub const RANK: usize = 32;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Class, Diagnostic};
+
+/// A cap that can be changed: `--limit NAME=VALUE`.
+#[derive(Debug)]
+pub struct Limit {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it counts.
+    pub unit: &'static str,
+    /// The value unless somebody changes it.
+    pub default: u64,
+    /// The highest value that can be asked for: what the code was made for.
+    pub most: u64,
+    /// Why there is a cap, and why there.
+    pub reason: &'static str,
+    /// The value in force; 0 stands for the default.
+    value: AtomicU64,
+}
+
+impl Limit {
+    /// The value in force.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        match self.value.load(Ordering::Relaxed) {
+            0 => self.default,
+            value => value,
+        }
+    }
+
+    /// The value in force, for what is counted in memory.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        usize::try_from(self.get()).unwrap_or(usize::MAX)
+    }
+
+    /// Whether the value is not the default.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.get() != self.default
+    }
+
+    /// The way out for an error about this cap.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        format!(
+            "if you trust the file, raise the cap with `--limit {}=N` (at most {})",
+            self.name, self.most
+        )
+    }
+
+    fn change(&self, value: u64) -> Result<(), LimitError> {
+        if value == 0 || value > self.most {
+            return Err(LimitError::Range {
+                name: self.name,
+                value,
+                most: self.most,
+            });
+        }
+        self.value.store(value, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+macro_rules! limits {
+    ($($id:ident = $name:literal, $default:expr, $most:expr, $unit:literal, $reason:literal;)*) => {
+        $(
+            #[doc = $reason]
+            pub static $id: Limit = Limit {
+                name: $name,
+                unit: $unit,
+                default: $default,
+                most: $most,
+                reason: $reason,
+                value: AtomicU64::new(0),
+            };
+        )*
+        /// Every cap that can be changed, in the order of this page.
+        pub static ALL: &[&Limit] = &[$(&$id),*];
+    };
+}
+
+const KI: u64 = 1 << 10;
+const MI: u64 = 1 << 20;
+const GI: u64 = 1 << 30;
+const TI: u64 = 1 << 40;
+
+limits! {
+    HEADER_BYTES = "header-bytes", 100_000_000, 4 * GI, "bytes",
+        "Largest safetensors header. The format's own readers use the same figure; real headers stay below 10 MB.";
+    TENSORS = "tensors", 1_000_000, 100_000_000, "tensors",
+        "Most tensors in one checkpoint or program. The largest published models have some 100,000.";
+    SIDE_FILE_BYTES = "side-file-bytes", 64 * MI, 4 * GI, "bytes",
+        "Largest JSON or TOML side file (config, shard index, lock, task, tokenizer).";
+    JSON_VALUES = "json-values", 2_000_000, GI, "values",
+        "Most values in one JSON side file: a shard index of a million names fits, and memory stays below 500 MB.";
+    RANK = "rank", 32, 64, "dimensions",
+        "Highest rank of any tensor. NumPy stops at 64, ONNX models in the wild at 8.";
+    NODES = "nodes", 1_000_000, 100_000_000, "operations",
+        "Most operations in one program. A 100-layer transformer has some 10,000.";
+    NESTING = "nesting", 32, 64, "levels",
+        "Deepest nesting of blocks in a program. Readers recurse: the cap is what the stack of any thread holds.";
+    FOLDED_ELEMENTS = "folded-elements", 4 * MI, 1 << 31, "elements",
+        "Largest result of constant folding. Masks and index tables of 2,048 positions fit. Changes what is folded, and so the bytes of an artifact; provenance records it.";
+    EXPANDED_ELEMENTS = "expanded-elements", 1 << 29, 1 << 40, "elements",
+        "Most elements of a compressed weight once it is decoded: 2 GiB of floats. A lookup table of long vectors would ask for any amount.";
+    LAYERS = "layers", 4096, MI, "layers",
+        "Most layers a config may ask for. The deepest published transformers have some 200.";
+    TABLE_ELEMENTS = "table-elements", 1 << 27, 1 << 33, "elements",
+        "Largest table that is computed for positions: a million positions of 128 numbers.";
+    READ_BYTES = "read-bytes", 4 * TI, 1 << 60, "bytes",
+        "Most bytes of files that one model folder or download may have together. The largest published checkpoints have 1.4 TB; sparse files cost an attacker nothing.";
+    NPY_HEADER_BYTES = "npy-header-bytes", 64 * KI, 16 * MI, "bytes",
+        "Largest text header of an array in an `.npz` archive. NumPy's own reader stops at 10,000.";
+    ARCHIVE_MEMBER_BYTES = "archive-bytes", 8 * GI, 16 * TI, "bytes",
+        "Most bytes that the entries of an archive have together, decompressed.";
+    ARCHIVE_MEMBERS = "archive-entries", 100_000, 10_000_000, "entries",
+        "Most entries of an archive.";
+    ARCHIVE_RATIO = "archive-ratio", 300, 2_000, "times",
+        "Most decompressed bytes per compressed byte of an archive, looked at above 64 MiB. Weights and activations compress by less than 10; a bomb reaches 1,032, where Deflate ends.";
+    VALUE_ELEMENTS = "value-elements", 1 << 31, 1 << 40, "elements",
+        "Most elements of one value that the interpreter computes: 8 GiB of floats. Sizes from a file must not ask for any amount of memory.";
+    MEMORY_BYTES = "memory-bytes", 64 * GI, 1 << 60, "bytes",
+        "Most bytes of tensors that the interpreter holds at once (`--max-memory`), counted before each result is allocated.";
+    DECODED_BYTES = "decoded-bytes", 4 * GI, 1 << 60, "bytes",
+        "Decoded constants that the interpreter keeps between runs; larger models read the rest anew.";
+    TRACE_BYTES = "trace-bytes", GI, 1 << 60, "bytes",
+        "Intermediate values of the source that are kept for comparison. Those beyond are counted in the report.";
+    TASK_CASES = "task-cases", 1_000_000, 100_000_000, "cases",
+        "Most cases of one task.";
+}
+
 /// Most elements in one tensor: keeps every byte count within 2^53, exact in JSON and in `f64`.
 pub const ELEMENTS: u64 = 1 << 49;
 /// Largest protobuf that is parsed as a whole, in bytes: the format itself ends at 2 GiB.
 pub const PROTO_BYTES: u64 = 2 * 1024 * 1024 * 1024;
-/// Most operations in one program. A 100-layer transformer has some 10,000.
-pub const NODES: usize = 1_000_000;
-/// Deepest nesting of blocks in a program.
-pub const NESTING: usize = 32;
-/// Largest result of constant folding, in elements. Masks and index tables of 2,048 positions fit.
-pub const FOLDED_ELEMENTS: u64 = 4 * 1024 * 1024;
-/// Most elements of a compressed weight once it is decoded: 2 GiB of floats. A lookup table of long vectors would ask for any amount.
-pub const EXPANDED_ELEMENTS: u64 = 1 << 29;
-/// Most layers a config may ask for. The deepest published transformers have some 200.
-pub const LAYERS: u64 = 4096;
-/// Longest sequence a config or flag may ask for.
+/// Longest sequence a config or flag may ask for: products with a width stay far from overflow.
 pub const SEQUENCE: u64 = 1 << 24;
 /// Largest size that a config may state (vocabulary, width, positions), so that products of two stay far from overflow.
 pub const DIMENSION: u64 = 1 << 31;
-/// Largest table that is computed for positions, in elements: a million positions of 128 numbers.
-pub const TABLE_ELEMENTS: u64 = 1 << 27;
-/// Largest text header of an array in an `.npz` archive, in bytes. NumPy's own reader stops at 10,000.
-pub const NPY_HEADER_BYTES: u64 = 64 * 1024;
-/// Most bytes that the members of an `.npz` archive have together, decompressed.
-pub const ARCHIVE_MEMBER_BYTES: u64 = 8 * 1024 * 1024 * 1024;
-/// Most members of an `.npz` archive.
-pub const ARCHIVE_MEMBERS: usize = 100_000;
 /// Most enumerated shapes of one Core ML input (Apple's documented limit).
 pub const ENUMERATED_SHAPES: usize = 128;
 /// How many bytes of weights are held at once while a constant is streamed. Small enough to stay in the second-level cache.
 pub const STREAM_CHUNK_BYTES: usize = 1 << 20;
 /// Most threads that write one file. More do not make a disk faster, and each may hold a transposed weight.
 pub const WRITER_THREADS: usize = 4;
-/// Most elements of a value that the interpreter computes: 8 GiB of floats. Sizes from a file must not ask for any amount of memory.
-pub const VALUE_ELEMENTS: u64 = 1 << 31;
-/// How many bytes of decoded constants the interpreter keeps between runs; larger models read the rest anew.
-pub const DECODED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
-/// Largest total of intermediate values of the source that are kept for comparison, in bytes. Those beyond are counted in the report.
-pub const TRACE_BYTES: u64 = 1 << 30;
-/// Most cases of one task.
-pub const TASK_CASES: usize = 1_000_000;
+/// Size below which the ratio of an archive is not looked at, in bytes: a file of zeros is no bomb until it is large.
+pub const ARCHIVE_RATIO_FROM_BYTES: u64 = 64 * MI;
+
+/// Why a cap could not be changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitError {
+    /// No such cap.
+    #[error("there is no limit `{name}`")]
+    Unknown {
+        /// What was given.
+        name: String,
+    },
+    /// A value outside of what the code was made for.
+    #[error("limit `{name}` must be in 1..={most}, found {value}")]
+    Range {
+        /// The cap.
+        name: &'static str,
+        /// What was given.
+        value: u64,
+        /// The highest value.
+        most: u64,
+    },
+    /// Not `NAME=VALUE`.
+    #[error("`{text}` is not NAME=VALUE")]
+    Form {
+        /// What was given.
+        text: String,
+    },
+    /// Not a number with an optional unit.
+    #[error("`{text}` is not a size")]
+    Size {
+        /// What was given.
+        text: String,
+    },
+}
+
+impl Diagnostic for LimitError {
+    fn class(&self) -> Class {
+        Class::Usage
+    }
+
+    fn code(&self) -> &'static str {
+        "bad_limit"
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            LimitError::Unknown { .. } | LimitError::Range { .. } => {
+                "`distill-convert doctor` lists the limits with their reasons".into()
+            }
+            LimitError::Form { .. } => "for example `--limit header-bytes=200M`".into(),
+            LimitError::Size { .. } => "for example `4000000`, `4G` or `4Gi`".into(),
+        })
+    }
+}
+
+/// Changes the cap called `name`, for the whole process.
+///
+/// # Errors
+/// When there is no such cap, or the value is zero or beyond [`Limit::most`].
+pub fn set(name: &str, value: u64) -> Result<(), LimitError> {
+    let limit = ALL.iter().find(|limit| limit.name == name);
+    let unknown = || LimitError::Unknown {
+        name: name.to_owned(),
+    };
+    limit.ok_or_else(unknown)?.change(value)
+}
+
+/// Changes the cap that `NAME=VALUE` names.
+///
+/// # Errors
+/// As [`set`], and when the text is not of that form.
+pub fn set_text(text: &str) -> Result<(), LimitError> {
+    let (name, value) = text.split_once('=').ok_or_else(|| LimitError::Form {
+        text: text.to_owned(),
+    })?;
+    set(name.trim(), parse_size(value)?)
+}
+
+/// Bounds what the interpreter holds at once, and with it what is kept beside: decoded constants and traces get a quarter each at most.
+///
+/// # Errors
+/// As [`set`].
+pub fn set_memory(bytes: u64) -> Result<(), LimitError> {
+    MEMORY_BYTES.change(bytes)?;
+    for kept in [&DECODED_BYTES, &TRACE_BYTES] {
+        kept.change(kept.get().min(bytes / 4).max(1))?;
+    }
+    Ok(())
+}
+
+/// The caps that are not at their default, by name.
+#[must_use]
+pub fn changed() -> std::collections::BTreeMap<&'static str, u64> {
+    let changed = ALL.iter().filter(|limit| limit.is_changed());
+    changed.map(|limit| (limit.name, limit.get())).collect()
+}
+
+/// Reads `4000000`, `4M` (decimal) or `4Mi` (binary); units up to `T`.
+///
+/// # Errors
+/// When the text is not of that form, or too large.
+pub fn parse_size(text: &str) -> Result<u64, LimitError> {
+    let error = || LimitError::Size {
+        text: text.to_owned(),
+    };
+    let trimmed = text.trim();
+    let digits = trimmed.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match trimmed[digits.len()..].trim_end_matches('B') {
+        "" => 1,
+        "k" | "K" => 1000,
+        "M" => 1000u64.pow(2),
+        "G" => 1000u64.pow(3),
+        "T" => 1000u64.pow(4),
+        "Ki" => KI,
+        "Mi" => MI,
+        "Gi" => GI,
+        "Ti" => TI,
+        _ => return Err(error()),
+    };
+    let number: u64 = digits.replace('_', "").parse().map_err(|_| error())?;
+    number.checked_mul(factor).ok_or_else(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_cap_has_a_reason() {
+        let names: std::collections::BTreeSet<&str> = ALL.iter().map(|l| l.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for limit in ALL {
+            assert!(limit.default > 0 && limit.default <= limit.most);
+            assert!(limit.reason.len() > 20 && limit.reason.ends_with('.'));
+        }
+    }
+
+    #[test]
+    fn a_cap_can_be_raised_to_its_end_and_no_further() {
+        // One of its own: the others hold for every test of this process.
+        let limit = Limit {
+            name: "n",
+            unit: "things",
+            default: 5,
+            most: 10,
+            reason: "",
+            value: AtomicU64::new(0),
+        };
+        assert_eq!((limit.get(), limit.is_changed()), (5, false));
+        limit.change(10).unwrap();
+        assert_eq!((limit.count(), limit.is_changed()), (10, true));
+        for bad in [0, 11] {
+            let error = limit.change(bad).unwrap_err().to_string();
+            assert_eq!(error, format!("limit `n` must be in 1..=10, found {bad}"));
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let good = [
+            ("7", 7),
+            ("64_000", 64_000),
+            ("4k", 4000),
+            ("4Ki", 4096),
+            ("2MB", 2_000_000),
+            (" 2GiB ", 2 * GI),
+            ("1T", 1_000_000_000_000),
+        ];
+        for (text, expected) in good {
+            assert_eq!(parse_size(text), Ok(expected));
+        }
+        for bad in ["", "x", "4Q", "-1", "1.5G", "99999999999T", "4 k"] {
+            let expected = LimitError::Size { text: bad.into() };
+            assert_eq!(parse_size(bad), Err(expected));
+        }
+        let unknown = set_text("no-such=1").unwrap_err().to_string();
+        assert_eq!(unknown, "there is no limit `no-such`");
+        assert_eq!(
+            set_text("tensors").unwrap_err().to_string(),
+            "`tensors` is not NAME=VALUE"
+        );
+    }
+}

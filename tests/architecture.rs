@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("limits", &[]),
+    ("files", &[]),
     ("tensor", &[]),
     ("ir", &["tensor"]),
-    ("source", &["tensor"]),
+    ("source", &["tensor", "files"]),
     ("arch", &["source", "ir", "tensor"]),
     // Shape arithmetic on constants is evaluated while a graph is read.
     ("onnx", &["ir", "tensor", "eval"]),
@@ -24,7 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "convert",
         &[
             "verify", "runtime", "passes", "onnx", "coreml", "arch", "source", "eval", "ir",
-            "tensor",
+            "tensor", "files",
         ],
     ),
     ("lib", &[]),

@@ -198,10 +198,10 @@ impl<'a> Config<'a> {
     /// The number of layers: must be there, and is capped.
     pub(crate) fn layers(&mut self, key: &str) -> Result<usize> {
         let n = self.size(key)?;
-        if num::u64_of(n) > limits::LAYERS {
+        if num::u64_of(n) > limits::LAYERS.get() {
             return Err(ArchError::BadValue {
                 key: self.name(key),
-                expected: format!("at most {}", limits::LAYERS),
+                expected: format!("at most {}", limits::LAYERS.get()),
                 found: n.to_string(),
             }
             .into());

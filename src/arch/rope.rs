@@ -345,8 +345,8 @@ impl Tables {
                 .into());
             }
             let elements = num::u64_of(g.max_seq).saturating_mul(num::u64_of(rope.head_dim));
-            if elements > limits::TABLE_ELEMENTS {
-                let limit = limits::TABLE_ELEMENTS / num::u64_of(rope.head_dim);
+            if elements > limits::TABLE_ELEMENTS.get() {
+                let limit = limits::TABLE_ELEMENTS.get() / num::u64_of(rope.head_dim);
                 return Err(ArchError::TooLong {
                     asked: g.max_seq,
                     limit: num::usize_of(limit),

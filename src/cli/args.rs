@@ -17,6 +17,19 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+}
+
+/// Flags about the caps on untrusted input, for every command.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// Change a cap on untrusted input: header-bytes=200M. `doctor` lists the caps with their reasons
+    #[arg(long = "limit", value_name = "NAME=VALUE", global = true)]
+    pub(crate) limits: Vec<String>,
+    /// Most memory for the tensors of the built-in interpreter: 4G, 512Mi
+    #[arg(long, value_name = "SIZE", global = true)]
+    pub(crate) max_memory: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use distill_convert::error::Result;
+use distill_convert::limits;
 use distill_convert::runtime::{self, Presence};
 use serde_json::json;
 
@@ -29,10 +30,21 @@ pub(super) fn run(args: &DoctorArgs) -> Result<Answer> {
         }
     }
     text.push_str(
-        "Core ML itself runs only on Apple systems and is never executed by this program.",
+        "Core ML itself runs only on Apple systems and is never executed by this program.\n",
     );
+    text.push_str("\nCaps on untrusted input, to be changed with `--limit NAME=VALUE`:\n");
+    let mut caps = Vec::new();
+    for limit in limits::ALL {
+        let value = limit.get();
+        let _ = writeln!(text, "  {} = {value} {}", limit.name, limit.unit);
+        let _ = writeln!(text, "      {}", limit.reason);
+        caps.push(json!({
+            "name": limit.name, "unit": limit.unit, "value": value, "default": limit.default,
+            "most": limit.most, "reason": limit.reason,
+        }));
+    }
     Ok(Answer::ok(
         text,
-        json!({"engines": engines, "version": env!("CARGO_PKG_VERSION")}),
+        json!({"engines": engines, "limits": caps, "version": env!("CARGO_PKG_VERSION")}),
     ))
 }

@@ -33,7 +33,8 @@ fn render(out: &mut String, value: &Value, depth: usize) {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
             // Writing to a string cannot fail.
-            let _ = writeln!(out, "{pad}{}", inline(value));
+            let text = inline(value).replace('\n', &format!("\n{pad}"));
+            let _ = writeln!(out, "{pad}{text}");
         }
     }
 }

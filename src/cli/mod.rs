@@ -14,9 +14,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use distill_convert::convert::remove_unfinished;
+use distill_convert::files;
+use distill_convert::limits;
 
-use args::{Cli, Command};
+use args::{Cli, Command, LimitArgs};
 use output::Answer;
 
 /// Exit code of a process ended by Ctrl-C, as shells count it.
@@ -26,7 +27,7 @@ const INTERRUPTED: i32 = 130;
 pub(crate) fn main() -> ExitCode {
     // Failing to install the handler only means that an interrupted run leaves its private folder behind.
     let _ = ctrlc::set_handler(|| {
-        remove_unfinished();
+        files::remove_unfinished();
         std::process::exit(INTERRUPTED);
     });
     let arguments = with_default_command(std::env::args_os().collect());
@@ -34,8 +35,26 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return output::usage(&error, arguments.iter().any(|a| a == "--json")),
     };
-    let (name, json, answer) = run(&cli.command);
+    let (name, json, answer) = match apply_limits(&cli.limits) {
+        Ok(()) => run(&cli.command),
+        Err(error) => ("", arguments.iter().any(|a| a == "--json"), Err(error)),
+    };
+    while files::is_interrupted() {
+        // What went wrong is the interrupt: the handler ends the process.
+        std::thread::park();
+    }
     output::finish(name, json, answer)
+}
+
+/// Changes the caps before anything is read.
+fn apply_limits(args: &LimitArgs) -> distill_convert::error::Result<()> {
+    if let Some(size) = &args.max_memory {
+        limits::set_memory(limits::parse_size(size)?)?;
+    }
+    for text in &args.limits {
+        limits::set_text(text)?;
+    }
+    Ok(())
 }
 
 fn run(command: &Command) -> (&'static str, bool, distill_convert::error::Result<Answer>) {

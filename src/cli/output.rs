@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use distill_convert::error::{Class, Error, Result, escape};
+use distill_convert::error::{Class, Error, Result, escape, is_unprintable};
 use serde_json::{Value, json};
 
 /// Version of the JSON document's layout.
@@ -77,7 +77,7 @@ pub(crate) fn finish(command: &str, json: bool, answer: Result<Answer>) -> ExitC
                 for warning in &answer.warnings {
                     complain("warning", warning, None);
                 }
-                print(answer.text.trim_end());
+                print(&escape(answer.text.trim_end()));
             }
             ExitCode::from(answer.status.exit_code())
         }
@@ -146,7 +146,24 @@ fn document(
         "warnings": warnings,
         "error": error,
     });
-    format!("{document:#}")
+    escape_json(&format!("{document:#}"))
+}
+
+/// JSON leaves the control characters above 127 and the marks that turn text around as they are; a terminal acts on them. They can only
+/// stand inside strings, where an escape means the same.
+fn escape_json(document: &str) -> String {
+    let mut out = String::with_capacity(document.len());
+    for c in document.chars() {
+        if c != '\n' && is_unprintable(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 fn print(text: &str) {
@@ -161,10 +178,15 @@ fn complain(kind: &str, message: &str, hint: Option<&str>) {
         (true, "error") => ("\u{1b}[1;31m", "\u{1b}[0m"),
         (true, _) => ("\u{1b}[1;33m", "\u{1b}[0m"),
     };
-    let _ = writeln!(stderr, "{on}{kind}{off}: {}", escape(message));
+    let _ = writeln!(stderr, "{on}{kind}{off}: {}", indented(message));
     if let Some(hint) = hint {
-        let _ = writeln!(stderr, "  help: {}", escape(hint));
+        let _ = writeln!(stderr, "  help: {}", indented(hint));
     }
+}
+
+/// Text that may quote a file: escaped, and no line but the first at the margin, where only lines of ours stand.
+fn indented(text: &str) -> String {
+    escape(text).replace('\n', "\n    ")
 }
 
 /// Bytes in units people read: `1.25 MB`.

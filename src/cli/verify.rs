@@ -1,10 +1,10 @@
 //! `verify`: an artifact against its source.
 
-use std::fs;
 use std::path::Path;
 
 use distill_convert::convert::{self, Check};
-use distill_convert::error::{Result, io_error};
+use distill_convert::error::Result;
+use distill_convert::files;
 use distill_convert::verify::Report;
 use serde_json::Value;
 
@@ -61,16 +61,8 @@ pub(super) fn check(args: &CheckArgs) -> Check {
 
 /// Writes one JSON document, whole or not at all.
 pub(super) fn write_report(path: &Path, value: &Value) -> Result<()> {
-    let parent = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(io_error("create the folder", parent))?;
-    let file = tempfile::NamedTempFile::new_in(parent).map_err(io_error("write into", parent))?;
-    fs::write(file.path(), format!("{value:#}\n")).map_err(io_error("write", path))?;
-    file.persist(path)
-        .map_err(|e| io_error("write", path)(e.error))?;
-    Ok(())
+    // A report that stands there is replaced: the path was named for that.
+    files::write_whole(path, format!("{value:#}\n").as_bytes(), Path::is_file)
 }
 
 /// Writes the predecessor's files.

@@ -6,9 +6,6 @@ use crate::error::{Class, Diagnostic};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConvertError {
-    /// Something stands at the destination that this program did not make.
-    #[error("the output exists and was not written by distill-convert")]
-    Exists,
     /// NaN or infinity in the weights.
     #[error("the weights hold {nan} NaN and {inf} infinite elements")]
     NonFinite {
@@ -74,16 +71,14 @@ impl Diagnostic for ConvertError {
             | ConvertError::UnknownKind
             | ConvertError::Interrupted => Class::Invalid,
             ConvertError::Engine { .. } | ConvertError::EngineAbsent { .. } => Class::Unsupported,
-            ConvertError::Exists
-            | ConvertError::Shape { .. }
-            | ConvertError::Length { .. }
-            | ConvertError::NoTarget => Class::Usage,
+            ConvertError::Shape { .. } | ConvertError::Length { .. } | ConvertError::NoTarget => {
+                Class::Usage
+            }
         }
     }
 
     fn code(&self) -> &'static str {
         match self {
-            ConvertError::Exists => "output_exists",
             ConvertError::NonFinite { .. } => "nonfinite_weights",
             ConvertError::Shape { .. }
             | ConvertError::ShapeMismatch { .. }
@@ -99,7 +94,6 @@ impl Diagnostic for ConvertError {
     fn hint(&self) -> Option<String> {
         Some(
             match self {
-                ConvertError::Exists => "name another output with `-o`, or move what is there",
                 ConvertError::NonFinite { .. } => {
                     "such a model cannot be verified; `--allow-nonfinite` converts it all the same"
                 }

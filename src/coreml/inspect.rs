@@ -117,10 +117,10 @@ fn count(
 ) -> Result<(), ImportError> {
     let mut open = vec![(block, 0)];
     while let Some((block, depth)) = open.pop() {
-        if depth > limits::NESTING {
+        if depth > limits::NESTING.count() {
             return Err(ImportError::TooMany {
                 what: "nested blocks",
-                limit: limits::NESTING,
+                limit: limits::NESTING.count(),
                 found: depth,
             });
         }

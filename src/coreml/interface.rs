@@ -190,7 +190,7 @@ fn natural(n: i64) -> Result<u64, ImportError> {
 }
 
 fn shape(shape: &[i64]) -> Result<Vec<u64>, ImportError> {
-    if shape.len() > limits::RANK {
+    if shape.len() > limits::RANK.count() {
         return Err(malformed("rank", "at most 32", shape.len()));
     }
     shape.iter().map(|&n| natural(n)).collect()
@@ -234,7 +234,7 @@ fn multi_array(array: &ArrayFeatureType) -> Result<FeatureKind, ImportError> {
             }
         }
         Some(ShapeFlexibility::ShapeRange(range)) => {
-            if range.size_ranges.len() > limits::RANK {
+            if range.size_ranges.len() > limits::RANK.count() {
                 return Err(malformed("rank", "at most 32", range.size_ranges.len()));
             }
             let mut sizes = Vec::with_capacity(range.size_ranges.len());

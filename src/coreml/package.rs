@@ -210,7 +210,7 @@ pub(crate) fn open(path: &Path) -> Result<Items> {
 }
 
 fn read_manifest(package: &Path, manifest: &Path) -> Result<Items> {
-    let bytes = read_limited(manifest, limits::SIDE_FILE_BYTES)?;
+    let bytes = read_limited(manifest, limits::SIDE_FILE_BYTES.get())?;
     let json: Value =
         serde_json::from_slice(&bytes).map_err(|source| PackageError::Json { source })?;
     let text = |value: &Value, key: &str, at: String| -> Result<String> {

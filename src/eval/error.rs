@@ -1,6 +1,7 @@
 //! What can go wrong while a model is interpreted.
 
 use crate::error::{Class, Diagnostic};
+use crate::limits;
 use crate::tensor::DType;
 
 /// Why a run stopped.
@@ -125,6 +126,18 @@ pub enum EvalError {
         /// The limit.
         limit: u64,
     },
+    /// A result that does not fit beside what is held already.
+    #[error(
+        "the result takes {result} bytes beside {held} that are held: at most {limit} are allowed"
+    )]
+    Memory {
+        /// Bytes of the result.
+        result: u64,
+        /// Bytes of the tensors that are held.
+        held: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// A result that is not what its declaration says: the module was not verified.
     #[error("computed {found}, but the graph declares {declared}")]
     Result {
@@ -138,7 +151,7 @@ pub enum EvalError {
 impl Diagnostic for EvalError {
     fn class(&self) -> Class {
         match self {
-            EvalError::TooLarge { .. } => Class::Unsupported,
+            EvalError::TooLarge { .. } | EvalError::Memory { .. } => Class::Unsupported,
             EvalError::MissingInput { .. }
             | EvalError::UnknownInput { .. }
             | EvalError::InputType { .. }
@@ -163,7 +176,7 @@ impl Diagnostic for EvalError {
             | EvalError::SymbolConflict { .. }
             | EvalError::SymbolRange { .. } => "bad_input",
             EvalError::InputIndex { .. } | EvalError::Index { .. } => "index_out_of_range",
-            EvalError::TooLarge { .. } => "value_too_large",
+            EvalError::TooLarge { .. } | EvalError::Memory { .. } => "value_too_large",
             EvalError::Slice { .. }
             | EvalError::EmptyReduction { .. }
             | EvalError::Product { .. }
@@ -179,7 +192,14 @@ impl Diagnostic for EvalError {
             EvalError::SymbolRange { symbol, .. } => Some(format!(
                 "pad or cut the inputs, or convert again with another range for `{symbol}`"
             )),
-            EvalError::TooLarge { .. } => Some("run with a smaller batch or sequence".to_owned()),
+            EvalError::TooLarge { .. } => Some(format!(
+                "run with a smaller batch or sequence; {}",
+                limits::VALUE_ELEMENTS.hint()
+            )),
+            EvalError::Memory { .. } => Some(
+                "run with a smaller batch or sequence, or allow more with `--max-memory`"
+                    .to_owned(),
+            ),
             EvalError::MissingInput { .. }
             | EvalError::UnknownInput { .. }
             | EvalError::InputType { .. }

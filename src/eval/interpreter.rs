@@ -1,12 +1,13 @@
 //! Runs a function of a module, node by node; frees every value after its last use.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Mode, Observer, Target, apply, input};
+use super::{EvalError, Mode, Observer, Target, apply, input};
 use crate::error::{Context, Result};
 use crate::ir::{Bindings, ConstId, Def, Function, IrError, Module, Node, concrete, verify};
 use crate::limits;
-use crate::tensor::{NamedTensors, Tensor, num};
+use crate::tensor::{DType, NamedTensors, Tensor, num};
 
 /// Runs modules by the definition of every operation.
 ///
@@ -21,6 +22,8 @@ pub struct Interpreter {
     last_uses: Vec<Vec<bool>>,
     // Decoded constants, filled at their first use; `None` where keeping all of them would take too much memory.
     constants: Vec<Option<OnceLock<Tensor>>>,
+    // Bytes of the decoded constants that are kept.
+    decoded: AtomicU64,
 }
 
 impl Interpreter {
@@ -30,15 +33,12 @@ impl Interpreter {
     /// When the module is not valid.
     pub fn new(module: &Module, mode: Mode) -> Result<Self> {
         verify(module)?;
-        let mut budget = limits::DECODED_BYTES;
+        let mut budget = limits::DECODED_BYTES.get();
         let constants = module
             .constants
             .iter()
             .map(|c| {
-                // Decoded floats take 4 bytes, integers 8.
-                let width = if c.dtype().is_float() { 4 } else { 8 };
-                let bytes = num::u64_of(c.len()).saturating_mul(width);
-                let kept = budget.checked_sub(bytes)?;
+                let kept = budget.checked_sub(bytes_of(c.dtype(), c.len()))?;
                 budget = kept;
                 Some(OnceLock::new())
             })
@@ -49,6 +49,7 @@ impl Interpreter {
             mode,
             last_uses: Vec::new(),
             constants,
+            decoded: AtomicU64::new(0),
         };
         interpreter.last_uses = last_uses(interpreter.function());
         Ok(interpreter)
@@ -97,12 +98,14 @@ impl Interpreter {
         let function = self.function();
         let (tensors, bindings) = input::bind(&self.module, function, inputs, self.mode)?;
         let mut slots: Vec<Option<Tensor>> = vec![None; function.values.len()];
+        let mut held = 0;
         for (param, tensor) in function.params.iter().zip(tensors) {
+            held += bytes_of(tensor.dtype(), tensor.len());
             slots[param.value.index()] = Some(tensor);
         }
         for (node, last) in function.nodes.iter().zip(&self.last_uses) {
             let result = self
-                .step(node, last, &mut slots, &bindings)
+                .step(node, last, &mut slots, &mut held, &bindings)
                 .at_node(&function.value(node.result).name)?;
             if let Some(observer) = observer.as_deref_mut() {
                 observer.observe(function, node.result, &result);
@@ -111,7 +114,7 @@ impl Interpreter {
         }
         let mut outputs = NamedTensors::new();
         for output in &function.outputs {
-            let tensor = self.fetch(output.value.index(), &slots)?;
+            let tensor = self.fetch(output.value.index(), &slots, held)?;
             outputs.insert(output.name.clone(), tensor);
         }
         Ok(outputs)
@@ -122,45 +125,88 @@ impl Interpreter {
         node: &Node,
         last: &[bool],
         slots: &mut [Option<Tensor>],
+        held: &mut u64,
         bindings: &Bindings,
     ) -> Result<Tensor> {
         let ty = self.function().ty(node.result);
         let target = Target::new(&node.op, ty.dtype, concrete(&ty.shape, bindings)?)?;
+        let result = bytes_of(ty.dtype, target.len());
+        self.check_memory(result, *held)?;
         let mut operands = Vec::with_capacity(node.operands.len());
+        let mut released = 0u64;
         for (value, &last) in node.operands.iter().zip(last) {
             operands.push(match (last, slots[value.index()].take()) {
-                (true, Some(tensor)) => tensor,
+                (true, Some(tensor)) => {
+                    released += bytes_of(tensor.dtype(), tensor.len());
+                    tensor
+                }
                 (_, kept) => {
                     slots[value.index()] = kept;
-                    self.fetch(value.index(), slots)?
+                    self.fetch(value.index(), slots, held.saturating_add(result))?
                 }
             });
         }
-        apply(&node.op, operands, target, bindings, self.mode)
+        let tensor = apply(&node.op, operands, target, bindings, self.mode)?;
+        *held = held.saturating_sub(released).saturating_add(result);
+        Ok(tensor)
+    }
+
+    /// Refuses to allocate `bytes` beside `held` and the decoded constants, if that is more than may be held at once.
+    fn check_memory(&self, bytes: u64, held: u64) -> Result<(), EvalError> {
+        let held = held.saturating_add(self.decoded.load(Ordering::Relaxed));
+        let limit = limits::MEMORY_BYTES.get();
+        if held.saturating_add(bytes) > limit {
+            return Err(EvalError::Memory {
+                result: bytes,
+                held,
+                limit,
+            });
+        }
+        Ok(())
     }
 
     /// A value that was computed, or a constant.
-    fn fetch(&self, value: usize, slots: &[Option<Tensor>]) -> Result<Tensor> {
+    fn fetch(&self, value: usize, slots: &[Option<Tensor>], held: u64) -> Result<Tensor> {
         if let Some(tensor) = &slots[value] {
             return Ok(tensor.clone());
         }
         match self.function().values[value].def {
-            Def::Const(id) => self.constant(id),
+            Def::Const(id) => self.constant(id, held),
             Def::Param(_) | Def::Node(_) => Err(IrError::Undefined { operand: 0 }.into()),
         }
     }
 
-    fn constant(&self, id: ConstId) -> Result<Tensor> {
+    fn constant(&self, id: ConstId, held: u64) -> Result<Tensor> {
         let constant = self.module.constant(id);
-        let Some(cell) = &self.constants[id.index()] else {
-            return constant.read();
-        };
-        if let Some(tensor) = cell.get() {
+        let kept = self.constants[id.index()].as_ref();
+        if let Some(tensor) = kept.and_then(OnceLock::get) {
             return Ok(tensor.clone());
         }
+        let bytes = bytes_of(constant.dtype(), constant.len());
+        self.check_memory(bytes, held)?;
         let tensor = constant.read()?;
-        Ok(cell.get_or_init(|| tensor).clone())
+        let Some(cell) = kept else {
+            return Ok(tensor);
+        };
+        Ok(cell
+            .get_or_init(|| {
+                self.decoded.fetch_add(bytes, Ordering::Relaxed);
+                tensor
+            })
+            .clone())
     }
+}
+
+/// Bytes of a tensor in memory: floats are held in 4, integers in 8, truth values in 1.
+fn bytes_of(dtype: DType, elements: usize) -> u64 {
+    let width = if dtype.is_float() {
+        4
+    } else if dtype == DType::Bool {
+        1
+    } else {
+        8
+    };
+    num::u64_of(elements).saturating_mul(width)
 }
 
 /// For every node and operand, whether no later use follows, be it by a node, the same node or an output.
@@ -193,7 +239,6 @@ mod tests {
     use super::*;
     use crate::ir::ops::{BinaryKind, Gather, Reshape, UnaryKind};
     use crate::ir::{Builder, Dim, Domain, Op, Symbol, SymbolRange, Type, ValueId};
-    use crate::tensor::DType;
 
     /// `table[ids] + bias`, flattened: two symbols, an index domain and a 16-bit table.
     fn module() -> Module {

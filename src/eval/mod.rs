@@ -101,10 +101,10 @@ impl Target {
             .iter()
             .try_fold(1u64, |n, &d| n.checked_mul(num::u64_of(d)))
             .unwrap_or(u64::MAX);
-        if elements > limits::VALUE_ELEMENTS {
+        if elements > limits::VALUE_ELEMENTS.get() {
             return Err(EvalError::TooLarge {
                 elements,
-                limit: limits::VALUE_ELEMENTS,
+                limit: limits::VALUE_ELEMENTS.get(),
             }
             .into());
         }

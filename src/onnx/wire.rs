@@ -176,17 +176,20 @@ fn read_graph(
     walk(file, at, len, &mut |field| {
         match (field.number, field.value) {
             (GRAPH_NODE, Value::Bytes { at, len }) => {
-                if graph.node.len() >= limits::NODES {
-                    return Err(malformed(format!("more than {} nodes", limits::NODES)));
+                if graph.node.len() >= limits::NODES.count() {
+                    return Err(malformed(format!(
+                        "more than {} nodes",
+                        limits::NODES.count()
+                    )));
                 }
                 graph.node.push(part::<NodeProto>(file, at, len)?);
             }
             (GRAPH_NAME, Value::Bytes { at, len }) => graph.name = Some(text(file, at, len)?),
             (GRAPH_INITIALIZER, Value::Bytes { at, len }) => {
-                if graph.initializer.len() >= limits::TENSORS {
+                if graph.initializer.len() >= limits::TENSORS.count() {
                     return Err(malformed(format!(
                         "more than {} initialisers",
-                        limits::TENSORS
+                        limits::TENSORS.count()
                     )));
                 }
                 let (tensor, region) = read_tensor(file, at, len)?;

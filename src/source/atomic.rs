@@ -1,33 +1,24 @@
-//! Files that appear whole or not at all: written beside their destination under another name, synced, then renamed.
+//! Tensor files and locks appear whole or not at all.
 
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::safetensors::WriteError;
 use crate::error::{Context, Result, io_error};
+use crate::files::Private;
 
-/// Writes `path` with what `write` puts out. An existing file is replaced (a link is replaced, not followed); whether it may be is the
-/// caller's to decide.
+/// Writes `path` with what `write` puts out. What stands there is replaced if `is_ours` recognises it; a link never is.
 pub(super) fn write_whole(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<&mut std::fs::File>) -> Result<(), WriteError>,
+    is_ours: impl Fn(&Path) -> bool,
+    write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), WriteError>,
 ) -> Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".distill-convert-");
-    #[cfg(unix)]
-    {
-        // As any program's output, not private as a temporary file: the process's mask still applies.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder
-        .tempfile_in(parent)
+    let private = Private::beside(path, &mut Vec::new())?;
+    let name = path.file_name().unwrap_or_default().to_owned();
+    let mut file = File::create_new(private.path().join(&name))
         .map_err(io_error("create a file beside", path))?;
-    let mut out = BufWriter::with_capacity(1 << 20, file.as_file_mut());
+    let mut out = BufWriter::with_capacity(1 << 20, &mut file);
     match write(&mut out) {
         Ok(()) => {}
         Err(WriteError::Format(e)) => return Err(e).at_file(path),
@@ -35,8 +26,6 @@ pub(super) fn write_whole(
     }
     out.flush().map_err(io_error("write", path))?;
     drop(out);
-    file.as_file().sync_all().map_err(io_error("write", path))?;
-    file.persist(path)
-        .map_err(|e| io_error("write", path)(e.error))?;
-    Ok(())
+    file.sync_all().map_err(io_error("write", path))?;
+    private.install(&[name], is_ours)
 }

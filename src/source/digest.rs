@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::Progress;
@@ -15,7 +16,18 @@ const BUFFER_BYTES: u64 = 1 << 20;
 
 /// SHA-256 of the file in lower-case hex.
 pub(super) fn sha256(file: &SourceFile, progress: Progress<'_>) -> Result<String> {
-    let mut hasher = Sha256::new();
+    hashed(file, Sha256::new(), progress)
+}
+
+/// Git's name of a file's contents: SHA-1 of its length and bytes. Proof of nothing against somebody who makes collisions on purpose; what
+/// a hub knows about small files.
+pub(super) fn git_blob(file: &SourceFile) -> Result<String> {
+    let mut hasher = Sha1::new();
+    hasher.update(format!("blob {}\0", file.len()));
+    hashed(file, hasher, &|_| {})
+}
+
+fn hashed(file: &SourceFile, mut hasher: impl Digest, progress: Progress<'_>) -> Result<String> {
     let mut buffer = vec![0; num::usize_of(BUFFER_BYTES.min(file.len()))];
     let mut offset = 0;
     while offset < file.len() {
@@ -26,12 +38,17 @@ pub(super) fn sha256(file: &SourceFile, progress: Progress<'_>) -> Result<String
         offset += n;
         progress(n);
     }
-    let mut hex = String::with_capacity(64);
-    for byte in hasher.finalize() {
+    Ok(hex(&hasher.finalize()))
+}
+
+/// Bytes in lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let mut hex = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
         // Writing to a string cannot fail.
         let _ = write!(hex, "{byte:02x}");
     }
-    Ok(hex)
+    hex
 }
 
 /// SHA-256 of several files at once, in their order; of several errors, the first file's is returned.

@@ -35,7 +35,7 @@ pub enum SourceError {
         available: u64,
     },
     /// The header is larger than any real one.
-    #[error("the header claims {header} bytes, expected at most {cap}", cap = limits::HEADER_BYTES)]
+    #[error("the header claims {header} bytes, expected at most {cap}", cap = limits::HEADER_BYTES.get())]
     HeaderCap {
         /// Length that the file claims.
         header: u64,
@@ -72,7 +72,7 @@ pub enum SourceError {
     /// A rank or element count beyond the limits.
     #[error(
         "shape {shape:?} is too large: expected rank at most {rank} and at most {elements} elements",
-        rank = limits::RANK, elements = limits::ELEMENTS
+        rank = limits::RANK.count(), elements = limits::ELEMENTS
     )]
     TooLarge {
         /// The shape.
@@ -145,12 +145,18 @@ pub enum SourceError {
         found: String,
     },
     /// More JSON values than any real file has.
-    #[error("the file holds more than {cap} JSON values", cap = limits::JSON_VALUES)]
+    #[error("the file holds more than {cap} JSON values", cap = limits::JSON_VALUES.count())]
     JsonValues,
     /// A side file that is too large to be one.
-    #[error("the file has {found} bytes, expected at most {cap}", cap = limits::SIDE_FILE_BYTES)]
+    #[error("the file has {found} bytes, expected at most {cap}", cap = limits::SIDE_FILE_BYTES.get())]
     SideFileSize {
         /// Its size.
+        found: u64,
+    },
+    /// Files that are too large together.
+    #[error("the folder's files have {found} bytes together, expected at most {cap}", cap = limits::READ_BYTES.get())]
+    FolderSize {
+        /// Their sizes together.
         found: u64,
     },
     /// Nothing is there.
@@ -283,6 +289,7 @@ impl Diagnostic for SourceError {
             | SourceError::TrailingBytes { .. }
             | SourceError::JsonValues
             | SourceError::SideFileSize { .. }
+            | SourceError::FolderSize { .. }
             | SourceError::PathName { .. }
             | SourceError::PathEscape { .. }
             | SourceError::NotAFile
@@ -329,6 +336,7 @@ impl Diagnostic for SourceError {
             | SourceError::JsonShape { .. }
             | SourceError::JsonValues
             | SourceError::SideFileSize { .. } => "bad_json",
+            SourceError::FolderSize { .. } => "too_large",
             SourceError::NotFound => "not_found",
             SourceError::NotAModel => "not_a_model",
             SourceError::MissingFile { .. } => "missing_file",
@@ -353,6 +361,10 @@ impl Diagnostic for SourceError {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            SourceError::HeaderCap { .. } => return Some(limits::HEADER_BYTES.hint()),
+            SourceError::JsonValues => return Some(limits::JSON_VALUES.hint()),
+            SourceError::SideFileSize { .. } => return Some(limits::SIDE_FILE_BYTES.hint()),
+            SourceError::FolderSize { .. } => return Some(limits::READ_BYTES.hint()),
             SourceError::UnsafeFormat { .. } => {
                 "convert it once, on a machine you can lose, with \
                  `safetensors.torch.save_file(torch.load(FILE, weights_only=True), \"model.safetensors\")` in Python"
@@ -373,14 +385,15 @@ impl Diagnostic for SourceError {
             SourceError::AmbiguousWeights => {
                 "name the one to use as MODEL, for example `FOLDER/model.safetensors`"
             }
-            SourceError::PathEscape { .. } => {
-                "copy the files into one folder (for a Hugging Face cache: `cp -rL SNAPSHOT FOLDER`)"
-            }
+            SourceError::PathEscape { .. } => "copy the files into one folder",
             SourceError::PathName { .. } => {
                 "shards and side files lie beside `config.json` and are named without folders"
             }
             SourceError::IndexMismatch { .. } => {
                 "the shards and the index come from different versions: download them together"
+            }
+            SourceError::ArchiveSize { .. } => {
+                "if you trust the file, raise the cap: `distill-convert doctor` lists the flags"
             }
             SourceError::LockMissing => "write one with `distill-convert lock MODEL`",
             SourceError::LockMismatch { .. } => {
@@ -390,8 +403,7 @@ impl Diagnostic for SourceError {
                 "name the commit instead of the branch or tag: `git ls-remote URL BRANCH` shows it"
             }
             SourceError::Foreign => "choose another path, or remove the file",
-            SourceError::HeaderCap { .. }
-            | SourceError::HeaderSyntax { .. }
+            SourceError::HeaderSyntax { .. }
             | SourceError::DuplicateTensor
             | SourceError::DuplicateKey { .. }
             | SourceError::TensorName { .. }
@@ -404,15 +416,12 @@ impl Diagnostic for SourceError {
             }
             SourceError::Json { .. }
             | SourceError::JsonShape { .. }
-            | SourceError::JsonValues
-            | SourceError::SideFileSize { .. }
             | SourceError::NotAFile
             | SourceError::LockSyntax { .. }
             | SourceError::LockSchema { .. }
             | SourceError::NothingToLock
             | SourceError::TensorFileKind
             | SourceError::Archive { .. }
-            | SourceError::ArchiveSize { .. }
             | SourceError::NpyHeader { .. } => return None,
         };
         Some(hint.to_owned())

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 
 use super::error::SourceError;
+use super::hub::Snapshot;
 use super::lock::{self, Lock};
 use super::{Checkpoint, FileDigest, OpenOptions, Progress, SourceTensor};
 use super::{digest, json, safetensors, sniff};
@@ -34,6 +35,8 @@ pub(super) struct Folder {
     root: PathBuf,
     canonical: PathBuf,
     lock: Option<Lock>,
+    /// Set when the folder is a snapshot of a hub's cache, whose files are links to files named after their digests.
+    snapshot: Option<Snapshot>,
     opened: Mutex<BTreeMap<String, Opened>>,
 }
 
@@ -41,10 +44,12 @@ impl Folder {
     /// The folder at `root`, without a lock.
     pub(super) fn unlocked(root: &Path) -> Result<Self> {
         let canonical = root.canonicalize().map_err(io_error("open", root))?;
+        let snapshot = Snapshot::of(&canonical);
         Ok(Folder {
             root: root.to_path_buf(),
             canonical,
             lock: None,
+            snapshot,
             opened: Mutex::default(),
         })
     }
@@ -86,7 +91,8 @@ impl Folder {
             Err(e) => return Err(io_error("look at", &full)(e)),
         }
         let target = full.canonicalize().map_err(io_error("open", &full))?;
-        if !target.starts_with(&self.canonical) {
+        let cached = self.snapshot.as_ref().is_some_and(|s| s.holds(&target));
+        if !target.starts_with(&self.canonical) && !cached {
             return Err(SourceError::PathEscape {
                 path: path.to_owned(),
             })
@@ -125,6 +131,11 @@ impl Folder {
             }
             files.push(SourceFile::open(&full)?);
         }
+        let before: u64 = self.opened().values().map(|o| o.file.len()).sum();
+        let total = files.iter().fold(before, |n, f| n.saturating_add(f.len()));
+        if total > limits::READ_BYTES.get() {
+            return Err(SourceError::FolderSize { found: total }).at_file(&self.root);
+        }
         let digests = match &self.lock {
             Some(lock) => {
                 for (path, file) in paths.iter().zip(&files) {
@@ -140,7 +151,11 @@ impl Folder {
                 }
                 digests.into_iter().map(Some).collect()
             }
-            None => vec![None; paths.len()],
+            None => paths
+                .iter()
+                .zip(&files)
+                .map(|(path, file)| self.check_blob(path, file))
+                .collect::<Result<Vec<_>>>()?,
         };
         let mut opened = self.opened();
         for ((path, file), sha256) in paths.iter().zip(&files).zip(digests) {
@@ -153,6 +168,20 @@ impl Folder {
             );
         }
         Ok(files)
+    }
+
+    /// A file that a cache keeps under its digest is compared with it. Gives its SHA-256 if that was computed.
+    fn check_blob(&self, path: &str, file: &SourceFile) -> Result<Option<String>> {
+        let Some(snapshot) = &self.snapshot else {
+            return Ok(None);
+        };
+        let full = self.root.join(path);
+        let target = full.canonicalize().map_err(io_error("open", &full))?;
+        if snapshot.holds(&target) {
+            snapshot.check(&target, file)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The bytes of a small file, if it is there.
@@ -222,7 +251,7 @@ impl Folder {
 
 /// The whole of a side file.
 pub(super) fn read_small(file: &SourceFile) -> Result<Vec<u8>> {
-    if file.len() > limits::SIDE_FILE_BYTES {
+    if file.len() > limits::SIDE_FILE_BYTES.get() {
         let found = file.len();
         return Err(SourceError::SideFileSize { found }).at_file(file.path());
     }
@@ -331,7 +360,11 @@ pub(super) fn open(
     Ok(Checkpoint {
         config,
         tensors,
-        revision: files.lock.as_ref().and_then(|l| l.revision.clone()),
+        revision: match (&files.lock, &files.snapshot) {
+            (Some(lock), _) if lock.revision.is_some() => lock.revision.clone(),
+            (_, Some(snapshot)) => Some(snapshot.commit.clone()),
+            _ => None,
+        },
         folder: root,
         files,
     })

@@ -74,7 +74,7 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         let values = self.0.values.get() + 1;
         self.0.values.set(values);
-        if values > limits::JSON_VALUES {
+        if values > limits::JSON_VALUES.count() {
             return Err(self.refuse(SourceError::JsonValues));
         }
         deserializer.deserialize_any(self)
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_number_of_values_is_limited() {
-        let text = format!("[{}0]", "0,".repeat(limits::JSON_VALUES));
+        let text = format!("[{}0]", "0,".repeat(limits::JSON_VALUES.count()));
         assert_eq!(parse(text.as_bytes()), Err(SourceError::JsonValues));
     }
 }

@@ -260,11 +260,15 @@ pub fn write(model: &Path, identity: &Identity, progress: Progress<'_>) -> Resul
             detail: e.to_string(),
         })
         .at_file(&path)?;
-    atomic::write_whole(&path, |out| {
-        out.write_all(b"# Sizes and SHA-256 digests of this model's files, written by `distill-convert lock`.\n")?;
-        out.write_all(text.as_bytes())?;
-        Ok(())
-    })?;
+    atomic::write_whole(
+        &path,
+        |_| true,
+        |out| {
+            out.write_all(b"# Sizes and SHA-256 digests of this model's files, written by `distill-convert lock`.\n")?;
+            out.write_all(text.as_bytes())?;
+            Ok(())
+        },
+    )?;
     Ok(lock)
 }
 

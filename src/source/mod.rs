@@ -16,6 +16,7 @@ mod atomic;
 mod digest;
 mod error;
 mod folder;
+pub mod hub;
 mod json;
 pub mod lock;
 mod npz;

@@ -78,16 +78,16 @@ pub(super) fn read(path: &Path) -> Result<NamedTensors> {
 /// Checks what can be known without decompressing anything.
 fn check_archive<R: Read + Seek>(archive: &mut ZipArchive<R>) -> Result<(), SourceError> {
     let members = archive.len();
-    if members > limits::ARCHIVE_MEMBERS {
+    if members > limits::ARCHIVE_MEMBERS.count() {
         return Err(SourceError::ArchiveSize {
             found: format!("{members} members"),
-            cap: num::u64_of(limits::ARCHIVE_MEMBERS),
+            cap: limits::ARCHIVE_MEMBERS.get(),
         });
     }
     if archive.has_duplicate_names() {
         return Err(SourceError::DuplicateTensor);
     }
-    let mut total = 0u64;
+    let (mut total, mut packed) = (0u64, 0u64);
     for index in 0..members {
         let member = archive
             .by_index_data(index)
@@ -100,11 +100,19 @@ fn check_archive<R: Read + Seek>(archive: &mut ZipArchive<R>) -> Result<(), Sour
             return Err(broken(&format!("compression `{method}` is not read")));
         }
         total = total.saturating_add(member.size());
+        packed = packed.saturating_add(member.compressed_size());
     }
-    if total > limits::ARCHIVE_MEMBER_BYTES {
+    if total > limits::ARCHIVE_MEMBER_BYTES.get() {
         return Err(SourceError::ArchiveSize {
             found: format!("{total} bytes"),
-            cap: limits::ARCHIVE_MEMBER_BYTES,
+            cap: limits::ARCHIVE_MEMBER_BYTES.get(),
+        });
+    }
+    let ratio = total / packed.max(1);
+    if total > limits::ARCHIVE_RATIO_FROM_BYTES && ratio > limits::ARCHIVE_RATIO.get() {
+        return Err(SourceError::ArchiveSize {
+            found: format!("{ratio} bytes for each of its compressed bytes"),
+            cap: limits::ARCHIVE_RATIO.get(),
         });
     }
     if archive
@@ -226,10 +234,10 @@ fn read_header(input: &mut dyn Read) -> Result<(NpyHeader, u64), SourceError> {
             )));
         }
     };
-    if len > limits::NPY_HEADER_BYTES {
+    if len > limits::NPY_HEADER_BYTES.get() {
         return Err(malformed(&format!(
             "expected at most {} bytes, found {len}",
-            limits::NPY_HEADER_BYTES
+            limits::NPY_HEADER_BYTES.get()
         )));
     }
     let mut text = vec![0; num::usize_of(len)];
@@ -354,7 +362,7 @@ impl<'a> Parser<'a> {
         let mut out = Vec::new();
         self.expect("(")?;
         while !self.accept(")") {
-            if out.len() > limits::RANK {
+            if out.len() > limits::RANK.count() {
                 return Err(self.error("a shape of too many dimensions"));
             }
             self.rest = self.rest.trim_start();
@@ -427,7 +435,7 @@ fn npy_header(tensor: &Tensor) -> Result<Vec<u8>, SourceError> {
     };
     let mut text =
         format!("{{'descr': '{order}{code}', 'fortran_order': False, 'shape': {shape}, }}");
-    // Magic, version and length take 10 bytes; limits::RANK extents stay far below the 65,535 bytes of version 1.0.
+    // Magic, version and length take 10 bytes; limits::RANK.count() extents stay far below the 65,535 bytes of version 1.0.
     let total = (10 + text.len() + 1).next_multiple_of(ALIGNMENT);
     let padding = total - 10 - text.len() - 1;
     text.extend(std::iter::repeat_n(' ', padding));

@@ -73,7 +73,7 @@ fn checked_header(file: &Arc<SourceFile>) -> Result<Header> {
     if header > available {
         return Err(SourceError::HeaderLength { header, available }.into());
     }
-    if header > limits::HEADER_BYTES {
+    if header > limits::HEADER_BYTES.get() {
         return Err(SourceError::HeaderCap { header }.into());
     }
     let mut bytes = vec![0; num::usize_of(header)];
@@ -215,7 +215,7 @@ pub(super) fn byte_count(dtype: DType, shape: &[u64]) -> Result<(Vec<usize>, u64
     let too_large = || SourceError::TooLarge {
         shape: shape.to_vec(),
     };
-    if shape.len() > limits::RANK {
+    if shape.len() > limits::RANK.count() {
         return Err(too_large());
     }
     // A zero must not hide an absurd extent beside it: the product is bounded without the zeros.
@@ -253,12 +253,12 @@ struct Metadata(Vec<(String, String)>);
 
 /// Refuses another of `what` when there are as many as any real file has.
 fn check_count<E: serde::de::Error>(count: usize, what: &str) -> Result<(), E> {
-    if count < limits::TENSORS {
+    if count < limits::TENSORS.count() {
         return Ok(());
     }
     Err(E::custom(format_args!(
         "more than {} {what}",
-        limits::TENSORS
+        limits::TENSORS.count()
     )))
 }
 
@@ -305,10 +305,10 @@ impl<'de> Deserialize<'de> for Extents {
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Extents, A::Error> {
                 let mut shape = Vec::new();
                 while let Some(extent) = items.next_element()? {
-                    if shape.len() > limits::RANK {
+                    if shape.len() > limits::RANK.count() {
                         return Err(A::Error::custom(format_args!(
                             "a shape of rank beyond {}",
-                            limits::RANK
+                            limits::RANK.count()
                         )));
                     }
                     shape.push(extent);

@@ -77,9 +77,26 @@ pub fn write_tensors(path: &Path, tensors: &NamedTensors) -> Result<()> {
     match kind {
         Kind::Safetensors => {
             let metadata = BTreeMap::from([(PRODUCER_KEY.to_owned(), PRODUCER.to_owned())]);
-            atomic::write_whole(path, |out| safetensors::write(tensors, &metadata, out))
+            atomic::write_whole(
+                path,
+                |p| is_ours(p, kind),
+                |out| safetensors::write(tensors, &metadata, out),
+            )
         }
-        Kind::Npz => atomic::write_whole(path, |out| npz::write(tensors, out)),
+        Kind::Npz => {
+            atomic::write_whole(path, |p| is_ours(p, kind), |out| npz::write(tensors, out))
+        }
+    }
+}
+
+/// Whether this program wrote the file.
+fn is_ours(path: &Path, kind: Kind) -> bool {
+    match kind {
+        Kind::Safetensors => {
+            let header = SourceFile::open(path).and_then(|file| safetensors::read_header(&file));
+            header.is_ok_and(|h| h.metadata.get(PRODUCER_KEY).is_some_and(|p| p == PRODUCER))
+        }
+        Kind::Npz => npz::is_ours(path),
     }
 }
 
@@ -88,15 +105,7 @@ fn refuse_foreign(path: &Path, kind: Kind) -> Result<()> {
     let is_ours = match path.symlink_metadata() {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(io_error("look at", path)(e)),
-        Ok(metadata) if !metadata.is_file() => false,
-        Ok(_) => match kind {
-            Kind::Safetensors => {
-                let file = SourceFile::open(path)?;
-                safetensors::read_header(&file)
-                    .is_ok_and(|h| h.metadata.get(PRODUCER_KEY).is_some_and(|p| p == PRODUCER))
-            }
-            Kind::Npz => npz::is_ours(path),
-        },
+        Ok(metadata) => metadata.is_file() && is_ours(path, kind),
     };
     if is_ours {
         return Ok(());

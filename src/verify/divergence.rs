@@ -186,7 +186,7 @@ impl Observer for SourceTrace {
         // Floats are held in four bytes, integers in eight.
         let width = if tensor.dtype().is_float() { 4 } else { 8 };
         let bytes = num::u64_of(tensor.len()).saturating_mul(width);
-        if self.bytes.saturating_add(bytes) > limits::TRACE_BYTES {
+        if self.bytes.saturating_add(bytes) > limits::TRACE_BYTES.get() {
             self.skipped += 1;
             return;
         }
@@ -408,7 +408,7 @@ fn masked_values(module: &Module, function: &Function) -> Result<BTreeSet<ValueI
         };
         let constant = module.constant(constant);
         if constant.dtype().is_float()
-            && num::u64_of(constant.len()) <= limits::FOLDED_ELEMENTS
+            && num::u64_of(constant.len()) <= limits::FOLDED_ELEMENTS.get()
             && reaches_fill(&constant.scan()?)
         {
             masked.insert(id);

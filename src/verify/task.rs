@@ -157,11 +157,11 @@ impl Task {
         let file: File = toml::from_str(text).map_err(|e| VerifyError::TaskSyntax {
             message: e.to_string().trim_end().to_owned(),
         })?;
-        if file.cases.len() > limits::TASK_CASES {
+        if file.cases.len() > limits::TASK_CASES.count() {
             return Err(content(format!(
                 "{} cases, expected at most {}",
                 file.cases.len(),
-                limits::TASK_CASES
+                limits::TASK_CASES.count()
             ))
             .into());
         }
@@ -237,13 +237,13 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     use std::io::Read;
     let file = std::fs::File::open(path).map_err(io_error("open", path))?;
     let mut bytes = Vec::new();
-    file.take(limits::SIDE_FILE_BYTES + 1)
+    file.take(limits::SIDE_FILE_BYTES.get() + 1)
         .read_to_end(&mut bytes)
         .map_err(io_error("read", path))?;
-    if num::u64_of(bytes.len()) > limits::SIDE_FILE_BYTES {
+    if num::u64_of(bytes.len()) > limits::SIDE_FILE_BYTES.get() {
         return Err(content(format!(
             "larger than {} bytes",
-            limits::SIDE_FILE_BYTES
+            limits::SIDE_FILE_BYTES.get()
         )))
         .at_file(path);
     }

@@ -94,7 +94,7 @@ fn scan(file: &SourceFile) -> Result<BTreeMap<u64, Record>> {
         .at_offset(4);
     }
     let announced = u64::from(word(&header, 0));
-    let room = ((len - ALIGN) / ALIGN).min(num::u64_of(limits::TENSORS));
+    let room = ((len - ALIGN) / ALIGN).min(num::u64_of(limits::TENSORS.count()));
     if announced > room {
         return Err(BlobError::Count { announced, room }).at_offset(0);
     }

@@ -184,9 +184,9 @@ fn bounded(call: &Call, parameter: &str, shape: &[usize]) -> Result<usize> {
         .iter()
         .try_fold(1u64, |n, &d| n.checked_mul(num::u64_of(d)));
     match count {
-        Some(n) if n <= limits::EXPANDED_ELEMENTS => Ok(num::usize_of(n)),
+        Some(n) if n <= limits::EXPANDED_ELEMENTS.get() => Ok(num::usize_of(n)),
         Some(_) | None => {
-            let most = format!("at most {} elements", limits::EXPANDED_ELEMENTS);
+            let most = format!("at most {} elements", limits::EXPANDED_ELEMENTS.get());
             Err(call.wrong(parameter, &most, &format!("{shape:?}")).into())
         }
     }

@@ -56,7 +56,7 @@ fn indices(
 ) -> Result<ValueId> {
     let mut entry = call.required("indices")?;
     if let Entry::Constant { constant } = &entry
-        && num::u64_of(constant.len()) <= limits::FOLDED_ELEMENTS
+        && num::u64_of(constant.len()) <= limits::FOLDED_ELEMENTS.get()
         && let Some(wrapped) = wrapped(importer, call, constant, x, axis)?
     {
         entry = Entry::constant(wrapped);

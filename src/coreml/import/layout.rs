@@ -125,7 +125,7 @@ pub(super) fn count(
     n: &Dim,
 ) -> Result<ValueId> {
     match n.known() {
-        Some(known) if num::u64_of(known) <= limits::FOLDED_ELEMENTS => {
+        Some(known) if num::u64_of(known) <= limits::FOLDED_ELEMENTS.get() => {
             let values = (0..num::i64_of(known)).collect();
             indices(importer, call, suffix, vec![known], values)
         }
@@ -183,7 +183,7 @@ fn sliding_windows(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<E
         .ok_or_else(|| call.unsupported("stride", stride.to_string()))?;
     let known = windows.known().and_then(|n| {
         let total = n.checked_mul(usize::try_from(size).ok()?)?;
-        (num::u64_of(total) <= limits::FOLDED_ELEMENTS).then_some(n)
+        (num::u64_of(total) <= limits::FOLDED_ELEMENTS.get()).then_some(n)
     });
     let at = if let Some(n) = known {
         let width = num::usize_of(size.unsigned_abs());
@@ -482,7 +482,7 @@ fn known_position(
 ) -> Result<(ValueId, ValueId)> {
     let n = num::i64_of(size);
     let m = num::i64_of(part);
-    if step == 0 || num::u64_of(size) > limits::FOLDED_ELEMENTS {
+    if step == 0 || num::u64_of(size) > limits::FOLDED_ELEMENTS.get() {
         return Err(call.wrong("stride", "another number", "0").into());
     }
     // As a slice does: turned round once, then clamped to the axis.

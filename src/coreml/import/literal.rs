@@ -95,11 +95,16 @@ pub(crate) fn declared(ty: Option<&ValueType>) -> Result<Declared, ImportError> 
     if tensor.rank < 0 {
         return Ok(Declared { dtype, shape: None });
     }
-    if tensor.rank != num::i64_of(tensor.dimensions.len()) || tensor.dimensions.len() > limits::RANK
+    if tensor.rank != num::i64_of(tensor.dimensions.len())
+        || tensor.dimensions.len() > limits::RANK.count()
     {
         return Err(malformed(
             "rank",
-            tensor.dimensions.len().min(limits::RANK).to_string(),
+            tensor
+                .dimensions
+                .len()
+                .min(limits::RANK.count())
+                .to_string(),
             tensor.rank.to_string(),
         ));
     }

@@ -130,18 +130,18 @@ fn check_operations(block: &Block) -> Result<(), ImportError> {
     let mut total = 0;
     let mut open = vec![(block, 0)];
     while let Some((block, depth)) = open.pop() {
-        if depth > limits::NESTING {
+        if depth > limits::NESTING.count() {
             return Err(ImportError::TooMany {
                 what: "nested blocks",
-                limit: limits::NESTING,
+                limit: limits::NESTING.count(),
                 found: depth,
             });
         }
         total += block.operations.len();
-        if total > limits::NODES {
+        if total > limits::NODES.count() {
             return Err(ImportError::TooMany {
                 what: "operations",
-                limit: limits::NODES,
+                limit: limits::NODES.count(),
                 found: total,
             });
         }

@@ -238,7 +238,7 @@ fn slice_by_index(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<En
 /// The indices of a slice with a negative step, as NumPy defines them; all sizes must be known.
 fn backwards(from: Option<&Dim>, to: Option<&Dim>, size: &Dim, step: i64) -> Option<Vec<i64>> {
     let size = num::i64_of(size.known()?);
-    if num::u64_of(usize::try_from(size).ok()?) > limits::FOLDED_ELEMENTS {
+    if num::u64_of(usize::try_from(size).ok()?) > limits::FOLDED_ELEMENTS.get() {
         return None;
     }
     let place = |at: &Dim| {
@@ -424,7 +424,7 @@ fn float_range(call: &mut Call) -> Result<Vec<Entry>> {
     let (start, end, step) = (number("start")?, number("end")?, number("step")?);
     let count = ((end - start) / step).ceil();
     let len = num::u64_of_f64(count.max(0.0));
-    if count.is_nan() || len > limits::FOLDED_ELEMENTS {
+    if count.is_nan() || len > limits::FOLDED_ELEMENTS.get() {
         return Err(call.unsupported("end", end.to_string()).into());
     }
     let len = num::usize_of(len);

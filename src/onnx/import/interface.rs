@@ -161,10 +161,10 @@ fn port<'g>(info: &'g ValueInfoProto, options: &ReadOptions) -> Result<Port<'g>,
             });
         }
     };
-    if axes.len() > limits::RANK {
+    if axes.len() > limits::RANK.count() {
         return Err(OnnxImportError::TooMany {
             what: "axes of an input",
-            limit: limits::RANK,
+            limit: limits::RANK.count(),
             found: axes.len(),
         });
     }

@@ -274,10 +274,10 @@ impl Importer<'_> {
     /// Counts one more level of nesting.
     fn deeper(&mut self) -> Result<(), OnnxImportError> {
         self.depth += 1;
-        if self.depth > limits::NESTING {
+        if self.depth > limits::NESTING.count() {
             return Err(OnnxImportError::TooMany {
                 what: "nested graphs",
-                limit: limits::NESTING,
+                limit: limits::NESTING.count(),
                 found: self.depth,
             });
         }
@@ -291,10 +291,10 @@ impl Importer<'_> {
             Some(_) | None => first.map_or("", String::as_str),
         };
         self.nodes += 1;
-        if self.nodes > limits::NODES {
+        if self.nodes > limits::NODES.count() {
             return Err(OnnxImportError::TooMany {
                 what: "nodes, those of unrolled bodies included",
-                limit: limits::NODES,
+                limit: limits::NODES.count(),
                 found: self.nodes,
             }
             .into());

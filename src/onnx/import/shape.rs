@@ -93,7 +93,7 @@ pub(super) fn shape_input(
 }
 
 fn check_shape(m: &Importer<'_>, call: &Call<'_>, dims: &Dims) -> Result<()> {
-    if dims.values.len() > limits::RANK {
+    if dims.values.len() > limits::RANK.count() {
         return Err(call
             .wrong("shape", "a sensible rank", dims.values.len())
             .into());
@@ -111,7 +111,7 @@ fn check_shape(m: &Importer<'_>, call: &Call<'_>, dims: &Dims) -> Result<()> {
             None => return Err(call.wrong("shape", "sizes of 0 or more", dim).into()),
         }
     }
-    if total > limits::VALUE_ELEMENTS {
+    if total > limits::VALUE_ELEMENTS.get() {
         return Err(call
             .wrong(
                 "shape",
@@ -241,7 +241,7 @@ fn unsqueeze(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let x = m.input(call, 0)?;
     let axes = axes_of(m, call, 13)?.ok_or_else(|| call.missing("axes"))?;
     let rank = m.b.rank(x) + axes.len();
-    if rank > limits::RANK {
+    if rank > limits::RANK.count() {
         return Err(call.wrong("axes", "a sensible rank", rank).into());
     }
     let axes = m.axes(call, Some(axes), rank)?.unwrap_or_default();
@@ -274,7 +274,7 @@ fn split(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
                 Some(n) => usize::try_from(n).unwrap_or_default(),
                 None => call.outputs.len(),
             };
-            if n == 0 || n > limits::NODES {
+            if n == 0 || n > limits::NODES.count() {
                 return Err(call.wrong("num_outputs", "at least 1", n).into());
             }
             let total = &shape[axis];
@@ -429,7 +429,7 @@ fn range(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
             number(m, call, 2)?,
         );
         let n = ((limit - start) / delta).ceil().max(0.0);
-        if !n.is_finite() || n > num::f64_of_u64(limits::FOLDED_ELEMENTS) {
+        if !n.is_finite() || n > num::f64_of_u64(limits::FOLDED_ELEMENTS.get()) {
             return Err(call.wrong("limit", "a sensible range", n).into());
         }
         let n = num::i64_of_f64(n);

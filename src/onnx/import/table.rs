@@ -109,19 +109,19 @@ pub(super) fn check_operators(
     open.extend(functions.values().map(|f| (f.node.as_slice(), 0)));
     let mut total = 0;
     while let Some((nodes, depth)) = open.pop() {
-        if depth > limits::NESTING {
+        if depth > limits::NESTING.count() {
             return Err(OnnxImportError::TooMany {
                 what: "nested graphs",
-                limit: limits::NESTING,
+                limit: limits::NESTING.count(),
                 found: depth,
             });
         }
         for node in nodes {
             total += 1;
-            if total > limits::NODES {
+            if total > limits::NODES.count() {
                 return Err(OnnxImportError::TooMany {
                     what: "nodes",
-                    limit: limits::NODES,
+                    limit: limits::NODES.count(),
                     found: total,
                 });
             }

@@ -90,7 +90,7 @@ fn shape_of(tensor: &TensorProto) -> Result<Vec<usize>, OnnxImportError> {
     let malformed = || OnnxImportError::Tensor {
         reason: format!("a shape of {:?}", tensor.dims),
     };
-    if tensor.dims.len() > limits::RANK {
+    if tensor.dims.len() > limits::RANK.count() {
         return Err(malformed());
     }
     let shape: Option<Vec<usize>> = tensor
@@ -201,10 +201,10 @@ impl Loader {
             ..TensorProto::default()
         })?;
         let elements: u64 = shape.iter().map(|&d| num::u64_of(d)).product();
-        if elements > limits::FOLDED_ELEMENTS {
+        if elements > limits::FOLDED_ELEMENTS.get() {
             return Err(OnnxImportError::TooMany {
                 what: "elements of a sparse tensor",
-                limit: num::usize_of(limits::FOLDED_ELEMENTS),
+                limit: num::usize_of(limits::FOLDED_ELEMENTS.get()),
                 found: num::usize_of(elements),
             }
             .into());

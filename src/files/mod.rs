@@ -1,0 +1,431 @@
+//! Files and folders that appear whole or not at all: written in a private folder beside their destination, synced, then renamed.
+//!
+//! Owns the private folders (mode 0700), their removal at the end, at an interrupt and after a kill, and the renames. Nothing that this
+//! program did not write is replaced, not even when it appears at the last moment; no link is followed at a destination; and all of it
+//! happens in the folder that was opened first, even if its path then leads elsewhere.
+
+mod sys;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Class, Context, Diagnostic, Result, io_error};
+use sys::Folder;
+
+/// What the names of private folders begin with.
+const PREFIX: &str = ".distill-convert-";
+
+/// The name under which an output leaves that cannot be exchanged in one step.
+const REPLACED: &str = ".replaced";
+
+/// Private folders that exist now, so that an interrupted process can remove them. Held while outputs are renamed, so that an interrupt
+/// falls before or after that, never between two files of one output.
+static OPEN: Mutex<BTreeMap<OsString, Arc<Folder>>> = Mutex::new(BTreeMap::new());
+
+/// Set once the process is being interrupted.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+fn open_folders() -> MutexGuard<'static, BTreeMap<OsString, Arc<Folder>>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes what is under way. For a signal handler, right before the process ends: from now on, no output can appear any more.
+pub fn remove_unfinished() {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+    let open = open_folders();
+    for (name, parent) in open.iter() {
+        // Another thread may just be making a file in it. Nothing more can be done about a folder that cannot be removed.
+        for _ in 0..100 {
+            if parent.remove_tree(name).is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+    // Kept until the process ends.
+    std::mem::forget(open);
+}
+
+/// Whether [`remove_unfinished`] was called: errors from now on are its consequence.
+#[must_use]
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// Why an output was not put in its place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilesError {
+    /// Something stands at the destination that this program did not make.
+    #[error("the output exists and was not written by distill-convert")]
+    Exists,
+    /// The path of the output's folder leads to another folder than at the start.
+    #[error("the output's folder was moved or replaced meanwhile; nothing was written")]
+    Moved,
+    /// A destination without a name.
+    #[error("the output has no file name")]
+    NoName,
+}
+
+impl Diagnostic for FilesError {
+    fn class(&self) -> Class {
+        match self {
+            FilesError::Exists | FilesError::NoName => Class::Usage,
+            FilesError::Moved => Class::Unsafe,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            FilesError::Exists => "output_exists",
+            FilesError::Moved => "output_moved",
+            FilesError::NoName => "bad_output",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(
+            match self {
+                FilesError::Exists => "name another output with `-o`, or move what is there",
+                FilesError::Moved => "use a folder that nobody else writes to",
+                FilesError::NoName => "name a file with `-o`",
+            }
+            .into(),
+        )
+    }
+}
+
+/// A private folder beside a destination, removed in the end together with all that was not installed from it.
+#[derive(Debug)]
+pub struct Private {
+    parent: Arc<Folder>,
+    name: OsString,
+    /// Locked as long as the process lives: tells an abandoned folder from one that is in use.
+    _lock: Option<File>,
+}
+
+impl Private {
+    /// Makes the folder beside `destination`, and the folders above it. Also removes what killed runs have left there; what it has to say
+    /// about that is added to `notes`.
+    ///
+    /// # Errors
+    /// When a folder cannot be made.
+    pub fn beside(destination: &Path, notes: &mut Vec<String>) -> Result<Self> {
+        if destination.file_name().is_none() {
+            return Err(FilesError::NoName).at_file(destination);
+        }
+        let parent = match destination.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(parent).map_err(io_error("create the output folder", parent))?;
+        let failed = || io_error("write into the output folder", parent);
+        let folder = Arc::new(Folder::open(parent).map_err(failed())?);
+        sweep(&folder, notes);
+        for _ in 0..100 {
+            let random = std::hash::RandomState::new().build_hasher().finish();
+            let name = OsString::from(format!("{PREFIX}{random:016x}"));
+            // The registry first: an interrupt in between finds nothing to remove, and that is fine.
+            let mut open = open_folders();
+            match folder.make_private(&name) {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
+                Err(e) => return Err(failed()(e)),
+            }
+            // Somebody else's sweep may have come in between making and locking; then this name is given up.
+            let Some(lock) = folder.lock_if_abandoned(&name) else {
+                continue;
+            };
+            open.insert(name.clone(), Arc::clone(&folder));
+            return Ok(Private {
+                parent: folder,
+                name,
+                _lock: lock,
+            });
+        }
+        Err(failed()(ErrorKind::AlreadyExists.into()))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.parent.path().join(&self.name)
+    }
+
+    /// Moves these entries of the private folder into the folder around it, in this order. Each replaces only what `is_ours` recognises.
+    ///
+    /// # Errors
+    /// When something foreign stands there, the folder was replaced by another, or the system refuses. Entries already moved stay.
+    pub fn install(&self, entries: &[OsString], is_ours: impl Fn(&Path) -> bool) -> Result<()> {
+        let _open = open_folders();
+        if !self.parent.is_still_there() {
+            return Err(FilesError::Moved).at_file(self.parent.path());
+        }
+        for entry in entries {
+            self.install_one(entry, &is_ours)?;
+        }
+        self.parent.sync();
+        Ok(())
+    }
+
+    fn install_one(&self, entry: &OsStr, is_ours: &impl Fn(&Path) -> bool) -> Result<()> {
+        let to = self.parent.path().join(entry);
+        let failed = || io_error("move the finished output to", &to);
+        let from = Path::new(&self.name).join(entry);
+        match self.parent.rename_new(&from, entry) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(failed()(e)),
+        }
+        refuse_foreign(&to, is_ours)?;
+        match self.parent.exchange(&from, entry) {
+            Ok(()) => {}
+            Err(e) if sys::is_unsupported(&e) => return self.replace(entry).map_err(failed()),
+            Err(e) => return Err(failed()(e)),
+        }
+        // What came out in exchange is looked at once more: it may not be what stood there a moment ago.
+        if refuse_foreign(&self.path().join(entry), is_ours).is_err() {
+            self.parent.exchange(&from, entry).map_err(failed())?;
+            return Err(FilesError::Exists).at_file(&to);
+        }
+        Ok(())
+    }
+
+    /// Replaces an output of ours where the system cannot exchange two names in one step.
+    fn replace(&self, entry: &OsStr) -> std::io::Result<()> {
+        let to = self.parent.path().join(entry);
+        if to.is_dir() {
+            // A folder cannot be replaced by a rename; the old one leaves through the private folder.
+            fs::rename(&to, self.path().join(REPLACED))?;
+        }
+        fs::rename(self.path().join(entry), &to)
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let mut open = open_folders();
+        // A folder that cannot be removed is removed by the next run.
+        let _ = self.parent.remove_tree(&self.name);
+        open.remove(&self.name);
+    }
+}
+
+/// Refuses a destination where something stands that this program did not make. Links are never followed, and never ours.
+///
+/// # Errors
+/// When something foreign stands there.
+pub fn refuse_foreign(path: &Path, is_ours: impl Fn(&Path) -> bool) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(_) => Ok(()),
+        Ok(metadata) if !metadata.is_symlink() && is_ours(path) => Ok(()),
+        Ok(_) => Err(FilesError::Exists).at_file(path),
+    }
+}
+
+/// Writes one file whole or not at all; what stands there is replaced if `is_ours` recognises it.
+///
+/// # Errors
+/// When something foreign stands there, or the file cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8], is_ours: impl Fn(&Path) -> bool) -> Result<()> {
+    let private = Private::beside(path, &mut Vec::new())?;
+    let name = path.file_name().unwrap_or_default().to_owned();
+    let inside = private.path().join(&name);
+    fs::write(&inside, bytes).map_err(io_error("write", path))?;
+    sync_tree(&inside)?;
+    private.install(&[name], is_ours)
+}
+
+/// Brings every file below `path` to the disk.
+///
+/// # Errors
+/// When one cannot be opened or synced.
+pub fn sync_tree(path: &Path) -> Result<()> {
+    let metadata = fs::symlink_metadata(path).map_err(io_error("read", path))?;
+    if metadata.is_dir() {
+        let entries = fs::read_dir(path).map_err(io_error("list", path))?;
+        for entry in entries {
+            sync_tree(&entry.map_err(io_error("list", path))?.path())?;
+        }
+        return Ok(());
+    }
+    File::open(path)
+        .and_then(|file| file.sync_data())
+        .map_err(io_error("sync", path))
+}
+
+/// Removes private folders that a killed run has left: those of this user which no process holds locked.
+fn sweep(parent: &Folder, notes: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(parent.path()) else {
+        return;
+    };
+    let names = entries.filter_map(|e| e.ok()).map(|e| e.file_name());
+    let mut left: Vec<OsString> = names
+        .filter(|name| {
+            let text = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+            text.is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+        })
+        .collect();
+    left.sort();
+    for name in left {
+        let _open = open_folders();
+        let Some(Some(_lock)) = parent.lock_if_abandoned(&name) else {
+            continue;
+        };
+        let path = parent.path().join(&name);
+        let shown = crate::error::escape_name(&path.display().to_string());
+        if path.join(REPLACED).exists() {
+            notes.push(format!(
+                "`{shown}` holds an output that was being replaced when a run was killed; it was left as it is"
+            ));
+        } else if parent.remove_tree(&name).is_ok() {
+            notes.push(format!("removed `{shown}`, which a killed run had left"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn private(out: &Path) -> Private {
+        Private::beside(out, &mut Vec::new()).unwrap()
+    }
+
+    #[test]
+    fn a_new_output_appears_and_an_old_one_of_ours_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("package");
+        for text in ["old", "new"] {
+            let private = private(&out);
+            fs::create_dir(private.path().join("package")).unwrap();
+            fs::write(private.path().join("package/a"), text).unwrap();
+            private.install(&["package".into()], |_| true).unwrap();
+            drop(private);
+            assert_eq!(fs::read_to_string(out.join("a")).unwrap(), text);
+            assert_eq!(names(folder.path()), ["package"]);
+        }
+    }
+
+    #[test]
+    fn what_appears_at_the_last_moment_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("file");
+        fs::write(&out, "ours").unwrap();
+        let private = private(&out);
+        fs::write(private.path().join("file"), "new").unwrap();
+        // It is ours when looked at first, and something else at the exchange.
+        let swapped = |path: &Path| {
+            let ours = fs::read_to_string(path).unwrap() == "ours";
+            if ours {
+                fs::write(folder.path().join("other"), "foreign").unwrap();
+                fs::rename(folder.path().join("other"), &out).unwrap();
+            }
+            ours
+        };
+        let error = private.install(&["file".into()], swapped).unwrap_err();
+        assert_eq!(error.code(), "output_exists");
+        drop(private);
+        assert_eq!(fs::read_to_string(&out).unwrap(), "foreign");
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn private_folders_are_private_and_gone_in_the_end() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let private = private(&folder.path().join("deep/out"));
+        let mode = fs::metadata(private.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        fs::create_dir_all(private.path().join("a/b")).unwrap();
+        fs::write(private.path().join("a/b/c"), "").unwrap();
+        // A link inside is removed, not followed.
+        fs::write(folder.path().join("precious"), "").unwrap();
+        std::os::unix::fs::symlink(folder.path(), private.path().join("a/link")).unwrap();
+        drop(private);
+        assert_eq!(names(&folder.path().join("deep")), [""; 0]);
+        assert!(folder.path().join("precious").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_is_replaced_by_a_link_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (out, foreign) = (folder.path().join("out"), folder.path().join("foreign"));
+        let private = private(&out.join("file"));
+        fs::write(private.path().join("file"), "new").unwrap();
+        // The attacker moves the folder away and puts one of the same names in its place.
+        fs::rename(&out, folder.path().join("moved")).unwrap();
+        fs::create_dir_all(foreign.join(&private.name)).unwrap();
+        fs::write(foreign.join(&private.name).join("file"), "bait").unwrap();
+        fs::write(foreign.join("file"), "precious").unwrap();
+        std::os::unix::fs::symlink(&foreign, &out).unwrap();
+        let error = private.install(&["file".into()], |_| true).unwrap_err();
+        assert_eq!(error.code(), "output_moved");
+        let name = private.name.clone().into_string().unwrap();
+        drop(private);
+        assert_eq!(names(&foreign), [name.as_str(), "file"]);
+        assert_eq!(
+            fs::read_to_string(foreign.join("file")).unwrap(),
+            "precious"
+        );
+        assert!(foreign.join(&name).join("file").exists());
+        assert_eq!(names(&folder.path().join("moved")), [""; 0]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_what_a_killed_run_has_left_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let in_use = private(&out);
+        let abandoned = folder.path().join(format!("{PREFIX}0123456789abcdef"));
+        fs::create_dir(&abandoned).unwrap();
+        fs::write(abandoned.join("half"), "").unwrap();
+        let replacing = folder.path().join(format!("{PREFIX}1123456789abcdef"));
+        fs::create_dir_all(replacing.join(REPLACED)).unwrap();
+        let others = folder.path().join(format!("{PREFIX}notes"));
+        fs::create_dir(&others).unwrap();
+        let link = folder.path().join(format!("{PREFIX}2123456789abcdef"));
+        std::os::unix::fs::symlink(&others, &link).unwrap();
+        let mut notes = Vec::new();
+        let next = Private::beside(&out, &mut notes).unwrap();
+        assert!(!abandoned.exists() && replacing.exists() && others.exists());
+        assert!(in_use.path().exists() && next.path().exists());
+        assert!(fs::symlink_metadata(&link).is_ok());
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(notes[0].contains("0123456789abcdef`, which a killed run had left"));
+        assert!(notes[1].contains("left as it is"));
+    }
+
+    #[test]
+    fn one_file_is_written_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b.json");
+        write_whole(&path, b"1", |_| false).unwrap();
+        assert_eq!(
+            write_whole(&path, b"2", |_| false).unwrap_err().code(),
+            "output_exists"
+        );
+        write_whole(&path, b"2", |_| true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"2");
+        assert_eq!(names(&folder.path().join("a")), ["b.json"]);
+        let error = write_whole(Path::new("/"), b"", |_| true).unwrap_err();
+        assert_eq!(error.code(), "bad_output");
+    }
+}
