@@ -12,11 +12,14 @@ pub mod convert;
 pub mod coreml;
 pub mod error;
 pub mod eval;
+#[cfg(feature = "fetch")]
+pub mod fetch;
 pub mod files;
 pub mod ir;
 pub mod limits;
 pub mod onnx;
 pub mod passes;
+pub mod provenance;
 pub mod runtime;
 pub mod source;
 pub mod tensor;

@@ -61,6 +61,14 @@ pub(crate) enum Command {
         after_help = "Examples:\n  distill-convert lock MODEL\n  distill-convert lock MODEL --check"
     )]
     Lock(LockArgs),
+    /// Download the data files of one commit of a model hub, compare them with the hub's digests, and lock them
+    #[command(after_help = "Examples:\n  \
+        distill-convert fetch openai-community/gpt2@607a30d783dfa663caf39e06633721c8d4cfcd7e -o gpt2\n  \
+        distill-convert fetch openai-community/gpt2@main\n  \
+        distill-convert fetch REPO@COMMIT --cache\n\n\
+        Only a full commit is fetched; for a branch or tag the commit it means today is printed. HF_ENDPOINT names another hub, HF_TOKEN\n\
+        is sent to it and to nobody else, HF_HUB_CACHE and HF_HOME are honoured. Needs a build with `--features fetch`.")]
+    Fetch(FetchArgs),
     /// Show which runtimes are here, where, and how to get what is missing
     Doctor(DoctorArgs),
 }
@@ -117,6 +125,9 @@ pub(crate) enum RotaryArg {
 /// Flags about reading the source.
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
+    /// The model is REPO@COMMIT in the cache that hub clients share (HF_HUB_CACHE, HF_HOME); nothing is downloaded
+    #[arg(long)]
+    pub(crate) cache: bool,
     /// Refuse a model folder without distill-convert.lock
     #[arg(long)]
     pub(crate) require_lock: bool,
@@ -129,6 +140,27 @@ pub(crate) struct SourceArgs {
     /// Convert weights that hold NaN or infinity
     #[arg(long)]
     pub(crate) allow_nonfinite: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FetchArgs {
+    /// Repository and commit: ORG/NAME@40_HEX_DIGITS
+    #[arg(value_name = "REPO@COMMIT")]
+    pub(crate) model: String,
+    /// Folder to make
+    #[arg(short, long, value_name = "FOLDER", conflicts_with = "cache")]
+    pub(crate) output: Option<PathBuf>,
+    /// Fetch into the cache that the hub's clients share
+    #[arg(long)]
+    pub(crate) cache: bool,
+    /// Fetch pickles as well (they are never run, but other programs may run them)
+    #[arg(long)]
+    pub(crate) allow_pickle: bool,
+    /// How long a server may be silent
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) output_format: OutputArgs,
 }
 
 /// Flags about verification.

@@ -1,11 +1,13 @@
 //! `convert`: a model folder to verified files.
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 use distill_convert::arch::{Attention, RotaryFrequencies};
 use distill_convert::convert::{self, Outcome, Precision, Request, SourceOptions, Target};
 use distill_convert::coreml::RmsNormForm;
 use distill_convert::error::Result;
+use distill_convert::source::hub::Pinned;
 
 use super::args::{
     AttentionArg, ConvertArgs, NormArg, PrecisionArg, RotaryArg, SourceArgs, TargetArg,
@@ -53,7 +55,7 @@ fn request(args: &ConvertArgs) -> Result<Request> {
     targets.sort_unstable();
     targets.dedup();
     Ok(Request {
-        model: args.model.clone(),
+        model: source_path(&args.model, &args.source)?,
         targets,
         output: args.output.clone(),
         deployment_target: args
@@ -89,6 +91,14 @@ fn target(target: TargetArg) -> Target {
         TargetArg::Coreml => Target::Coreml,
         TargetArg::Onnx => Target::Onnx,
     }
+}
+
+/// Where the model is: the path that was given, or what it names in the cache.
+pub(super) fn source_path(model: &Path, args: &SourceArgs) -> Result<PathBuf> {
+    if !args.cache {
+        return Ok(model.to_path_buf());
+    }
+    Pinned::parse(&model.to_string_lossy())?.cached()
 }
 
 /// The flags about reading the source.

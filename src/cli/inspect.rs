@@ -7,11 +7,14 @@ use distill_convert::error::Result;
 use serde_json::Value;
 
 use super::args::InspectArgs;
-use super::convert::source_options;
+use super::convert::{source_options, source_path};
 use super::output::Answer;
 
 pub(super) fn run(args: &InspectArgs) -> Result<Answer> {
-    let result = convert::inspect(&args.model, &source_options(&args.source))?;
+    let result = convert::inspect(
+        &source_path(&args.model, &args.source)?,
+        &source_options(&args.source),
+    )?;
     let mut text = String::new();
     render(&mut text, &result, 0);
     Ok(Answer::ok(text, result))

@@ -3,6 +3,7 @@
 mod args;
 mod convert;
 mod doctor;
+mod fetch;
 mod inspect;
 mod lock;
 mod output;
@@ -64,6 +65,7 @@ fn run(command: &Command) -> (&'static str, bool, distill_convert::error::Result
         Command::Run(args) => ("run", args.output_format.json, run::run(args)),
         Command::Inspect(args) => ("inspect", args.output_format.json, inspect::run(args)),
         Command::Lock(args) => ("lock", args.output_format.json, lock::run(args)),
+        Command::Fetch(args) => ("fetch", args.output_format.json, fetch::run(args)),
         Command::Doctor(args) => ("doctor", args.output_format.json, doctor::run(args)),
     }
 }

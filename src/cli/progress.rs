@@ -74,3 +74,17 @@ impl Progress for Bar {
         }
     }
 }
+
+/// A bar without an end, for bytes whose number is not known beforehand.
+#[cfg(feature = "fetch")]
+pub(crate) fn spinner(json: bool) -> ProgressBar {
+    if json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("fetching {spinner} {bytes} {bytes_per_sec}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

@@ -9,7 +9,7 @@ use distill_convert::source::{read_tensors, write_tensors};
 use serde_json::json;
 
 use super::args::{ModeArg, RunArgs, RuntimeArg};
-use super::convert::source_options;
+use super::convert::{source_options, source_path};
 use super::output::Answer;
 
 pub(super) fn run(args: &RunArgs) -> Result<Answer> {
@@ -27,7 +27,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Answer> {
         source: source_options(&args.source),
     };
     let inputs = read_tensors(&args.inputs)?;
-    let ran = convert::run(&args.model, inputs, &options)?;
+    let ran = convert::run(&source_path(&args.model, &args.source)?, inputs, &options)?;
     write_tensors(&args.output, &ran.outputs)?;
     let mut text = format!("ran on {}\n", ran.engine);
     let mut outputs = Vec::new();

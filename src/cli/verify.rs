@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use distill_convert::convert::{self, Check};
-use distill_convert::error::Result;
+use distill_convert::error::{Result, io_error};
 use distill_convert::files;
 use distill_convert::verify::Report;
 use serde_json::Value;
 
 use super::args::{CheckArgs, VerifyArgs};
-use super::convert::source_options;
+use super::convert::{source_options, source_path};
 use super::output::{Answer, Status};
 use super::progress::Bar;
 
@@ -17,7 +17,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Answer> {
     let options = source_options(&args.source);
     let bar = Bar::new(args.output_format.json);
     let report = convert::verify(
-        &args.source_model,
+        &source_path(&args.source_model, &args.source)?,
         &args.artifact,
         &options,
         &check(&args.check),
@@ -61,6 +61,9 @@ pub(super) fn check(args: &CheckArgs) -> Check {
 
 /// Writes one JSON document, whole or not at all.
 pub(super) fn write_report(path: &Path, value: &Value) -> Result<()> {
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(io_error("create the folder", parent))?;
+    }
     // A report that stands there is replaced: the path was named for that.
     files::write_whole(path, format!("{value:#}\n").as_bytes(), Path::is_file)
 }

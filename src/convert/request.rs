@@ -294,9 +294,10 @@ impl Request {
         } else {
             &model
         };
-        let stem = folder
-            .file_name()
-            .and_then(|n| n.to_str())
+        let cached = crate::source::hub::name_of_snapshot(folder);
+        let stem = cached
+            .as_deref()
+            .or_else(|| folder.file_name().and_then(|n| n.to_str()))
             .unwrap_or("model");
         let name = format!("{stem}.{}", target.extension());
         match &self.output {

@@ -110,7 +110,7 @@ pub struct Private {
 }
 
 impl Private {
-    /// Makes the folder beside `destination`, and the folders above it. Also removes what killed runs have left there; what it has to say
+    /// Makes the folder beside `destination`. Also removes what killed runs have left there; what it has to say
     /// about that is added to `notes`.
     ///
     /// # Errors
@@ -123,7 +123,6 @@ impl Private {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        fs::create_dir_all(parent).map_err(io_error("create the output folder", parent))?;
         let failed = || io_error("write into the output folder", parent);
         let folder = Arc::new(Folder::open(parent).map_err(failed())?);
         sweep(&folder, notes);
@@ -213,6 +212,85 @@ impl Drop for Private {
         // A folder that cannot be removed is removed by the next run.
         let _ = self.parent.remove_tree(&self.name);
         open.remove(&self.name);
+    }
+}
+
+/// A private folder that outlives its process, so that what took long to bring can be continued. It has a fixed name, and one user at a time.
+#[derive(Debug)]
+pub struct Partial {
+    parent: Folder,
+    name: OsString,
+    to: OsString,
+    _lock: Option<File>,
+}
+
+impl Partial {
+    /// Makes or finds the folder beside `destination`; `None` when another process has it. `id` tells apart what must not be mixed.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn beside(destination: &Path, id: &str) -> Result<Option<Self>> {
+        let to = destination.file_name().ok_or(FilesError::NoName);
+        let to = to.at_file(destination)?.to_owned();
+        let parent = match destination.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(parent).map_err(io_error("create the output folder", parent))?;
+        let failed = || io_error("write into the output folder", parent);
+        let folder = Folder::open(parent).map_err(failed())?;
+        let mut name = OsString::from(".");
+        name.push(&to);
+        name.push(format!(".{id}.partial"));
+        match folder.make_private(&name) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(failed()(e)),
+            Ok(()) | Err(_) => {}
+        }
+        Ok(folder.lock_if_abandoned(&name).map(|lock| Partial {
+            parent: folder,
+            name,
+            to,
+            _lock: lock,
+        }))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.parent.path().join(&self.name)
+    }
+
+    /// The folder becomes the destination, which must not exist.
+    ///
+    /// # Errors
+    /// When something stands there, or the system refuses.
+    pub fn install(self) -> Result<()> {
+        sync_tree(&self.path())?;
+        let _open = open_folders();
+        let to = self.parent.path().join(&self.to);
+        if !self.parent.is_still_there() {
+            return Err(FilesError::Moved).at_file(self.parent.path());
+        }
+        match self.parent.rename_new(Path::new(&self.name), &self.to) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                return Err(FilesError::Exists).at_file(&to);
+            }
+            Err(e) => return Err(io_error("move the finished output to", &to)(e)),
+        }
+        self.parent.sync();
+        Ok(())
+    }
+
+    /// Removes the folder.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn remove(self) -> Result<()> {
+        let path = self.path();
+        self.parent
+            .remove_tree(&self.name)
+            .map_err(io_error("remove", &path))
     }
 }
 
@@ -349,6 +427,7 @@ mod tests {
     fn private_folders_are_private_and_gone_in_the_end() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("deep")).unwrap();
         let private = private(&folder.path().join("deep/out"));
         let mode = fs::metadata(private.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
@@ -367,6 +446,7 @@ mod tests {
     fn a_folder_that_is_replaced_by_a_link_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let (out, foreign) = (folder.path().join("out"), folder.path().join("foreign"));
+        fs::create_dir(&out).unwrap();
         let private = private(&out.join("file"));
         fs::write(private.path().join("file"), "new").unwrap();
         // The attacker moves the folder away and puts one of the same names in its place.
@@ -417,6 +497,11 @@ mod tests {
     fn one_file_is_written_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b.json");
+        assert_eq!(
+            write_whole(&path, b"1", |_| false).unwrap_err().code(),
+            "io"
+        );
+        fs::create_dir(folder.path().join("a")).unwrap();
         write_whole(&path, b"1", |_| false).unwrap();
         assert_eq!(
             write_whole(&path, b"2", |_| false).unwrap_err().code(),

@@ -42,7 +42,8 @@ fn hashed(file: &SourceFile, mut hasher: impl Digest, progress: Progress<'_>) ->
 }
 
 /// Bytes in lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     let mut hex = String::with_capacity(2 * bytes.len());
     for byte in bytes {
         // Writing to a string cannot fail.

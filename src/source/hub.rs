@@ -244,6 +244,15 @@ fn cache_folder_in(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBu
         .ok_or(HubError::NoCache)
 }
 
+/// The name of the model, without its owner, if a folder is a snapshot in a cache.
+#[must_use]
+pub fn name_of_snapshot(folder: &Path) -> Option<String> {
+    let canonical = folder.canonicalize().ok()?;
+    Snapshot::of(&canonical)?;
+    let repo = canonical.parent()?.parent()?.file_name()?.to_str()?;
+    repo.rsplit("--").next().map(str::to_owned)
+}
+
 /// What is known about a folder because it stands in a cache.
 #[derive(Debug)]
 pub(super) struct Snapshot {

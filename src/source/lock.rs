@@ -210,6 +210,15 @@ fn check_revision(revision: Option<&str>) -> Result<(), SourceError> {
     }
 }
 
+/// The lock of the model at `model`, if there is one; nothing is compared with it.
+///
+/// # Errors
+/// When the folder cannot be read, or the lock is malformed.
+pub fn of(model: &Path) -> Result<Option<Lock>> {
+    let (root, _) = folder::resolve(model)?;
+    read(&Folder::unlocked(&root)?)
+}
+
 /// Reads the lock of a folder, if there is one.
 pub(super) fn read(files: &Folder) -> Result<Option<Lock>> {
     let path = files.root().join(FILE_NAME);
@@ -233,10 +242,25 @@ fn parse(bytes: &[u8]) -> Result<Lock, SourceError> {
 /// # Errors
 /// When the revision is not a commit, when a covered file is a link that leaves the folder, or when a file cannot be read or written.
 pub fn write(model: &Path, identity: &Identity, progress: Progress<'_>) -> Result<Lock> {
+    write_with(model, identity, &[], progress)
+}
+
+/// [`write`], covering these files as well.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_with(
+    model: &Path,
+    identity: &Identity,
+    more: &[String],
+    progress: Progress<'_>,
+) -> Result<Lock> {
     check_revision(identity.revision.as_deref())?;
     let (root, _) = folder::resolve(model)?;
     let files = Folder::unlocked(&root)?;
-    let paths: Vec<String> = covered(&files)?.into_iter().collect();
+    let mut paths = covered(&files)?;
+    paths.extend(more.iter().cloned());
+    let paths: Vec<String> = paths.into_iter().collect();
     if paths.is_empty() {
         return Err(SourceError::NothingToLock).at_file(&root);
     }
@@ -318,6 +342,13 @@ pub fn check(model: &Path, progress: Progress<'_>) -> Result<Report> {
     Ok(Report { files: report })
 }
 
+/// Whether a lock covers files of this name, wherever they stand.
+#[must_use]
+pub fn covers(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str());
+    extension.is_some_and(|e| COVERED.contains(&e))
+}
+
 /// The files that a lock covers.
 fn covered(files: &Folder) -> Result<BTreeSet<String>> {
     let mut paths = BTreeSet::new();
@@ -332,10 +363,7 @@ fn covered(files: &Folder) -> Result<BTreeSet<String>> {
             }
         }
     }
-    paths.retain(|path| {
-        let extension = Path::new(path).extension().and_then(|e| e.to_str());
-        extension.is_some_and(|e| COVERED.contains(&e))
-    });
+    paths.retain(|path| covers(Path::new(path)));
     // A link that leaves the folder, or a name that no lock can hold, is an error rather than a gap.
     for path in &paths {
         files.find(path)?;

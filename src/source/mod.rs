@@ -24,7 +24,9 @@ mod safetensors;
 mod sniff;
 mod tensors;
 
+pub use digest::hex;
 pub use error::SourceError;
+pub use sniff::has_pickle_name;
 pub use tensors::{read_tensors, write_tensors};
 
 /// Is told how many more bytes were hashed; called from several threads.

@@ -48,7 +48,8 @@ fn is_zip(start: &[u8]) -> bool {
 }
 
 /// Whether a name is one of those that PyTorch and its libraries give to pickles.
-pub(super) fn has_pickle_name(path: &Path) -> bool {
+#[must_use]
+pub fn has_pickle_name(path: &Path) -> bool {
     path.extension()
         .and_then(|e| e.to_str())
         .is_some_and(|e| PICKLE_EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))

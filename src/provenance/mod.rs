@@ -1,0 +1,508 @@
+//! What an artifact was made of, by what, and what was checked: an in-toto statement with SLSA's provenance predicate, and its signature.
+//!
+//! Owns the statement's layout and its exact reading. There is no clock in it unless one is given: the same conversion gives the same
+//! statement.
+//!
+//! # Source
+//! in-toto attestation framework, statement v1; SLSA provenance v1; Dead Simple Signing Envelope v1.
+
+mod envelope;
+mod error;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use envelope::{Signer, Verifier};
+pub use error::ProvenanceError;
+
+use crate::error::{Context, Result, io_error};
+use crate::limits;
+use crate::source::FileDigest;
+
+/// The type of statements.
+const STATEMENT: &str = "https://in-toto.io/Statement/v1";
+
+/// The type of their predicates.
+const PREDICATE: &str = "https://slsa.dev/provenance/v1";
+
+/// What the parameters of a conversion mean: this program's own description, first version.
+pub const BUILD_TYPE: &str = "urn:distill-convert:conversion:v1";
+
+/// This program.
+const BUILDER: &str = "urn:distill-convert";
+
+/// What a statement's file name ends with.
+pub const EXTENSION: &str = "intoto.json";
+
+/// Where the statement of an artifact is, unless somebody says otherwise: `model.onnx.intoto.json`.
+#[must_use]
+pub fn beside(artifact: &Path) -> PathBuf {
+    let mut name = artifact.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(EXTENSION);
+    artifact.with_file_name(name)
+}
+
+/// Digests by algorithm.
+pub type Digests = BTreeMap<String, String>;
+
+/// A statement about files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Statement {
+    /// Always in-toto's.
+    #[serde(rename = "_type")]
+    pub kind: String,
+    /// Every file of the artifact.
+    pub subject: Vec<Subject>,
+    /// Always SLSA's.
+    #[serde(rename = "predicateType")]
+    pub predicate_type: String,
+    /// How they were made.
+    pub predicate: Predicate,
+}
+
+/// A file that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subject {
+    /// Path from the folder that the artifact stands in.
+    pub name: String,
+    /// Its digests.
+    pub digest: Digests,
+}
+
+/// How an artifact was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Predicate {
+    /// From what, and with which options.
+    pub build_definition: BuildDefinition,
+    /// By what, and what was found.
+    pub run_details: RunDetails,
+}
+
+/// From what, and with which options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct BuildDefinition {
+    /// Always [`BUILD_TYPE`].
+    pub build_type: String,
+    /// What the user asked for.
+    pub external_parameters: BTreeMap<String, Value>,
+    /// Caps that were changed.
+    pub internal_parameters: BTreeMap<String, Value>,
+    /// Every file that was read, and the commit it came from if that is known.
+    pub resolved_dependencies: Vec<Dependency>,
+}
+
+/// A file or commit that was used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dependency {
+    /// Path in the model folder; `reference:`, `inputs:` or `task:` stand before files of the verification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The repository at its commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// Its digests.
+    pub digest: Digests,
+    /// Its size.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, Value>,
+}
+
+/// By what, and what was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunDetails {
+    /// This program.
+    pub builder: Builder,
+    /// When, if a time was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+    /// The verification.
+    pub byproducts: Vec<Byproduct>,
+}
+
+/// This program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Builder {
+    /// A name that does not change.
+    pub id: String,
+    /// Its version.
+    pub version: BTreeMap<String, String>,
+}
+
+/// When it ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Metadata {
+    /// The time that was given, `2026-01-31T12:00:00Z`.
+    pub finished_on: String,
+}
+
+/// Something that came out beside the artifact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Byproduct {
+    /// `verification`.
+    pub name: String,
+    /// What it says.
+    pub annotations: BTreeMap<String, Value>,
+}
+
+/// SHA-256 as digests.
+#[must_use]
+pub fn sha256(hex: &str) -> Digests {
+    BTreeMap::from([("sha256".to_owned(), hex.to_owned())])
+}
+
+impl Dependency {
+    /// A file.
+    #[must_use]
+    pub fn file(prefix: &str, file: &FileDigest) -> Self {
+        Dependency {
+            name: Some(format!("{prefix}{}", file.path)),
+            uri: None,
+            digest: sha256(&file.sha256),
+            annotations: BTreeMap::from([("size_bytes".to_owned(), file.size.into())]),
+        }
+    }
+
+    /// A commit of a hub's repository.
+    #[must_use]
+    pub fn commit(repo: &str, commit: &str) -> Self {
+        Dependency {
+            name: None,
+            uri: Some(format!("pkg:huggingface/{repo}@{commit}")),
+            digest: BTreeMap::from([("gitCommit".to_owned(), commit.to_owned())]),
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
+impl Predicate {
+    /// What this version of the program did.
+    #[must_use]
+    pub fn new(
+        parameters: BTreeMap<String, Value>,
+        dependencies: Vec<Dependency>,
+        verification: BTreeMap<String, Value>,
+        finished_on: Option<String>,
+    ) -> Self {
+        let changed = limits::changed().into_iter();
+        let limits: serde_json::Map<String, Value> = changed
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Predicate {
+            build_definition: BuildDefinition {
+                build_type: BUILD_TYPE.to_owned(),
+                external_parameters: parameters,
+                internal_parameters: if limits.is_empty() {
+                    BTreeMap::new()
+                } else {
+                    BTreeMap::from([("limits".to_owned(), limits.into())])
+                },
+                resolved_dependencies: dependencies,
+            },
+            run_details: RunDetails {
+                builder: Builder {
+                    id: BUILDER.to_owned(),
+                    version: BTreeMap::from([("distill-convert".to_owned(), version)]),
+                },
+                metadata: finished_on.map(|finished_on| Metadata { finished_on }),
+                byproducts: vec![Byproduct {
+                    name: "verification".to_owned(),
+                    annotations: verification,
+                }],
+            },
+        }
+    }
+
+    /// The files that were read, without the commit.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Dependency)> {
+        let all = self.build_definition.resolved_dependencies.iter();
+        all.filter_map(|d| d.name.as_deref().map(|name| (name, d)))
+    }
+
+    /// The commit that the source came from, if it is known.
+    #[must_use]
+    pub fn commit(&self) -> Option<&str> {
+        let all = &self.build_definition.resolved_dependencies;
+        all.iter()
+            .find_map(|d| d.digest.get("gitCommit"))
+            .map(String::as_str)
+    }
+
+    /// What the verification came to: `passed`, `failed`, `inconclusive` or `not run`.
+    #[must_use]
+    pub fn verification(&self) -> Option<&str> {
+        let found = self
+            .run_details
+            .byproducts
+            .iter()
+            .find(|b| b.name == "verification")?;
+        found.annotations.get("status")?.as_str()
+    }
+
+    /// The predicate as one line of JSON.
+    ///
+    /// # Errors
+    /// When a value cannot be written, which those of [`Predicate::new`] can.
+    pub fn to_text(&self) -> Result<String> {
+        Ok(serde_json::to_string(self).map_err(|e| ProvenanceError::syntax(&e))?)
+    }
+
+    /// Reads what [`Predicate::to_text`] wrote.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn from_text(text: &str) -> Result<Self> {
+        let parsed: Predicate =
+            serde_json::from_str(text).map_err(|e| ProvenanceError::syntax(&e))?;
+        parsed.check()?;
+        Ok(parsed)
+    }
+
+    fn check(&self) -> Result<(), ProvenanceError> {
+        expect("build type", BUILD_TYPE, &self.build_definition.build_type)
+    }
+}
+
+fn expect(what: &'static str, expected: &'static str, found: &str) -> Result<(), ProvenanceError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(ProvenanceError::Kind {
+        what,
+        expected,
+        found: found.to_owned(),
+    })
+}
+
+/// A statement as it was found: in an envelope, or bare.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The statement.
+    pub statement: Statement,
+    /// The envelope, if there was one.
+    pub envelope: Option<envelope::Envelope>,
+}
+
+impl Statement {
+    /// A statement about these files.
+    #[must_use]
+    pub fn new(outputs: &[FileDigest], predicate: Predicate) -> Self {
+        let subject = outputs.iter().map(|file| Subject {
+            name: file.path.clone(),
+            digest: sha256(&file.sha256),
+        });
+        Statement {
+            kind: STATEMENT.to_owned(),
+            subject: subject.collect(),
+            predicate_type: PREDICATE.to_owned(),
+            predicate,
+        }
+    }
+
+    /// The file's text: bare, or in a signed envelope.
+    ///
+    /// # Errors
+    /// When a value cannot be written, which those of [`Predicate::new`] can.
+    pub fn to_file(&self, signer: Option<&Signer>) -> Result<String> {
+        let syntax = |e: serde_json::Error| ProvenanceError::syntax(&e);
+        let text = match signer {
+            None => serde_json::to_string_pretty(self).map_err(syntax)?,
+            Some(signer) => {
+                let payload = serde_json::to_vec(self).map_err(syntax)?;
+                serde_json::to_string_pretty(&signer.seal(&payload)).map_err(syntax)?
+            }
+        };
+        Ok(text + "\n")
+    }
+
+    fn check(&self) -> Result<(), ProvenanceError> {
+        expect("statement type", STATEMENT, &self.kind)?;
+        expect("predicate type", PREDICATE, &self.predicate_type)?;
+        self.predicate.check()?;
+        if self.subject.is_empty() {
+            return Err(ProvenanceError::NoSubject);
+        }
+        for subject in &self.subject {
+            let inside = |part: &str| {
+                !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':', '\0'])
+            };
+            if !subject.name.split('/').all(inside) {
+                return Err(ProvenanceError::Path {
+                    path: subject.name.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a statement or an envelope. Says nothing about signatures: see [`Verifier`].
+///
+/// # Errors
+/// When it is neither, or says anything that this version does not know.
+pub fn parse(bytes: &[u8]) -> Result<Found> {
+    let syntax = |e: serde_json::Error| ProvenanceError::syntax(&e);
+    let value: Value = serde_json::from_slice(bytes).map_err(syntax)?;
+    let envelope: Option<envelope::Envelope> = match value.get("payloadType") {
+        Some(_) => Some(serde_json::from_value(value).map_err(syntax)?),
+        None => None,
+    };
+    let statement: Statement = match &envelope {
+        Some(envelope) => serde_json::from_slice(&envelope.open()?).map_err(syntax)?,
+        None => serde_json::from_slice(bytes).map_err(syntax)?,
+    };
+    statement.check()?;
+    Ok(Found {
+        statement,
+        envelope,
+    })
+}
+
+/// Reads the statement at `path`.
+///
+/// # Errors
+/// As [`parse`], and when the file is too large or cannot be read.
+pub fn read(path: &Path) -> Result<Found> {
+    parse(&read_small(path)?).at_file(path)
+}
+
+/// Whether a file is a statement that this program wrote.
+#[must_use]
+pub fn is_statement(path: &Path) -> bool {
+    path.is_file() && read(path).is_ok()
+}
+
+fn read_small(path: &Path) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let file = std::fs::File::open(path).map_err(io_error("open", path))?;
+    let cap = limits::SIDE_FILE_BYTES.get();
+    let mut bytes = Vec::new();
+    file.take(cap + 1)
+        .read_to_end(&mut bytes)
+        .map_err(io_error("read", path))?;
+    if crate::tensor::num::u64_of(bytes.len()) > cap {
+        return Err(ProvenanceError::Size { cap }).at_file(path);
+    }
+    Ok(bytes)
+}
+
+/// A Unix time as a statement has it: `2026-01-31T12:00:00Z`.
+#[must_use]
+pub fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Days since 1 March of the year 0, in eras of 400 years.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let of_era = shifted % 146_097;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = era * 400 + year_of_era + next;
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement() -> Statement {
+        let file = |path: &str| FileDigest {
+            path: path.into(),
+            size: 3,
+            sha256: "ab".repeat(32),
+        };
+        let commit = "1".repeat(40);
+        let dependencies = vec![
+            Dependency::commit("a/b", &commit),
+            Dependency::file("", &file("config.json")),
+        ];
+        let options = BTreeMap::from([("target".to_owned(), Value::from("onnx"))]);
+        let checked = BTreeMap::from([("status".to_owned(), Value::from("passed"))]);
+        let predicate = Predicate::new(options, dependencies, checked, Some(utc(0)));
+        Statement::new(&[file("m.onnx")], predicate)
+    }
+
+    #[test]
+    fn a_statement_reads_back_as_it_was_written() {
+        let text = statement().to_file(None).unwrap();
+        let found = parse(text.as_bytes()).unwrap();
+        assert_eq!((found.statement, found.envelope), (statement(), None));
+        let predicate = statement().predicate;
+        assert_eq!(predicate.verification(), Some("passed"));
+        assert_eq!(predicate.commit(), Some("1".repeat(40).as_str()));
+        assert_eq!(predicate.files().count(), 1);
+        let text = predicate.to_text().unwrap();
+        assert_eq!(Predicate::from_text(&text).unwrap(), predicate);
+        for field in [
+            "_type",
+            "predicateType",
+            "buildDefinition",
+            "resolvedDependencies",
+            "finishedOn",
+        ] {
+            assert!(
+                statement()
+                    .to_file(None)
+                    .unwrap()
+                    .contains(&format!("\"{field}\"")),
+                "{field}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        let text = statement().to_file(None).unwrap();
+        for (from, to) in [
+            (STATEMENT, "https://in-toto.io/Statement/v2"),
+            (PREDICATE, "https://slsa.dev/provenance/v2"),
+            (BUILD_TYPE, "urn:other"),
+            ("\"subject\"", "\"subjects\""),
+            ("\"digest\"", "\"x\": 1, \"digest\""),
+            ("m.onnx", "../m.onnx"),
+            ("m.onnx", "/m.onnx"),
+        ] {
+            assert!(text.contains(from));
+            assert!(parse(text.replace(from, to).as_bytes()).is_err(), "{to}");
+        }
+        let mut empty = statement();
+        empty.subject.clear();
+        assert!(parse(empty.to_file(None).unwrap().as_bytes()).is_err());
+        for junk in ["", "{}", "[]", "null", "{\"payloadType\": 1}"] {
+            assert!(parse(junk.as_bytes()).is_err(), "{junk}");
+        }
+    }
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_704_067_199, "2023-12-31T23:59:59Z"),
+            (1_709_210_096, "2024-02-29T12:34:56Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(seconds), text);
+        }
+    }
+}
