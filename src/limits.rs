@@ -126,6 +126,8 @@ limits! {
         "Most decompressed bytes per compressed byte of an archive, looked at above 64 MiB. Weights and activations compress by less than 10; a bomb reaches 1,032, where Deflate ends.";
     VALUE_ELEMENTS = "value-elements", 1 << 31, 1 << 40, "elements",
         "Most elements of one value that the interpreter computes: 8 GiB of floats. Sizes from a file must not ask for any amount of memory.";
+    LOOP_ROUNDS = "loop-rounds", MI, 1 << 40, "rounds",
+        "Most rounds of a loop that the interpreter runs: a loop that goes on is a model that never answers.";
     MEMORY_BYTES = "memory-bytes", 64 * GI, 1 << 60, "bytes",
         "Most bytes of tensors that the interpreter holds at once (`--max-memory`), counted before each result is allocated.";
     DECODED_BYTES = "decoded-bytes", 4 * GI, 1 << 60, "bytes",

@@ -708,7 +708,7 @@ fn every_operation_means_the_same_when_read_back() {
 fn difference(source: &Module, read: &Module, float: DType) -> Option<String> {
     let (f, g) = (source.main().unwrap(), read.main().unwrap());
     for node in &f.nodes {
-        let value = f.value(node.result);
+        let value = f.value(node.result());
         let found = g.values.iter().find(|v| v.name == value.name);
         // A copy is not an operation of the IR. Nothing in half precision is above 65504.
         let open = |bound: f32| bound.is_infinite() || float == DType::F16 && bound.abs() > 65504.0;

@@ -22,6 +22,12 @@ pub enum CoremlError {
         /// The target to ask for.
         target: DeploymentTarget,
     },
+    /// An operation of the model that is not written as a Core ML program.
+    #[error("`{op}` cannot be written to Core ML")]
+    NotWritten {
+        /// The operation.
+        op: &'static str,
+    },
     /// An operation that no opset has.
     #[error("no opset has the operation `{op}`")]
     UnknownOp {
@@ -220,6 +226,7 @@ impl Diagnostic for CoremlError {
             | CoremlError::Unmatched { .. }
             | CoremlError::TooManyShapes { .. } => Class::Unsupported,
             CoremlError::UnknownOp { .. }
+            | CoremlError::NotWritten { .. }
             | CoremlError::UnknownParam { .. }
             | CoremlError::MissingParam { .. }
             | CoremlError::ParamType { .. }
@@ -250,6 +257,7 @@ impl Diagnostic for CoremlError {
             | CoremlError::Unmatched { .. }
             | CoremlError::TooManyShapes { .. } => "coreml_shapes",
             CoremlError::UnknownOp { .. }
+            | CoremlError::NotWritten { .. }
             | CoremlError::UnknownParam { .. }
             | CoremlError::MissingParam { .. }
             | CoremlError::ParamType { .. }
@@ -279,6 +287,7 @@ impl Diagnostic for CoremlError {
             CoremlError::Type { .. } => Some("convert with --precision fp16 or fp32".to_owned()),
             CoremlError::Size { .. } => Some("give fixed sizes with --shape".to_owned()),
             CoremlError::UnknownOp { .. }
+            | CoremlError::NotWritten { .. }
             | CoremlError::UnknownParam { .. }
             | CoremlError::MissingParam { .. }
             | CoremlError::ParamType { .. }

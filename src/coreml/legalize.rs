@@ -6,7 +6,7 @@
 use super::error::CoremlError;
 use super::target::Opset;
 use crate::error::{Context, Result};
-use crate::ir::ops::{Cast, Iota, Unsqueeze};
+use crate::ir::ops::{ArgReduce, Cast, Iota, NonMaxSuppression, NonZero, Size, TopK, Unsqueeze};
 use crate::ir::{
     self, Constant, Def, Dim, Function, Module, Node, NodeId, Op, Output, Param, Type, Value,
     ValueId, display_shape,
@@ -29,13 +29,7 @@ pub(super) fn legalize(module: &Module, opset: Opset) -> Result<(Module, Vec<Str
     };
     let mut rewrite = Rewrite {
         old: function,
-        new: Function {
-            name: function.name.clone(),
-            params: Vec::new(),
-            outputs: Vec::new(),
-            nodes: Vec::new(),
-            values: Vec::new(),
-        },
+        new: Function::empty(&function.name),
         map: vec![ValueId(0); function.values.len()],
         warnings: Vec::new(),
     };
@@ -54,6 +48,7 @@ pub(super) fn legalize(module: &Module, opset: Opset) -> Result<(Module, Vec<Str
         symbols: module.symbols.clone(),
         constants,
         functions: vec![new],
+        bodies: module.bodies.clone(),
         claims: module.claims.clone(),
     };
     ir::verify(&legal)?;
@@ -74,15 +69,29 @@ impl Rewrite<'_> {
     }
 
     fn push(&mut self, name: String, op: Op, operands: Vec<ValueId>) -> Result<ValueId> {
+        Ok(self.push_all(vec![name], op, operands)?[0])
+    }
+
+    /// Adds a node with one name per result.
+    fn push_all(
+        &mut self,
+        names: Vec<String>,
+        op: Op,
+        operands: Vec<ValueId>,
+    ) -> Result<Vec<ValueId>> {
         let types: Vec<&Type> = operands.iter().map(|&v| self.new.ty(v)).collect();
-        let ty = op.infer(&types).at_node(&name)?;
-        let result = self.add(name, ty, Def::Node(NodeId(self.new.nodes.len())));
+        let types = op.infer_all(&types).at_node(&names[0])?;
+        let id = NodeId(self.new.nodes.len());
+        let named = names.into_iter().zip(types);
+        let results: Vec<ValueId> = named
+            .map(|(name, ty)| self.add(name, ty, Def::Node(id)))
+            .collect();
         self.new.nodes.push(Node {
             op,
             operands,
-            result,
+            results: results.clone(),
         });
-        Ok(result)
+        Ok(results)
     }
 
     /// Inputs first; where the interface cannot have a value's type, a cast follows.
@@ -133,8 +142,12 @@ impl Rewrite<'_> {
 
     fn nodes(&mut self) -> Result<()> {
         for node in &self.old.nodes {
-            let value = self.old.value(node.result);
-            legal_type(&value.ty).at_node(&value.name)?;
+            let mut names = Vec::with_capacity(node.results.len());
+            for &result in &node.results {
+                let value = self.old.value(result);
+                legal_type(&value.ty).at_node(&value.name)?;
+                names.push(value.name.clone());
+            }
             let operands = node
                 .operands
                 .iter()
@@ -146,29 +159,32 @@ impl Rewrite<'_> {
                     dtype: narrow(o.dtype),
                     len: o.len.clone(),
                 }),
-                Op::Unary(_)
-                | Op::Binary(_)
-                | Op::Compare(_)
-                | Op::Select(_)
-                | Op::Clip(_)
-                | Op::Reduce(_)
-                | Op::Softmax(_)
-                | Op::CumSum(_)
-                | Op::MatMul(_)
-                | Op::Linear(_)
-                | Op::LayerNorm(_)
-                | Op::RmsNorm(_)
-                | Op::Reshape(_)
-                | Op::Transpose(_)
-                | Op::Expand(_)
-                | Op::Slice(_)
-                | Op::Concat(_)
-                | Op::Squeeze(_)
-                | Op::Unsqueeze(_)
-                | Op::Gather(_)
-                | Op::GatherElements(_) => node.op.clone(),
+                Op::Size(o) => Op::Size(Size {
+                    dtype: narrow(o.dtype),
+                    ..o.clone()
+                }),
+                Op::ArgReduce(o) => Op::ArgReduce(ArgReduce {
+                    dtype: narrow(o.dtype),
+                    ..*o
+                }),
+                Op::TopK(o) => Op::TopK(TopK {
+                    dtype: narrow(o.dtype),
+                    ..o.clone()
+                }),
+                Op::NonZero(o) => Op::NonZero(NonZero {
+                    dtype: narrow(o.dtype),
+                    ..o.clone()
+                }),
+                Op::NonMaxSuppression(o) => Op::NonMaxSuppression(NonMaxSuppression {
+                    dtype: narrow(o.dtype),
+                    ..o.clone()
+                }),
+                other => other.clone(),
             };
-            self.map[node.result.index()] = self.push(value.name.clone(), op, operands)?;
+            let results = self.push_all(names, op, operands)?;
+            for (old, new) in node.results.iter().zip(results) {
+                self.map[old.index()] = new;
+            }
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! One result element per operand element.
 
 use super::layout::{PIECE, Walk, pieces, zip, zip_in_place};
-use super::{Target, floats_of, math};
+use super::{EvalError, Target, floats_of, math};
 use crate::error::Result;
 use crate::ir::ops::{
-    Binary, BinaryKind, Cast, Clip, Compare, CompareKind, Select, Unary, UnaryKind,
+    Activation, ActivationKind, Binary, BinaryKind, Cast, Classify, ClassifyKind, Clip, Compare,
+    CompareKind, Select, Unary, UnaryKind,
 };
 use crate::tensor::{DType, Storage, Tensor, num};
 
@@ -29,6 +30,7 @@ pub(super) fn unary(op: Unary, x: Tensor, target: Target) -> Result<Tensor> {
             UnaryKind::Neg => i64::wrapping_neg,
             UnaryKind::Sign if unsigned => |x| i64::from(x != 0),
             UnaryKind::Sign => i64::signum,
+            UnaryKind::BitNot => |x| !x,
             UnaryKind::Floor
             | UnaryKind::Ceil
             | UnaryKind::Round
@@ -41,6 +43,17 @@ pub(super) fn unary(op: Unary, x: Tensor, target: Target) -> Result<Tensor> {
             | UnaryKind::Log
             | UnaryKind::Sin
             | UnaryKind::Cos
+            | UnaryKind::Tan
+            | UnaryKind::Asin
+            | UnaryKind::Acos
+            | UnaryKind::Atan
+            | UnaryKind::Sinh
+            | UnaryKind::Cosh
+            | UnaryKind::Asinh
+            | UnaryKind::Acosh
+            | UnaryKind::Atanh
+            | UnaryKind::Softplus
+            | UnaryKind::Softsign
             | UnaryKind::Tanh
             | UnaryKind::Sigmoid
             | UnaryKind::Erf
@@ -83,6 +96,18 @@ pub(super) fn unary(op: Unary, x: Tensor, target: Target) -> Result<Tensor> {
         UnaryKind::Log => map(x, target, each(f32::ln)),
         UnaryKind::Sin => map(x, target, each(f32::sin)),
         UnaryKind::Cos => map(x, target, each(f32::cos)),
+        UnaryKind::Tan => map(x, target, each(f32::tan)),
+        UnaryKind::Asin => map(x, target, each(f32::asin)),
+        UnaryKind::Acos => map(x, target, each(f32::acos)),
+        UnaryKind::Atan => map(x, target, each(f32::atan)),
+        UnaryKind::Sinh => map(x, target, each(f32::sinh)),
+        UnaryKind::Cosh => map(x, target, each(f32::cosh)),
+        UnaryKind::Asinh => map(x, target, each(f32::asinh)),
+        UnaryKind::Acosh => map(x, target, each(f32::acosh)),
+        UnaryKind::Atanh => map(x, target, each(f32::atanh)),
+        UnaryKind::Softplus => map(x, target, each(|x| x.max(0.0) + (-x.abs()).exp().ln_1p())),
+        UnaryKind::Softsign => map(x, target, each(|x| x / (1.0 + x.abs()))),
+        UnaryKind::BitNot => Err(target.mismatch(&[&x])),
         UnaryKind::Tanh => map(x, target, each(math::tanh)),
         UnaryKind::Sigmoid => map(x, target, each(math::sigmoid)),
         UnaryKind::Erf => map(x, target, each(math::erf)),
@@ -118,21 +143,83 @@ pub(super) fn binary(op: Binary, a: Tensor, b: Tensor, target: Target) -> Result
             BinaryKind::Pow => floats(a, b, target, f32::powf),
             BinaryKind::Min => floats(a, b, target, min_f32),
             BinaryKind::Max => floats(a, b, target, max_f32),
-            BinaryKind::And | BinaryKind::Or | BinaryKind::Xor => Err(target.mismatch(&[&a, &b])),
+            BinaryKind::FloorDiv => floats(a, b, target, |x, y| (x / y).floor()),
+            BinaryKind::Mod => floats(a, b, target, |x, y| {
+                let rest = x % y;
+                if rest != 0.0 && (rest < 0.0) != (y < 0.0) {
+                    rest + y
+                } else {
+                    rest
+                }
+            }),
+            BinaryKind::Rem => floats(a, b, target, |x, y| x % y),
+            BinaryKind::And
+            | BinaryKind::Or
+            | BinaryKind::Xor
+            | BinaryKind::TruncDiv
+            | BinaryKind::BitAnd
+            | BinaryKind::BitOr
+            | BinaryKind::BitXor
+            | BinaryKind::ShiftLeft
+            | BinaryKind::ShiftRight => Err(target.mismatch(&[&a, &b])),
         },
         Storage::Int(x) => {
             let key = order(a.dtype());
+            let divides = matches!(
+                op.kind,
+                BinaryKind::FloorDiv | BinaryKind::TruncDiv | BinaryKind::Mod | BinaryKind::Rem
+            );
+            if divides && b.ints()?.contains(&0) {
+                return Err(EvalError::DivisionByZero { op: target.op() }.into());
+            }
+            // As `u64` keeps its bits in `i64`, its division is not that of `i64`.
+            let wide = a.dtype() == DType::U64;
             let f: Box<dyn Fn(i64, i64) -> i64 + Sync + Send> = match op.kind {
+                BinaryKind::FloorDiv | BinaryKind::TruncDiv if wide => {
+                    Box::new(|x, y| (x.cast_unsigned() / y.cast_unsigned()).cast_signed())
+                }
+                BinaryKind::Mod | BinaryKind::Rem if wide => {
+                    Box::new(|x, y| (x.cast_unsigned() % y.cast_unsigned()).cast_signed())
+                }
+                BinaryKind::FloorDiv => Box::new(|x, y| {
+                    let quotient = x.wrapping_div(y);
+                    let exact = x.wrapping_rem(y) == 0 || (x < 0) == (y < 0);
+                    if exact {
+                        quotient
+                    } else {
+                        quotient.wrapping_sub(1)
+                    }
+                }),
+                BinaryKind::TruncDiv => Box::new(i64::wrapping_div),
+                BinaryKind::Mod => Box::new(|x, y| {
+                    let rest = x.wrapping_rem(y);
+                    if rest != 0 && (rest < 0) != (y < 0) {
+                        rest.wrapping_add(y)
+                    } else {
+                        rest
+                    }
+                }),
+                BinaryKind::Rem => Box::new(i64::wrapping_rem),
+                BinaryKind::Pow => Box::new(integer_power),
+                BinaryKind::BitAnd => Box::new(|x, y| x & y),
+                BinaryKind::BitOr => Box::new(|x, y| x | y),
+                BinaryKind::BitXor => Box::new(|x, y| x ^ y),
+                BinaryKind::ShiftLeft => Box::new(|x, y| {
+                    let by = u32::try_from(y).unwrap_or(u32::MAX);
+                    x.cast_unsigned().checked_shl(by).unwrap_or(0).cast_signed()
+                }),
+                BinaryKind::ShiftRight => Box::new(|x, y| {
+                    let by = u32::try_from(y).unwrap_or(u32::MAX);
+                    x.cast_unsigned().checked_shr(by).unwrap_or(0).cast_signed()
+                }),
                 BinaryKind::Add => Box::new(i64::wrapping_add),
                 BinaryKind::Sub => Box::new(i64::wrapping_sub),
                 BinaryKind::Mul => Box::new(i64::wrapping_mul),
                 BinaryKind::Min => Box::new(move |x, y| if key(x) <= key(y) { x } else { y }),
                 BinaryKind::Max => Box::new(move |x, y| if key(x) >= key(y) { x } else { y }),
-                BinaryKind::Div
-                | BinaryKind::Pow
-                | BinaryKind::And
-                | BinaryKind::Or
-                | BinaryKind::Xor => return Err(target.mismatch(&[&a, &b])),
+                BinaryKind::Div | BinaryKind::And | BinaryKind::Or | BinaryKind::Xor => {
+                    return Err(target.mismatch(&[&a, &b]));
+                }
             };
             let values = zip((x, a.shape()), (b.ints()?, b.shape()), target.shape(), f);
             target.int(values)
@@ -146,6 +233,15 @@ pub(super) fn binary(op: Binary, a: Tensor, b: Tensor, target: Target) -> Result
                 | BinaryKind::Sub
                 | BinaryKind::Mul
                 | BinaryKind::Div
+                | BinaryKind::FloorDiv
+                | BinaryKind::TruncDiv
+                | BinaryKind::Mod
+                | BinaryKind::Rem
+                | BinaryKind::BitAnd
+                | BinaryKind::BitOr
+                | BinaryKind::BitXor
+                | BinaryKind::ShiftLeft
+                | BinaryKind::ShiftRight
                 | BinaryKind::Pow
                 | BinaryKind::Min
                 | BinaryKind::Max => return Err(target.mismatch(&[&a, &b])),
@@ -153,6 +249,65 @@ pub(super) fn binary(op: Binary, a: Tensor, b: Tensor, target: Target) -> Result
             let values = zip((x, a.shape()), (b.bools()?, b.shape()), target.shape(), f);
             target.bool(values)
         }
+    }
+}
+
+/// xⁿ, wrapping; a negative exponent gives 1/x⁻ⁿ toward 0.
+fn integer_power(x: i64, n: i64) -> i64 {
+    if n >= 0 {
+        let (mut base, mut left, mut out) = (x, n, 1i64);
+        while left > 0 {
+            if left & 1 == 1 {
+                out = out.wrapping_mul(base);
+            }
+            base = base.wrapping_mul(base);
+            left >>= 1;
+        }
+        return out;
+    }
+    match x {
+        1 => 1,
+        -1 => 1 - 2 * (n & 1),
+        _ => 0,
+    }
+}
+
+pub(super) fn classify(op: Classify, x: &Tensor, target: Target) -> Result<Tensor> {
+    let f: fn(f32) -> bool = match op.kind {
+        ClassifyKind::Nan => f32::is_nan,
+        ClassifyKind::Infinite => f32::is_infinite,
+        ClassifyKind::PositiveInfinite => |x| x == f32::INFINITY,
+        ClassifyKind::NegativeInfinite => |x| x == f32::NEG_INFINITY,
+    };
+    let values = x.floats()?.iter().map(|&x| f(x)).collect();
+    target.bool(values)
+}
+
+pub(super) fn activation(op: Activation, x: Tensor, target: Target) -> Result<Tensor> {
+    match op.kind {
+        ActivationKind::LeakyRelu { alpha } => {
+            map(x, target, each(|x| if x < 0.0 { alpha * x } else { x }))
+        }
+        ActivationKind::Elu { alpha } => map(
+            x,
+            target,
+            each(|x| if x < 0.0 { alpha * x.exp_m1() } else { x }),
+        ),
+        // Comparisons, not `clamp`, so that NaN stays.
+        ActivationKind::HardSigmoid { alpha, beta } => map(
+            x,
+            target,
+            each(|x| {
+                let y = alpha * x + beta;
+                if y < 0.0 {
+                    0.0
+                } else if y > 1.0 {
+                    1.0
+                } else {
+                    y
+                }
+            }),
+        ),
     }
 }
 

@@ -138,6 +138,42 @@ pub enum EvalError {
         /// The limit.
         limit: u64,
     },
+    /// A computed size below 0.
+    #[error("a computed size is {size}")]
+    NegativeSize {
+        /// The size.
+        size: i64,
+    },
+    /// An integer division by 0, or a range that never ends.
+    #[error("`{op}` divides by 0")]
+    DivisionByZero {
+        /// The operation.
+        op: &'static str,
+    },
+    /// Nothing to mirror or repeat.
+    #[error("axis {axis} has no elements to pad with")]
+    EmptyPadding {
+        /// The axis.
+        axis: usize,
+    },
+    /// A matrix without an inverse.
+    #[error("matrix {index} has no inverse")]
+    Singular {
+        /// Which of the matrices.
+        index: usize,
+    },
+    /// More rounds than this crate runs.
+    #[error("the loop is still running after {limit} rounds")]
+    EndlessLoop {
+        /// The limit.
+        limit: u64,
+    },
+    /// An operation that cannot be computed on its own.
+    #[error("`{op}` runs only within its module")]
+    Bodies {
+        /// The operation.
+        op: &'static str,
+    },
     /// A result that is not what its declaration says: the module was not verified.
     #[error("computed {found}, but the graph declares {declared}")]
     Result {
@@ -151,7 +187,9 @@ pub enum EvalError {
 impl Diagnostic for EvalError {
     fn class(&self) -> Class {
         match self {
-            EvalError::TooLarge { .. } | EvalError::Memory { .. } => Class::Unsupported,
+            EvalError::TooLarge { .. }
+            | EvalError::Memory { .. }
+            | EvalError::EndlessLoop { .. } => Class::Unsupported,
             EvalError::MissingInput { .. }
             | EvalError::UnknownInput { .. }
             | EvalError::InputType { .. }
@@ -163,6 +201,11 @@ impl Diagnostic for EvalError {
             | EvalError::Slice { .. }
             | EvalError::EmptyReduction { .. }
             | EvalError::Product { .. }
+            | EvalError::NegativeSize { .. }
+            | EvalError::DivisionByZero { .. }
+            | EvalError::EmptyPadding { .. }
+            | EvalError::Singular { .. }
+            | EvalError::Bodies { .. }
             | EvalError::Result { .. } => Class::Invalid,
         }
     }
@@ -177,9 +220,15 @@ impl Diagnostic for EvalError {
             | EvalError::SymbolRange { .. } => "bad_input",
             EvalError::InputIndex { .. } | EvalError::Index { .. } => "index_out_of_range",
             EvalError::TooLarge { .. } | EvalError::Memory { .. } => "value_too_large",
+            EvalError::EndlessLoop { .. } => "endless_loop",
             EvalError::Slice { .. }
             | EvalError::EmptyReduction { .. }
             | EvalError::Product { .. }
+            | EvalError::NegativeSize { .. }
+            | EvalError::DivisionByZero { .. }
+            | EvalError::EmptyPadding { .. }
+            | EvalError::Singular { .. }
+            | EvalError::Bodies { .. }
             | EvalError::Result { .. } => "bad_graph",
         }
     }
@@ -209,6 +258,12 @@ impl Diagnostic for EvalError {
             | EvalError::Slice { .. }
             | EvalError::EmptyReduction { .. }
             | EvalError::Product { .. }
+            | EvalError::EndlessLoop { .. }
+            | EvalError::NegativeSize { .. }
+            | EvalError::DivisionByZero { .. }
+            | EvalError::EmptyPadding { .. }
+            | EvalError::Singular { .. }
+            | EvalError::Bodies { .. }
             | EvalError::Result { .. } => None,
         }
     }

@@ -1,87 +1,87 @@
 //! One operation on constants, computed once. Views of weights stay handles and are never loaded.
 
-use super::eval_op;
+use super::{eval_op, sizes};
 use crate::error::Result;
-use crate::ir::ops::SliceRange;
-use crate::ir::{Bindings, Constant, Op, Type};
+use crate::ir::{Bindings, Constant, Dim, Op, Type, concrete};
 use crate::limits::FOLDED_ELEMENTS;
 use crate::tensor::{Tensor, num};
 
-/// The constant that an operation on constants gives, as long as operands and result stay below [`FOLDED_ELEMENTS`]; `None` where they do not,
-/// or where the size of the result is not known.
+/// The constants that an operation on constants gives, as long as operands and results stay below [`FOLDED_ELEMENTS`]; `None` where they do
+/// not, where the size of a result depends on the interface, and for control flow.
 ///
 /// # Errors
 /// When a constant cannot be read, or evaluation fails.
 pub fn fold_op(
     op: &Op,
     constants: &[&Constant],
-    result: &Type,
+    results: &[Type],
     name: &str,
-) -> Result<Option<Constant>> {
-    let Some(shape) = result.known_shape() else {
+) -> Result<Option<Vec<Constant>>> {
+    let open = |d: &Dim| d.known().is_none() && !d.is_run_time();
+    if !op.bodies().is_empty() || results.iter().any(|t| t.shape.iter().any(open)) {
         return Ok(None);
-    };
-    if let [constant] = constants
+    }
+    if let ([constant], [result]) = (constants, results)
+        && let Some(shape) = result.known_shape()
         && let Some(view) = view(op, constant, &shape)?
     {
-        return Ok(Some(view));
+        return Ok(Some(vec![view]));
     }
     let elements = |shape: &[usize]| {
         shape
             .iter()
             .fold(1u64, |n, &d| n.saturating_mul(num::u64_of(d)))
     };
-    let total = constants.iter().fold(elements(&shape), |n, c| {
-        n.saturating_add(elements(c.shape()))
-    });
-    if total > FOLDED_ELEMENTS.get() {
+    let total = |shapes: &mut dyn Iterator<Item = u64>| shapes.fold(0u64, u64::saturating_add);
+    let read = total(&mut constants.iter().map(|c| elements(c.shape())));
+    if read > FOLDED_ELEMENTS.get() {
+        return Ok(None);
+    }
+    let known = results.iter().filter_map(Type::known_shape);
+    if total(&mut known.map(|s| elements(&s))) > FOLDED_ELEMENTS.get() {
         return Ok(None);
     }
     let tensors: Vec<Tensor> = constants.iter().map(|c| c.read()).collect::<Result<_>>()?;
+    // Sizes that follow from the operands' values are checked as well, before anything is computed.
+    let mut bindings = Bindings::new();
+    sizes::bind(op, &tensors, &mut bindings)?;
+    let mut types = Vec::with_capacity(results.len());
+    for result in results {
+        let shape = concrete(&result.shape, &bindings)?;
+        types.push(Type::known(result.dtype, &shape));
+    }
+    let written = types.iter().filter_map(Type::known_shape);
+    if total(&mut written.map(|s| elements(&s))) > FOLDED_ELEMENTS.get() {
+        return Ok(None);
+    }
     let refs: Vec<&Tensor> = tensors.iter().collect();
-    let value = eval_op(op, &refs, result, &Bindings::new())?;
-    Ok(Some(Constant::from_tensor(name, &value)?))
+    let values = eval_op(op, &refs, &types.iter().collect::<Vec<_>>(), &bindings)?;
+    let mut folded = Vec::with_capacity(values.len());
+    for value in &values {
+        folded.push(Constant::from_tensor(name, value)?);
+    }
+    Ok(Some(folded))
 }
 
 /// The operation as a transform of the handle, if it can be one.
 fn view(op: &Op, constant: &Constant, shape: &[usize]) -> Result<Option<Constant>> {
-    Ok(match op {
-        Op::Cast(cast) => Some(constant.cast(cast.to)),
-        Op::Reshape(_) | Op::Squeeze(_) | Op::Unsqueeze(_) => {
-            Some(constant.reshape(shape.to_vec())?)
-        }
-        Op::Transpose(t) if t.perm == [1, 0] => Some(constant.transpose()?),
-        Op::Slice(slice) => match slice.ranges.as_slice() {
-            [
-                SliceRange {
-                    axis: 0,
-                    start,
-                    end: _,
-                    step: 1,
-                },
-            ] => match start.known() {
-                Some(start) => Some(constant.rows(start, shape[0])?),
-                None => None,
-            },
-            _ => None,
-        },
-        Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Compare(_)
-        | Op::Select(_)
-        | Op::Clip(_)
-        | Op::Reduce(_)
-        | Op::Softmax(_)
-        | Op::CumSum(_)
-        | Op::MatMul(_)
-        | Op::Linear(_)
-        | Op::LayerNorm(_)
-        | Op::RmsNorm(_)
-        | Op::Transpose(_)
-        | Op::Expand(_)
-        | Op::Concat(_)
-        | Op::Iota(_)
-        | Op::Gather(_)
-        | Op::GatherElements(_) => None,
-    })
+    if let Op::Cast(cast) = op {
+        return Ok(Some(constant.cast(cast.to)));
+    }
+    if matches!(op, Op::Reshape(_) | Op::Squeeze(_) | Op::Unsqueeze(_)) {
+        return Ok(Some(constant.reshape(shape.to_vec())?));
+    }
+    if let Op::Transpose(t) = op
+        && t.perm == [1, 0]
+    {
+        return Ok(Some(constant.transpose()?));
+    }
+    if let Op::Slice(slice) = op
+        && let [range] = slice.ranges.as_slice()
+        && (range.axis, range.step) == (0, 1)
+        && let Some(start) = range.start.known()
+    {
+        return Ok(Some(constant.rows(start, shape[0])?));
+    }
+    Ok(None)
 }

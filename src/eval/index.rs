@@ -1,13 +1,14 @@
 //! Data movement that depends on values. Indices never wrap: one outside its axis is an error that names it.
 
 use super::layout::{position, strides};
+use super::scatter::vectors;
 use super::{EvalError, Target};
 use crate::error::Result;
-use crate::ir::ops::{Gather, GatherElements};
+use crate::ir::ops::{Gather, GatherElements, GatherNd};
 use crate::tensor::{Storage, Tensor};
 
 /// The indices as positions below `size`.
-fn checked(indices: &Tensor, size: usize) -> Result<Vec<usize>> {
+pub(super) fn checked(indices: &Tensor, size: usize) -> Result<Vec<usize>> {
     indices
         .ints()?
         .iter()
@@ -101,4 +102,45 @@ pub(super) fn gather_elements(
         ),
     };
     target.storage(storage)
+}
+
+pub(super) fn gather_nd(
+    op: GatherNd,
+    data: &Tensor,
+    indices: &Tensor,
+    target: Target,
+) -> Result<Tensor> {
+    let b = op.batch_dims;
+    let Some(&depth) = indices
+        .shape()
+        .last()
+        .filter(|&&k| b + k <= data.shape().len())
+    else {
+        return Err(target.mismatch(&[data, indices]));
+    };
+    let batches: usize = data.shape()[..b].iter().product();
+    let per_batch: usize = indices.shape()[b..indices.shape().len() - 1]
+        .iter()
+        .product();
+    let block: usize = data.shape()[b..].iter().product();
+    let inner: usize = data.shape()[b + depth..].iter().product();
+    let offsets = vectors(indices, batches * per_batch, depth, &data.shape()[b..])?;
+    let places = offsets
+        .iter()
+        .enumerate()
+        .map(|(i, o)| i.checked_div(per_batch).unwrap_or(0) * block + o);
+    let places: Vec<usize> = places.collect();
+    let storage = match data.storage() {
+        Storage::Float(v) => Storage::Float(stretches(v, &places, inner).into()),
+        Storage::Int(v) => Storage::Int(stretches(v, &places, inner).into()),
+        Storage::Bool(v) => Storage::Bool(stretches(v, &places, inner).into()),
+    };
+    target.storage(storage)
+}
+
+fn stretches<T: Copy>(data: &[T], places: &[usize], inner: usize) -> Vec<T> {
+    places
+        .iter()
+        .flat_map(|&p| data[p..p + inner].iter().copied())
+        .collect()
 }

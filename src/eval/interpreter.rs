@@ -3,11 +3,14 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{EvalError, Mode, Observer, Target, apply, input};
+use super::{EvalError, Mode, Observer, apply, input, sizes, targets};
 use crate::error::{Context, Result};
-use crate::ir::{Bindings, ConstId, Def, Function, IrError, Module, Node, concrete, verify};
+use crate::ir::ops::Loop;
+use crate::ir::{
+    Bindings, BodyId, ConstId, Def, Function, IrError, Module, Node, Op, Type, verify,
+};
 use crate::limits;
-use crate::tensor::{DType, NamedTensors, Tensor, num};
+use crate::tensor::{DType, NamedTensors, Storage, Tensor, num};
 
 /// Runs modules by the definition of every operation.
 ///
@@ -20,6 +23,8 @@ pub struct Interpreter {
     mode: Mode,
     // For every node, which of its operands are used there for the last time.
     last_uses: Vec<Vec<bool>>,
+    // The same for every body.
+    body_last_uses: Vec<Vec<Vec<bool>>>,
     // Decoded constants, filled at their first use; `None` where keeping all of them would take too much memory.
     constants: Vec<Option<OnceLock<Tensor>>>,
     // Bytes of the decoded constants that are kept.
@@ -48,6 +53,7 @@ impl Interpreter {
             function: 0,
             mode,
             last_uses: Vec::new(),
+            body_last_uses: module.bodies.iter().map(last_uses).collect(),
             constants,
             decoded: AtomicU64::new(0),
         };
@@ -96,42 +102,57 @@ impl Interpreter {
         mut observer: Option<&mut dyn Observer>,
     ) -> Result<NamedTensors> {
         let function = self.function();
-        let (tensors, bindings) = input::bind(&self.module, function, inputs, self.mode)?;
+        let (tensors, mut bindings) = input::bind(&self.module, function, inputs, self.mode)?;
+        let run = Run {
+            function,
+            last_uses: &self.last_uses,
+            held: 0,
+        };
+        let found = self.nodes(run, tensors, &mut bindings, &mut observer)?;
+        let names = function.outputs.iter().map(|o| o.name.clone());
+        Ok(names.zip(found).collect())
+    }
+
+    /// Runs the nodes of a function or body; gives its outputs.
+    fn nodes(
+        &self,
+        mut run: Run<'_>,
+        arguments: Vec<Tensor>,
+        bindings: &mut Bindings,
+        observer: &mut Option<&mut dyn Observer>,
+    ) -> Result<Vec<Tensor>> {
+        let function = run.function;
         let mut slots: Vec<Option<Tensor>> = vec![None; function.values.len()];
-        let mut held = 0;
-        for (param, tensor) in function.params.iter().zip(tensors) {
-            held += bytes_of(tensor.dtype(), tensor.len());
+        for (param, tensor) in function.params.iter().zip(arguments) {
+            run.held += bytes_of(tensor.dtype(), tensor.len());
             slots[param.value.index()] = Some(tensor);
         }
-        for (node, last) in function.nodes.iter().zip(&self.last_uses) {
-            let result = self
-                .step(node, last, &mut slots, &mut held, &bindings)
-                .at_node(&function.value(node.result).name)?;
-            if let Some(observer) = observer.as_deref_mut() {
-                observer.observe(function, node.result, &result);
+        for (node, last) in function.nodes.iter().zip(run.last_uses) {
+            let results = self
+                .step(&mut run, node, last, &mut slots, bindings)
+                .at_node(&function.value(node.result()).name)?;
+            for (&id, result) in node.results.iter().zip(results) {
+                if let Some(observer) = observer.as_deref_mut() {
+                    observer.observe(function, id, &result);
+                }
+                slots[id.index()] = Some(result);
             }
-            slots[node.result.index()] = Some(result);
         }
-        let mut outputs = NamedTensors::new();
-        for output in &function.outputs {
-            let tensor = self.fetch(output.value.index(), &slots, held)?;
-            outputs.insert(output.name.clone(), tensor);
-        }
-        Ok(outputs)
+        let outputs = function.outputs.iter();
+        outputs
+            .map(|o| self.fetch(&run, o.value.index(), &slots))
+            .collect()
     }
 
     fn step(
         &self,
+        run: &mut Run<'_>,
         node: &Node,
         last: &[bool],
         slots: &mut [Option<Tensor>],
-        held: &mut u64,
-        bindings: &Bindings,
-    ) -> Result<Tensor> {
-        let ty = self.function().ty(node.result);
-        let target = Target::new(&node.op, ty.dtype, concrete(&ty.shape, bindings)?)?;
-        let result = bytes_of(ty.dtype, target.len());
-        self.check_memory(result, *held)?;
+        bindings: &mut Bindings,
+    ) -> Result<Vec<Tensor>> {
+        let function = run.function;
         let mut operands = Vec::with_capacity(node.operands.len());
         let mut released = 0u64;
         for (value, &last) in node.operands.iter().zip(last) {
@@ -142,13 +163,98 @@ impl Interpreter {
                 }
                 (_, kept) => {
                     slots[value.index()] = kept;
-                    self.fetch(value.index(), slots, held.saturating_add(result))?
+                    self.fetch(run, value.index(), slots)?
                 }
             });
         }
-        let tensor = apply(&node.op, operands, target, bindings, self.mode)?;
-        *held = held.saturating_sub(released).saturating_add(result);
-        Ok(tensor)
+        let types = node.results.iter().map(|&r| function.ty(r));
+        let results = if let Op::If(o) = &node.op {
+            let condition = one_bool(&operands[0])?;
+            let body = if condition { o.then_body } else { o.else_body };
+            let results = self.body(body, operands.split_off(1), bindings, run.held)?;
+            settle(types, results, bindings)?
+        } else if let Op::Loop(o) = &node.op {
+            let results = self.rounds(o, operands, bindings, run.held)?;
+            settle(types, results, bindings)?
+        } else {
+            sizes::bind(&node.op, &operands, bindings)?;
+            let targets = targets(&node.op, types, bindings)?;
+            let bytes = targets.iter().map(|t| bytes_of(t.dtype, t.len()));
+            self.check_memory(bytes.fold(0, u64::saturating_add), run.held)?;
+            apply(&node.op, operands, targets, bindings, self.mode)?
+        };
+        run.held = run.held.saturating_sub(released);
+        for result in &results {
+            run.held += bytes_of(result.dtype(), result.len());
+        }
+        Ok(results)
+    }
+
+    fn body(
+        &self,
+        id: BodyId,
+        arguments: Vec<Tensor>,
+        bindings: &Bindings,
+        held: u64,
+    ) -> Result<Vec<Tensor>> {
+        let function = self.module.body(id);
+        let mut bindings = bindings.clone();
+        for (param, argument) in function.params.iter().zip(&arguments) {
+            let dims = &function.ty(param.value).shape;
+            sizes::unify_all(dims, argument.shape(), &mut bindings)
+                .at_node(&function.value(param.value).name)?;
+        }
+        let run = Run {
+            function,
+            last_uses: &self.body_last_uses[id.index()],
+            held,
+        };
+        self.nodes(run, arguments, &mut bindings, &mut None)
+    }
+
+    /// Runs a loop: the carried values in the end, then what the rounds collected.
+    fn rounds(
+        &self,
+        op: &Loop,
+        mut operands: Vec<Tensor>,
+        bindings: &Bindings,
+        held: u64,
+    ) -> Result<Vec<Tensor>> {
+        let captures = operands.split_off(2 + op.carried);
+        let mut carried = operands.split_off(2);
+        let most = operands[0].ints()?.first().copied().unwrap_or_default();
+        let mut go_on = one_bool(&operands[1])?;
+        let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); op.results.len() - op.carried];
+        let function = self.module.body(op.body);
+        let counter = function
+            .params
+            .first()
+            .map_or(DType::I64, |p| function.ty(p.value).dtype);
+        let mut round = 0i64;
+        while go_on && round < most {
+            let limit = limits::LOOP_ROUNDS.get();
+            if round.unsigned_abs() >= limit {
+                return Err(EvalError::EndlessLoop { limit }.into());
+            }
+            let mut arguments = vec![
+                Tensor::int(counter, Vec::new(), vec![round])?,
+                Tensor::bool(Vec::new(), vec![go_on])?,
+            ];
+            arguments.append(&mut carried);
+            arguments.extend(captures.iter().cloned());
+            let mut outputs = self.body(op.body, arguments, bindings, held)?;
+            let rows = outputs.split_off(1 + op.carried);
+            carried = outputs.split_off(1);
+            go_on = one_bool(&outputs[0])?;
+            for (list, row) in collected.iter_mut().zip(rows) {
+                list.push(row);
+            }
+            round += 1;
+        }
+        for (rows, ty) in collected.into_iter().zip(&op.results[op.carried..]) {
+            carried.push(stacked(&rows, ty)?);
+        }
+        Ok(carried)
     }
 
     /// Refuses to allocate `bytes` beside `held` and the decoded constants, if that is more than may be held at once.
@@ -166,12 +272,12 @@ impl Interpreter {
     }
 
     /// A value that was computed, or a constant.
-    fn fetch(&self, value: usize, slots: &[Option<Tensor>], held: u64) -> Result<Tensor> {
+    fn fetch(&self, run: &Run<'_>, value: usize, slots: &[Option<Tensor>]) -> Result<Tensor> {
         if let Some(tensor) = &slots[value] {
             return Ok(tensor.clone());
         }
-        match self.function().values[value].def {
-            Def::Const(id) => self.constant(id, held),
+        match run.function.values[value].def {
+            Def::Const(id) => self.constant(id, run.held),
             Def::Param(_) | Def::Node(_) => Err(IrError::Undefined { operand: 0 }.into()),
         }
     }
@@ -209,6 +315,66 @@ fn bytes_of(dtype: DType, elements: usize) -> u64 {
     num::u64_of(elements).saturating_mul(width)
 }
 
+/// A function or body with its last uses.
+struct Run<'a> {
+    function: &'a Function,
+    last_uses: &'a [Vec<bool>],
+    /// Bytes of the tensors that are held.
+    held: u64,
+}
+
+fn one_bool(x: &Tensor) -> Result<bool> {
+    Ok(x.bools()?.first().copied().unwrap_or_default())
+}
+
+/// Gives the run-time sizes of control flow's results their values.
+fn settle<'a>(
+    types: impl Iterator<Item = &'a Type>,
+    results: Vec<Tensor>,
+    bindings: &mut Bindings,
+) -> Result<Vec<Tensor>> {
+    for (ty, result) in types.zip(&results) {
+        sizes::unify_all(&ty.shape, result.shape(), bindings)?;
+    }
+    Ok(results)
+}
+
+/// Tensors of one shape as rows of one tensor; without any, the open sizes of the type are 0.
+fn stacked(rows: &[Tensor], ty: &Type) -> Result<Tensor> {
+    let mut shape = vec![rows.len()];
+    match rows.first() {
+        Some(first) => shape.extend_from_slice(first.shape()),
+        None => shape.extend(ty.shape.iter().skip(1).map(|d| d.known().unwrap_or(0))),
+    }
+    if let Some(other) = rows.iter().find(|r| r.shape() != &shape[1..]) {
+        return Err(EvalError::Result {
+            declared: format!("{:?}", &shape[1..]),
+            found: format!("{:?}", other.shape()),
+        }
+        .into());
+    }
+    let storage = if ty.dtype.is_float() {
+        let mut all = Vec::new();
+        for row in rows {
+            all.extend_from_slice(row.floats()?);
+        }
+        Storage::Float(all.into())
+    } else if ty.dtype == DType::Bool {
+        let mut all = Vec::new();
+        for row in rows {
+            all.extend_from_slice(row.bools()?);
+        }
+        Storage::Bool(all.into())
+    } else {
+        let mut all = Vec::new();
+        for row in rows {
+            all.extend_from_slice(row.ints()?);
+        }
+        Storage::Int(all.into())
+    };
+    Ok(Tensor::from_storage(ty.dtype, shape, storage)?)
+}
+
 /// For every node and operand, whether no later use follows, be it by a node, the same node or an output.
 fn last_uses(function: &Function) -> Vec<Vec<bool>> {
     let mut used = vec![false; function.values.len()];
@@ -239,6 +405,7 @@ mod tests {
     use super::*;
     use crate::ir::ops::{BinaryKind, Gather, Reshape, UnaryKind};
     use crate::ir::{Builder, Dim, Domain, Op, Symbol, SymbolRange, Type, ValueId};
+    use crate::tensor::DType;
 
     /// `table[ids] + bias`, flattened: two symbols, an index domain and a 16-bit table.
     fn module() -> Module {

@@ -2,6 +2,9 @@
 //!
 //! Work is cut into pieces of a fixed size, so that no result depends on the number of threads.
 
+use super::Target;
+use crate::error::Result;
+use crate::tensor::{Storage, Tensor};
 use rayon::prelude::*;
 
 /// Elements per piece of parallel work: enough to outweigh handing it to a thread, small enough to stay in the cache.
@@ -233,6 +236,85 @@ pub(super) fn zip_in_place<T: Copy + Send + Sync>(
             }
         }
     });
+}
+
+/// Marks an index that lies outside its axis.
+pub(super) const OUTSIDE: usize = usize::MAX;
+
+/// The tensor with every axis picked by its map: `result[i, j, …] = x[maps[0][i], maps[1][j], …]`.
+pub(super) fn pick_axes(x: &Tensor, maps: &[Vec<usize>], target: Target) -> Result<Tensor> {
+    pick_axes_or(x, maps, None, target)
+}
+
+/// As [`pick_axes`]; where an index is [`OUTSIDE`], the element is `value`, or 0.
+pub(super) fn pick_axes_or(
+    x: &Tensor,
+    maps: &[Vec<usize>],
+    value: Option<&Tensor>,
+    target: Target,
+) -> Result<Tensor> {
+    let shape: Vec<usize> = maps.iter().map(Vec::len).collect();
+    if shape != target.shape() || x.shape().len() != maps.len() {
+        return Err(target.mismatch(&[x]));
+    }
+    let storage = match x.storage() {
+        Storage::Float(v) => {
+            let value = value.map(Tensor::floats).transpose()?;
+            Storage::Float(picked(v, x.shape(), maps, first(value)).into())
+        }
+        Storage::Int(v) => {
+            let value = value.map(Tensor::ints).transpose()?;
+            Storage::Int(picked(v, x.shape(), maps, first(value)).into())
+        }
+        Storage::Bool(v) => {
+            let value = value.map(Tensor::bools).transpose()?;
+            Storage::Bool(picked(v, x.shape(), maps, first(value)).into())
+        }
+    };
+    target.storage(storage)
+}
+
+fn first<T: Copy + Default>(values: Option<&std::sync::Arc<Vec<T>>>) -> T {
+    values.and_then(|v| v.first().copied()).unwrap_or_default()
+}
+
+fn picked<T: Copy + Send + Sync>(
+    v: &[T],
+    shape: &[usize],
+    maps: &[Vec<usize>],
+    value: T,
+) -> Vec<T> {
+    let sizes: Vec<usize> = maps.iter().map(Vec::len).collect();
+    let mut out = vec![value; sizes.iter().product()];
+    let Some((last, outer)) = maps.split_last() else {
+        v.iter().zip(&mut out).for_each(|(x, o)| *o = *x);
+        return out;
+    };
+    if out.is_empty() {
+        return out;
+    }
+    let own = strides(shape);
+    let row = last.len();
+    pieces(&mut out, row * (PIECE / row).max(1), |i, piece| {
+        let first = i * (PIECE / row).max(1);
+        for (k, out) in piece.chunks_mut(row).enumerate() {
+            let at = position(first + k, &sizes[..outer.len()]);
+            let places = at.iter().zip(outer).map(|(&i, map)| map[i]);
+            let mut base = Some(0);
+            for (place, stride) in places.zip(&own) {
+                base = base
+                    .filter(|_| place != OUTSIDE)
+                    .map(|b| b + place * stride);
+            }
+            let Some(base) = base else { continue };
+            for (o, &i) in out.iter_mut().zip(last) {
+                if i != OUTSIDE {
+                    *o = v[base + i];
+                }
+            }
+        }
+    });
+    out
 }
 
 #[cfg(test)]

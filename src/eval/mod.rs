@@ -2,10 +2,13 @@
 //!
 //! Owns the numerics that other engines are compared with. Knows no file format and no runtime.
 
+mod boxes;
+mod conv;
 mod elementwise;
 mod error;
 mod fold;
 mod gemm;
+mod grid;
 mod index;
 mod input;
 mod interpreter;
@@ -13,8 +16,17 @@ mod layout;
 mod linear;
 mod math;
 mod norm;
+mod pad;
+mod pool;
+mod quant;
+mod recurrent;
 mod reduce;
+mod resize;
+mod scatter;
 mod shape;
+mod sizes;
+mod sort;
+mod taps;
 #[cfg(test)]
 mod tests;
 
@@ -57,34 +69,49 @@ pub trait Observer {
     fn observe(&mut self, function: &Function, value: ValueId, tensor: &Tensor);
 }
 
-/// Computes one operation on its own, as constant folding does; the result is rounded to its declared type.
+/// Computes one operation on its own, as constant folding does; results are rounded to their declared types.
 ///
 /// # Errors
-/// When the operands do not fit the operation, a symbol of `result` has no value in `bindings`, or an index is out of range.
+/// When the operands do not fit the operation, a symbol of `results` has no value in `bindings`, or an index is out of range; for control flow, whose
+/// bodies only the [`Interpreter`] has.
 pub fn eval_op(
     op: &Op,
     operands: &[&Tensor],
-    result: &Type,
+    results: &[&Type],
     bindings: &Bindings,
-) -> Result<Tensor> {
+) -> Result<Vec<Tensor>> {
     let types: Vec<Type> = operands
         .iter()
         .map(|t| Type::known(t.dtype(), t.shape()))
         .collect();
-    let known = op.substitute(bindings).ok_or_else(|| IrError::Unbound {
-        dim: result.to_string(),
+    let operands: Vec<Tensor> = operands.iter().map(|&t| t.clone()).collect();
+    let mut bindings = bindings.clone();
+    sizes::bind(op, &operands, &mut bindings)?;
+    let known = op.substitute(&bindings).ok_or_else(|| IrError::Unbound {
+        dim: op.name().to_owned(),
     })?;
-    let inferred = known.infer(&types.iter().collect::<Vec<_>>())?;
-    let target = Target::new(op, result.dtype, concrete(&result.shape, bindings)?)?;
-    if inferred != Type::known(target.dtype, &target.shape) {
-        return Err(IrError::Declared {
-            declared: result.to_string(),
-            inferred: inferred.to_string(),
+    let inferred = known.infer_all(&types.iter().collect::<Vec<_>>())?;
+    let targets = targets(op, results.iter().copied(), &bindings)?;
+    for (inferred, target) in inferred.iter().zip(&targets) {
+        if *inferred != Type::known(target.dtype, &target.shape) {
+            return Err(IrError::Declared {
+                declared: target.describe(),
+                inferred: inferred.to_string(),
+            }
+            .into());
         }
-        .into());
     }
-    let operands = operands.iter().map(|&t| t.clone()).collect();
-    apply(op, operands, target, bindings, Mode::F16)
+    apply(op, operands, targets, &bindings, Mode::F16)
+}
+
+/// What an operation has to produce, result by result.
+fn targets<'a>(
+    op: &Op,
+    results: impl IntoIterator<Item = &'a Type>,
+    bindings: &Bindings,
+) -> Result<Vec<Target>> {
+    let target = |ty: &Type| Target::new(op, ty.dtype, concrete(&ty.shape, bindings)?);
+    results.into_iter().map(target).collect()
 }
 
 /// What an operation has to produce.
@@ -126,6 +153,10 @@ impl Target {
 
     fn len(&self) -> usize {
         self.len
+    }
+
+    fn describe(&self) -> String {
+        Type::known(self.dtype, &self.shape).to_string()
     }
 
     fn float(self, values: Vec<f32>) -> Result<Tensor> {
@@ -170,28 +201,70 @@ fn floats_of(x: Tensor) -> Result<Vec<f32>> {
 /// Computes one operation. Operands that nobody else holds may be overwritten.
 fn apply(
     op: &Op,
-    mut operands: Vec<Tensor>,
-    target: Target,
+    operands: Vec<Tensor>,
+    targets: Vec<Target>,
     bindings: &Bindings,
     mode: Mode,
-) -> Result<Tensor> {
-    let declared = (target.dtype, target.shape.clone());
-    let family = op.info().family;
-    let result = dispatch(op, &mut operands, target, bindings)?;
-    if (result.dtype(), result.shape()) != (declared.0, declared.1.as_slice()) {
+) -> Result<Vec<Tensor>> {
+    let declared: Vec<(DType, Vec<usize>)> =
+        targets.iter().map(|t| (t.dtype, t.shape.clone())).collect();
+    let results = compute(op, operands, targets, bindings, mode)?;
+    let fits = |(tensor, (dtype, shape)): (&Tensor, &(DType, Vec<usize>))| {
+        tensor.dtype() == *dtype && tensor.shape() == shape.as_slice()
+    };
+    if results.len() != declared.len() || !results.iter().zip(&declared).all(fits) {
+        let list = |types: Vec<String>| types.join(", ");
         return Err(EvalError::Result {
-            declared: Type::known(declared.0, &declared.1).to_string(),
-            found: Type::known(result.dtype(), result.shape()).to_string(),
+            declared: list(
+                declared
+                    .iter()
+                    .map(|(d, s)| Type::known(*d, s).to_string())
+                    .collect(),
+            ),
+            found: list(
+                results
+                    .iter()
+                    .map(|t| Type::known(t.dtype(), t.shape()).to_string())
+                    .collect(),
+            ),
         }
         .into());
     }
-    match family {
-        // What is only moved was rounded when it was made.
-        Family::Shape | Family::Index => Ok(result),
-        Family::Elementwise | Family::Reduce | Family::Linear | Family::Norm => {
-            Ok(round(result, mode)?)
+    match op.info().family {
+        // What is only moved was rounded when it was made; a recurrent layer rounds every step itself.
+        Family::Shape | Family::Recurrent | Family::Control => Ok(results),
+        Family::Index
+        | Family::Elementwise
+        | Family::Reduce
+        | Family::Linear
+        | Family::Norm
+        | Family::Conv
+        | Family::Image
+        | Family::Quant => {
+            let rounded: Result<Vec<Tensor>, _> =
+                results.into_iter().map(|t| round(t, mode)).collect();
+            Ok(rounded?)
         }
     }
+}
+
+fn compute(
+    op: &Op,
+    mut operands: Vec<Tensor>,
+    mut targets: Vec<Target>,
+    bindings: &Bindings,
+    mode: Mode,
+) -> Result<Vec<Tensor>> {
+    if let Op::Recurrent(o) = op {
+        return recurrent::recurrent(o, &operands, targets, mode);
+    }
+    if let Op::TopK(o) = op {
+        return sort::top_k(o, &operands[0], targets);
+    }
+    let Some(target) = targets.pop().filter(|_| targets.is_empty()) else {
+        return Err(EvalError::Bodies { op: op.name() }.into());
+    };
+    Ok(vec![dispatch(op, &mut operands, target, bindings)?])
 }
 
 fn dispatch(
@@ -237,6 +310,41 @@ fn dispatch(
         Op::Iota(_) => shape::iota(target),
         Op::Gather(o) => index::gather(*o, &operands[0], &operands[1], target),
         Op::GatherElements(o) => index::gather_elements(*o, &operands[0], &operands[1], target),
+        Op::Classify(o) => elementwise::classify(*o, &operands[0], target),
+        Op::Activation(o) => elementwise::activation(*o, x(operands), target),
+        Op::ArgReduce(o) => sort::arg_reduce(*o, &operands[0], target),
+        Op::Inverse(_) => linear::inverse(&operands[0], target),
+        Op::Conv(o) => conv::conv(o, &operands[0], &operands[1], operands.get(2), target),
+        Op::ConvTranspose(o) => {
+            conv::conv_transpose(o, &operands[0], &operands[1], operands.get(2), target)
+        }
+        Op::Pool(o) => pool::pool(o, &operands[0], target),
+        Op::BatchNorm(o) => norm::batch_norm(*o, operands, target),
+        Op::InstanceNorm(o) => norm::instance_norm(*o, operands, target),
+        Op::Lrn(o) => norm::lrn(*o, &operands[0], target),
+        Op::Pad(o) => pad::pad(o, &operands[0], operands.get(1), bindings, target),
+        Op::PadBy(o) => pad::pad_by(o, &operands[0], &operands[1], operands.get(2), target),
+        Op::Tile(_) | Op::TileBy(_) => shape::tile(&operands[0], target),
+        Op::Reverse(o) => shape::reverse(o, &operands[0], target),
+        Op::DepthToSpace(o) => shape::depth_to_space(*o, &operands[0], target),
+        Op::SpaceToDepth(o) => shape::space_to_depth(*o, &operands[0], target),
+        Op::Size(o) => sizes::size(o, bindings, target),
+        Op::ReshapeTo(_) => shape::reshape(x(operands), target),
+        Op::ExpandTo(_) => shape::expand(x(operands), target),
+        Op::SliceBy(o) => sizes::slice_by(o, operands, target),
+        Op::RangeBy(_) => sizes::range_by(operands, target),
+        Op::NonZero(_) => sizes::non_zero(&operands[0], target),
+        Op::GatherNd(o) => index::gather_nd(*o, &operands[0], &operands[1], target),
+        Op::ScatterElements(o) => scatter::scatter_elements(*o, operands, target),
+        Op::ScatterNd(o) => scatter::scatter_nd(*o, operands, target),
+        Op::NonMaxSuppression(o) => boxes::non_max_suppression(o, operands, target),
+        Op::Resize(o) => resize::resize(o, &operands[0], target),
+        Op::GridSample(o) => grid::grid_sample(*o, &operands[0], &operands[1], target),
+        Op::Quantize(o) => quant::quantize(o, operands, target),
+        Op::Dequantize(o) => quant::dequantize(o, operands, target),
+        Op::TopK(_) | Op::Recurrent(_) | Op::If(_) | Op::Loop(_) => {
+            Err(EvalError::Bodies { op: op.name() }.into())
+        }
     }
 }
 

@@ -69,7 +69,11 @@ fn reduce_floats(kind: ReduceKind, v: &[f32], split: &Split, results: usize) -> 
     let finish = |total: f64| match kind {
         ReduceKind::Mean => num::f32_of_f64(total / num::f64_of(n)),
         ReduceKind::L2 => num::f32_of_f64(total.sqrt()),
-        ReduceKind::Sum | ReduceKind::Max | ReduceKind::Min => num::f32_of_f64(total),
+        ReduceKind::Sum
+        | ReduceKind::Prod
+        | ReduceKind::LogSumExp
+        | ReduceKind::Max
+        | ReduceKind::Min => num::f32_of_f64(total),
     };
     let per_outer = |o: usize, out: &mut [f32]| {
         let block = &v[o * n * inner..(o + 1) * n * inner];
@@ -87,6 +91,22 @@ fn reduce_floats(kind: ReduceKind, v: &[f32], split: &Split, results: usize) -> 
                     for row in block.chunks_exact(inner) {
                         out.iter_mut().zip(row).for_each(|(a, &b)| *a = f(*a, b));
                     }
+                }
+            }
+            ReduceKind::Prod => {
+                for (i, o) in out.iter_mut().enumerate() {
+                    let column = block[i..].iter().step_by(inner);
+                    *o = finish(column.map(|&x| f64::from(x)).product());
+                }
+            }
+            ReduceKind::LogSumExp => {
+                for (i, o) in out.iter_mut().enumerate() {
+                    let column = || block[i..].iter().step_by(inner).take(n);
+                    let max = column().fold(f32::NEG_INFINITY, |a, &b| max_f32(a, b));
+                    // An infinite maximum is the result, and would only give NaN below.
+                    let shift = if max.is_finite() { f64::from(max) } else { 0.0 };
+                    let total: f64 = column().map(|&x| (f64::from(x) - shift).exp()).sum();
+                    *o = finish(total.ln() + shift);
                 }
             }
             ReduceKind::Sum | ReduceKind::Mean if inner == 1 => {
@@ -136,9 +156,16 @@ fn reduce_ints(
         ReduceKind::Sum => Box::new(i64::wrapping_add),
         ReduceKind::Max => Box::new(move |a, b| if key(a) >= key(b) { a } else { b }),
         ReduceKind::Min => Box::new(move |a, b| if key(a) <= key(b) { a } else { b }),
-        ReduceKind::Mean | ReduceKind::L2 => return Err(target.mismatch(&[x])),
+        ReduceKind::Prod => Box::new(i64::wrapping_mul),
+        ReduceKind::Mean | ReduceKind::L2 | ReduceKind::LogSumExp => {
+            return Err(target.mismatch(&[x]));
+        }
     };
     let mut out = vec![0i64; target.len()];
+    if n == 0 && kind == ReduceKind::Prod {
+        out.fill(1);
+        return Ok(out);
+    }
     if n == 0 && !out.is_empty() && kind != ReduceKind::Sum {
         return Err(EvalError::EmptyReduction { op: target.op() }.into());
     }

@@ -1,9 +1,9 @@
 //! Data movement that is known from shapes.
 
-use super::layout::{broadcast_strides, copy_strided, strides};
+use super::layout::{broadcast_strides, copy_strided, pick_axes, strides};
 use super::{EvalError, Target};
 use crate::error::Result;
-use crate::ir::ops::{Concat, Slice, Transpose};
+use crate::ir::ops::{BlockOrder, Concat, DepthToSpace, Reverse, Slice, SpaceToDepth, Transpose};
 use crate::ir::{Bindings, Dim, IrError};
 use crate::tensor::{Storage, Tensor, TensorError, num};
 use std::sync::Arc;
@@ -127,4 +127,71 @@ fn join<T: Copy>(
 pub(super) fn iota(target: Target) -> Result<Tensor> {
     let values = (0..num::i64_of(target.len())).collect();
     target.int(values)
+}
+
+/// Copies side by side: along each axis the result's size is a multiple of the operand's.
+pub(super) fn tile(x: &Tensor, target: Target) -> Result<Tensor> {
+    if x.shape().len() != target.shape().len() {
+        return Err(target.mismatch(&[x]));
+    }
+    let maps: Vec<Vec<usize>> = x
+        .shape()
+        .iter()
+        .zip(target.shape())
+        .map(|(&n, &m)| (0..m).map(|i| i % n.max(1)).collect())
+        .collect();
+    pick_axes(x, &maps, target)
+}
+
+pub(super) fn reverse(op: &Reverse, x: &Tensor, target: Target) -> Result<Tensor> {
+    let maps: Vec<Vec<usize>> = x
+        .shape()
+        .iter()
+        .enumerate()
+        .map(|(axis, &n)| {
+            if op.axes.contains(&axis) {
+                (0..n).rev().collect()
+            } else {
+                (0..n).collect()
+            }
+        })
+        .collect();
+    pick_axes(x, &maps, target)
+}
+
+/// `x` seen with the axes `shape`, permuted, as the result.
+fn permuted(x: &Tensor, shape: &[usize], perm: &[usize], target: Target) -> Result<Tensor> {
+    if shape.iter().product::<usize>() != x.len() {
+        return Err(target.mismatch(&[x]));
+    }
+    let own = strides(shape);
+    let sizes: Vec<usize> = perm.iter().map(|&a| shape[a]).collect();
+    let steps: Vec<usize> = perm.iter().map(|&a| own[a]).collect();
+    let storage = match x.storage() {
+        Storage::Float(v) => Storage::Float(copy_strided(v, 0, &sizes, &steps).into()),
+        Storage::Int(v) => Storage::Int(copy_strided(v, 0, &sizes, &steps).into()),
+        Storage::Bool(v) => Storage::Bool(copy_strided(v, 0, &sizes, &steps).into()),
+    };
+    target.storage(storage)
+}
+
+pub(super) fn depth_to_space(op: DepthToSpace, x: &Tensor, target: Target) -> Result<Tensor> {
+    let (&[n, _, h, w], &[_, c, ..], b) = (x.shape(), target.shape(), op.block) else {
+        return Err(target.mismatch(&[x]));
+    };
+    match op.order {
+        BlockOrder::BlockFirst => permuted(x, &[n, b, b, c, h, w], &[0, 3, 4, 1, 5, 2], target),
+        BlockOrder::BlockLast => permuted(x, &[n, c, b, b, h, w], &[0, 1, 4, 2, 5, 3], target),
+    }
+}
+
+pub(super) fn space_to_depth(op: SpaceToDepth, x: &Tensor, target: Target) -> Result<Tensor> {
+    let (&[n, c, ..], &[_, _, h, w], b) = (x.shape(), target.shape(), op.block) else {
+        return Err(target.mismatch(&[x]));
+    };
+    let split = [n, c, h, b, w, b];
+    match op.order {
+        BlockOrder::BlockFirst => permuted(x, &split, &[0, 3, 5, 1, 2, 4], target),
+        BlockOrder::BlockLast => permuted(x, &split, &[0, 1, 3, 5, 2, 4], target),
+    }
 }

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::constant::Constant;
+use super::dim::{Dim, RUN_TIME};
 use super::module::{
-    Claim, ConstId, Def, Domain, Function, Module, Node, NodeId, Output, Param, Symbol, Value,
-    ValueId,
+    BodyId, Claim, ConstId, Def, Domain, Function, Module, Node, NodeId, Output, Param, State,
+    Symbol, SymbolRange, Value, ValueId,
 };
 use super::op::Op;
 use super::ops::{Binary, BinaryKind, Cast, Unary, UnaryKind};
 use super::types::{IrError, Type};
 use crate::error::{Context, Result};
+use crate::limits;
 use crate::tensor::{DType, Tensor, num};
 
-/// Builds a module with one function.
+/// Builds a module, one function after the other.
 #[derive(Debug)]
 pub struct Builder {
     module: Module,
@@ -27,7 +29,7 @@ pub struct Builder {
 }
 
 /// Computes an operation on constants when the module is built; `None` leaves the node in the graph.
-pub type Folder = fn(&Op, &[&Constant], &Type, &str) -> Result<Option<Constant>>;
+pub type Folder = fn(&Op, &[&Constant], &[Type], &str) -> Result<Option<Vec<Constant>>>;
 
 impl Builder {
     /// A builder for a module of this name, with the function `main`.
@@ -39,15 +41,10 @@ impl Builder {
                 symbols: Vec::new(),
                 constants: Vec::new(),
                 functions: Vec::new(),
+                bodies: Vec::new(),
                 claims: Vec::new(),
             },
-            function: Function {
-                name: "main".into(),
-                params: Vec::new(),
-                outputs: Vec::new(),
-                nodes: Vec::new(),
-                values: Vec::new(),
-            },
+            function: Function::empty("main"),
             scope: Vec::new(),
             names: BTreeSet::new(),
             taken: BTreeMap::new(),
@@ -92,6 +89,87 @@ impl Builder {
         }
         self.module.symbols.push(symbol);
         Ok(())
+    }
+
+    /// A size that is known only once a node has run, for that node's payload.
+    pub fn run_time_size(&mut self) -> Dim {
+        let mut n = self.module.symbols.len();
+        let mut name = format!("{RUN_TIME}{n}");
+        while self.module.symbol(&name).is_some() {
+            n += 1;
+            name = format!("{RUN_TIME}{n}");
+        }
+        let dim = Dim::symbol(&name);
+        self.module.symbols.push(Symbol {
+            name,
+            range: SymbolRange::Between {
+                min: 0,
+                max: limits::VALUE_ELEMENTS.get(),
+            },
+        });
+        dim
+    }
+
+    /// The declared symbols.
+    #[must_use]
+    pub fn symbols(&self) -> &[Symbol] {
+        &self.module.symbols
+    }
+
+    /// Names the function under construction.
+    pub fn name_function(&mut self, name: &str) {
+        name.clone_into(&mut self.function.name);
+    }
+
+    /// Ends the function under construction and begins the next one, over the same constants and symbols.
+    pub fn next_function(&mut self, name: &str) {
+        let done = std::mem::replace(&mut self.function, Function::empty(name));
+        self.module.functions.push(done);
+        self.names.clear();
+        self.taken.clear();
+        self.const_values.clear();
+    }
+
+    /// Builds a body for control flow: `build` adds its parameters, nodes and outputs. It sees none of the values around it: what it captures
+    /// is a parameter of it and an operand of the node that runs it.
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub fn body(
+        &mut self,
+        name: &str,
+        build: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<BodyId> {
+        let outer = std::mem::replace(&mut self.function, Function::empty(name));
+        let outer_constants = std::mem::take(&mut self.const_values);
+        // Names stay unique across the function and its bodies: they name one thing in reports and in files.
+        let built = build(self);
+        let body = std::mem::replace(&mut self.function, outer);
+        self.const_values = outer_constants;
+        built?;
+        self.module.bodies.push(body);
+        Ok(BodyId(self.module.bodies.len() - 1))
+    }
+
+    /// A body that was built.
+    #[must_use]
+    pub fn body_function(&self, id: BodyId) -> &Function {
+        self.module.body(id)
+    }
+
+    /// The name of a value.
+    #[must_use]
+    pub fn value_name(&self, value: ValueId) -> &str {
+        &self.function.value(value).name
+    }
+
+    /// Declares that a parameter is given, at the next run, what an output was.
+    pub fn state(&mut self, name: &str, param: ValueId, output: &str) {
+        self.function.states.push(State {
+            name: name.to_owned(),
+            param,
+            output: output.to_owned(),
+        });
     }
 
     /// Adds a parameter.
@@ -180,11 +258,19 @@ impl Builder {
         result
     }
 
-    /// Adds a node named `name` within the current scope, with `_1`, `_2`… appended if the name is taken.
+    /// Adds a node named `name` within the current scope, with `_1`, `_2`… appended if the name is taken; gives its first result.
     ///
     /// # Errors
     /// When the operands do not fit the operation; the error names the node.
     pub fn push(&mut self, name: &str, op: Op, operands: &[ValueId]) -> Result<ValueId> {
+        Ok(self.push_all(name, op, operands)?[0])
+    }
+
+    /// Adds a node and gives all of its results. The first is named after the node, the others `name.1`, `name.2`…
+    ///
+    /// # Errors
+    /// As [`Builder::push`].
+    pub fn push_all(&mut self, name: &str, op: Op, operands: &[ValueId]) -> Result<Vec<ValueId>> {
         let path = self.path(name);
         if let Some(operand) = operands
             .iter()
@@ -193,24 +279,33 @@ impl Builder {
             return Err(IrError::Undefined { operand }).at_node(&path);
         }
         let types: Vec<&Type> = operands.iter().map(|&v| self.function.ty(v)).collect();
-        let ty = op.infer(&types).at_node(&path)?;
+        let types = op.infer_all(&types).at_node(&path)?;
         if let Some(folder) = self.folder {
             let constants: Option<Vec<&Constant>> =
                 operands.iter().map(|&v| self.as_constant(v)).collect();
             if let Some(constants) = constants
-                && let Some(folded) = folder(&op, &constants, &ty, &path).at_node(&path)?
+                && let Some(folded) = folder(&op, &constants, &types, &path).at_node(&path)?
             {
-                return Ok(self.constant(folded));
+                return Ok(folded.into_iter().map(|c| self.constant(c)).collect());
             }
         }
         let name = self.free_name(&path);
-        let result = self.value(name, ty, Def::Node(NodeId(self.function.nodes.len())));
+        let id = NodeId(self.function.nodes.len());
+        let mut results = Vec::with_capacity(types.len());
+        for (i, ty) in types.into_iter().enumerate() {
+            let name = if i == 0 {
+                name.clone()
+            } else {
+                self.free_name(&format!("{name}.{i}"))
+            };
+            results.push(self.value(name, ty, Def::Node(id)));
+        }
         self.function.nodes.push(Node {
             op,
             operands: operands.to_vec(),
-            result,
+            results: results.clone(),
         });
-        Ok(result)
+        Ok(results)
     }
 
     /// An elementwise function of one operand.

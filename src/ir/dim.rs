@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use crate::tensor::num;
 
+/// How the names of sizes begin that are known only once a node has run.
+pub(crate) const RUN_TIME: char = '?';
+
 /// Values of symbols.
 pub type Bindings = BTreeMap<String, u64>;
 
@@ -84,6 +87,20 @@ impl Dim {
             },
             _ => None,
         }
+    }
+
+    /// Whether it depends on a size that is known only once a node has run.
+    #[must_use]
+    pub fn is_run_time(&self) -> bool {
+        let mut symbols = BTreeSet::new();
+        self.symbols(&mut symbols);
+        symbols.iter().any(|s| s.starts_with(RUN_TIME))
+    }
+
+    /// Whether two dimensions are equal, or may turn out to be at run time.
+    #[must_use]
+    pub fn may_equal(&self, other: &Dim) -> bool {
+        self == other || self.is_run_time() || other.is_run_time()
     }
 
     /// `self + other`; saturates far outside any dimension.

@@ -17,8 +17,8 @@ pub use builder::{Builder, Folder};
 pub use constant::{Constant, ConstantScan, Transform};
 pub use dim::{Bindings, Dim, DimOp, DimTree};
 pub use module::{
-    Claim, ConstId, Def, Domain, Function, Module, Node, NodeId, Output, Param, Symbol,
-    SymbolRange, Value, ValueId,
+    BodyId, Claim, ConstId, Def, Domain, Function, Module, Node, NodeId, Output, Param, State,
+    Symbol, SymbolRange, Value, ValueId,
 };
 pub use op::{Arity, Family, Numerics, Op, OpInfo};
 pub use print::print;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::constant::Constant;
-use super::dim::Bindings;
+use super::dim::{Bindings, RUN_TIME};
 use super::op::Op;
 use super::types::{IrError, Type};
 
@@ -18,6 +18,18 @@ pub struct ValueId(pub(crate) usize);
 /// A node of a [`Function`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub(crate) usize);
+
+/// A body of a [`Module`]: a function that control flow runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BodyId(pub(crate) usize);
+
+impl BodyId {
+    /// Index into [`Module::bodies`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
 
 impl ConstId {
     /// Index into [`Module::constants`].
@@ -57,13 +69,21 @@ pub enum SymbolRange {
     OneOf(Vec<u64>),
 }
 
-/// A named dimension of the interface.
+/// A named dimension: of the interface, or known only once a node has run (how many elements were found, how long a range became).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Symbol {
     /// Name.
     pub name: String,
     /// Sizes.
     pub range: SymbolRange,
+}
+
+impl Symbol {
+    /// Whether its value is known only once a node has run.
+    #[must_use]
+    pub fn is_run_time(&self) -> bool {
+        self.name.starts_with(RUN_TIME)
+    }
 }
 
 /// Which values a parameter may take; probes are drawn from it.
@@ -105,7 +125,7 @@ pub enum Def {
     Param(usize),
     /// A constant of the module.
     Const(ConstId),
-    /// The result of a node.
+    /// A result of a node.
     Node(NodeId),
 }
 
@@ -120,15 +140,34 @@ pub struct Value {
     pub def: Def,
 }
 
-/// An operation applied to operands. Its name is that of its result.
+/// An operation applied to operands. Its name is that of its first result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// The operation.
     pub op: Op,
     /// Operands, defined before this node.
     pub operands: Vec<ValueId>,
-    /// The result.
-    pub result: ValueId,
+    /// The results: one, but for the few operations that give several.
+    pub results: Vec<ValueId>,
+}
+
+impl Node {
+    /// The first result: the one the node is named after, and of most operations the only one.
+    #[must_use]
+    pub fn result(&self) -> ValueId {
+        self.results[0]
+    }
+}
+
+/// What a model keeps from one run to the next: a parameter that is given what an output was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Name of the state.
+    pub name: String,
+    /// The parameter that reads it.
+    pub param: ValueId,
+    /// Name of the output that becomes its next value.
+    pub output: String,
 }
 
 /// A function: parameters, nodes in topological order, outputs.
@@ -144,9 +183,24 @@ pub struct Function {
     pub nodes: Vec<Node>,
     /// Values.
     pub values: Vec<Value>,
+    /// Parameters and outputs that carry state between runs.
+    pub states: Vec<State>,
 }
 
 impl Function {
+    /// A function of this name with nothing in it.
+    #[must_use]
+    pub fn empty(name: &str) -> Self {
+        Function {
+            name: name.to_owned(),
+            params: Vec::new(),
+            outputs: Vec::new(),
+            nodes: Vec::new(),
+            values: Vec::new(),
+            states: Vec::new(),
+        }
+    }
+
     /// The value behind an id.
     #[must_use]
     pub fn value(&self, id: ValueId) -> &Value {
@@ -259,6 +313,8 @@ pub struct Module {
     pub constants: Vec<Constant>,
     /// Functions; the first is the default one.
     pub functions: Vec<Function>,
+    /// What control flow runs; [`BodyId`] is an index. A body uses earlier bodies only, so nothing is recursive.
+    pub bodies: Vec<Function>,
     /// What verification should hold the model to.
     pub claims: Vec<Claim>,
 }
@@ -285,6 +341,17 @@ impl Module {
             .ok_or_else(|| IrError::NoFunction {
                 name: name.to_owned(),
             })
+    }
+
+    /// A body of control flow.
+    #[must_use]
+    pub fn body(&self, id: BodyId) -> &Function {
+        &self.bodies[id.0]
+    }
+
+    /// The symbols whose values the interface gives.
+    pub fn interface_symbols(&self) -> impl Iterator<Item = &Symbol> {
+        self.symbols.iter().filter(|s| !s.is_run_time())
     }
 
     /// A constant.

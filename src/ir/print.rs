@@ -23,8 +23,10 @@ fn write_module(out: &mut String, module: &Module) -> std::fmt::Result {
             SymbolRange::OneOf(sizes) => writeln!(out, "  symbol {} in {sizes:?}", symbol.name)?,
         }
     }
-    for function in &module.functions {
-        writeln!(out, "  func {}", function.name)?;
+    let bodies = module.bodies.iter().map(|f| ("body", f));
+    let functions = module.functions.iter().map(|f| ("func", f));
+    for (kind, function) in bodies.chain(functions) {
+        writeln!(out, "  {kind} {}", function.name)?;
         for value in &function.values {
             match value.def {
                 Def::Param(i) => {
@@ -44,6 +46,21 @@ fn write_module(out: &mut String, module: &Module) -> std::fmt::Result {
                 }
                 Def::Node(id) => {
                     let node = &function.nodes[id.0];
+                    if let Some(i) = node
+                        .results
+                        .iter()
+                        .skip(1)
+                        .position(|&r| function.value(r).name == value.name)
+                    {
+                        let first = &function.value(node.result()).name;
+                        let i = i + 1;
+                        writeln!(
+                            out,
+                            "    %{} : {} = result {i} of %{first}",
+                            value.name, value.ty
+                        )?;
+                        continue;
+                    }
                     let operands: Vec<String> = node
                         .operands
                         .iter()
@@ -60,6 +77,14 @@ fn write_module(out: &mut String, module: &Module) -> std::fmt::Result {
                     )?;
                 }
             }
+        }
+        for state in &function.states {
+            let param = &function.value(state.param).name;
+            writeln!(
+                out,
+                "    state {} = %{param} then {}",
+                state.name, state.output
+            )?;
         }
         for output in &function.outputs {
             writeln!(

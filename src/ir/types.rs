@@ -152,7 +152,7 @@ impl Diagnostic for IrError {
     }
 }
 
-/// NumPy's broadcast of two shapes. A symbol only broadcasts with itself or with 1.
+/// NumPy's broadcast of two shapes. A symbol only broadcasts with itself or with 1, unless its size is known only at run time.
 ///
 /// # Errors
 /// When two dimensions differ and neither is 1.
@@ -171,6 +171,13 @@ pub fn broadcast(op: &'static str, a: &[Dim], b: &[Dim]) -> Result<Shape, IrErro
                 Ok(x)
             } else if x == one {
                 Ok(y)
+            } else if x.is_run_time() || y.is_run_time() {
+                // One of them may be 1. A known size can only stand; two that are open may each give way.
+                Ok(match (x.known(), y.known()) {
+                    (Some(_), _) => x,
+                    (_, Some(_)) => y,
+                    (None, None) => x.larger(&y),
+                })
             } else {
                 Err(IrError::Shapes {
                     op,

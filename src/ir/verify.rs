@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::module::{Def, Function, Module};
+use super::module::{Def, Function, Module, Node, State};
+use super::op::Op;
 use super::types::{IrError, Type};
 use crate::error::{Context, Result};
 
@@ -17,13 +18,105 @@ pub fn verify(module: &Module) -> Result<()> {
         }
         .into());
     }
+    for (i, body) in module.bodies.iter().enumerate() {
+        check_function(module, body, i)?;
+    }
     for function in &module.functions {
-        check_function(module, function)?;
+        check_function(module, function, module.bodies.len())?;
+        for state in &function.states {
+            check_state(function, state).at_node(&state.name)?;
+        }
     }
     Ok(())
 }
 
-fn check_function(module: &Module, function: &Function) -> Result<()> {
+/// A state's parameter and output have one type.
+fn check_state(function: &Function, state: &State) -> std::result::Result<(), IrError> {
+    let output = function.outputs.iter().find(|o| o.name == state.output);
+    let (Some(output), true) = (
+        output,
+        function.params.iter().any(|p| p.value == state.param),
+    ) else {
+        return Err(IrError::Undefined { operand: 0 });
+    };
+    same_type(function.ty(state.param), function.ty(output.value))
+}
+
+/// What a node hands to its bodies and takes from them.
+fn check_bodies(
+    module: &Module,
+    function: &Function,
+    node: &Node,
+    known: usize,
+) -> std::result::Result<(), IrError> {
+    for id in node.op.bodies() {
+        if id.0 >= known {
+            return Err(IrError::NoFunction {
+                name: format!("body {}", id.0),
+            });
+        }
+    }
+    // A shape may be known on one side and open on the other.
+    let check = |declared: &Type, found: &Type| {
+        let fits = declared.dtype == found.dtype
+            && declared.rank() == found.rank()
+            && declared
+                .shape
+                .iter()
+                .zip(&found.shape)
+                .all(|(a, b)| a.may_equal(b));
+        if fits {
+            Ok(())
+        } else {
+            same_type(declared, found)
+        }
+    };
+    let arity = |expected: usize, found: usize| {
+        if expected == found {
+            Ok(())
+        } else {
+            Err(IrError::Arity {
+                op: node.op.name(),
+                expected: expected.to_string(),
+                found,
+            })
+        }
+    };
+    let operands: Vec<&Type> = node.operands.iter().map(|&v| function.ty(v)).collect();
+    if let Op::If(o) = &node.op {
+        for id in [o.then_body, o.else_body] {
+            let body = module.body(id);
+            arity(body.params.len() + 1, operands.len())?;
+            for (param, operand) in body.params.iter().zip(&operands[1..]) {
+                check(body.ty(param.value), operand)?;
+            }
+            arity(body.outputs.len(), o.results.len())?;
+            for (output, result) in body.outputs.iter().zip(&o.results) {
+                check(result, body.ty(output.value))?;
+            }
+        }
+    } else if let Op::Loop(o) = &node.op {
+        let body = module.body(o.body);
+        arity(body.params.len(), operands.len())?;
+        for (param, operand) in body.params.iter().zip(&operands).skip(2) {
+            check(body.ty(param.value), operand)?;
+        }
+        arity(body.outputs.len(), o.results.len() + 1)?;
+        for (i, result) in o.results.iter().enumerate() {
+            let output = body.ty(body.outputs[i + 1].value);
+            if i < o.carried {
+                check(result, output)?;
+            } else {
+                let row = Type::new(result.dtype, result.shape.iter().skip(1).cloned().collect());
+                check(&row, output)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks one function, which may use the first `bodies` bodies.
+fn check_function(module: &Module, function: &Function, bodies: usize) -> Result<()> {
     if function.outputs.is_empty() {
         return Err(IrError::NoOutputs.into());
     }
@@ -51,7 +144,7 @@ fn check_function(module: &Module, function: &Function) -> Result<()> {
         }
     }
     for (i, node) in function.nodes.iter().enumerate() {
-        let name = &function.value(node.result).name;
+        let name = &function.value(node.result()).name;
         for (operand, value) in node.operands.iter().enumerate() {
             let defined = match function.values.get(value.0).map(|v| v.def) {
                 None => false,
@@ -63,8 +156,17 @@ fn check_function(module: &Module, function: &Function) -> Result<()> {
             }
         }
         let types: Vec<&Type> = node.operands.iter().map(|&v| function.ty(v)).collect();
-        let inferred = node.op.infer(&types).at_node(name)?;
-        same_type(function.ty(node.result), &inferred).at_node(name)?;
+        check_bodies(module, function, node, bodies).at_node(name)?;
+        let inferred = node.op.infer_all(&types).at_node(name)?;
+        if inferred.len() != node.results.len() {
+            return Err(IrError::Undefined {
+                operand: node.operands.len(),
+            })
+            .at_node(name);
+        }
+        for (&result, inferred) in node.results.iter().zip(&inferred) {
+            same_type(function.ty(result), inferred).at_node(name)?;
+        }
     }
     for output in &function.outputs {
         if output.value.0 >= function.values.len() {

@@ -25,6 +25,12 @@ pub enum OnnxError {
         /// The opset.
         opset: i64,
     },
+    /// An operation of the model that is not written as ONNX.
+    #[error("`{op}` cannot be written to ONNX")]
+    NotWritten {
+        /// The operation.
+        op: &'static str,
+    },
     /// An operation that ONNX defines for other element types only.
     #[error("ONNX `{op_type}` does not take `{dtype}`")]
     OperandType {
@@ -107,6 +113,7 @@ impl Diagnostic for OnnxError {
             OnnxError::Opset { .. }
             | OnnxError::DType { .. }
             | OnnxError::OperandType { .. }
+            | OnnxError::NotWritten { .. }
             | OnnxError::HiddenSymbol { .. }
             | OnnxError::Functions { .. }
             | OnnxError::TooLarge { .. } => Class::Unsupported,
@@ -123,6 +130,7 @@ impl Diagnostic for OnnxError {
         match self {
             OnnxError::Opset { .. } => "onnx_opset",
             OnnxError::DType { .. } | OnnxError::OperandType { .. } => "onnx_dtype",
+            OnnxError::NotWritten { .. } => "onnx_operation",
             OnnxError::HiddenSymbol { .. } => "onnx_hidden_symbol",
             OnnxError::Functions { .. } => "onnx_functions",
             OnnxError::InterfaceName { .. } => "onnx_interface_name",
@@ -152,6 +160,7 @@ impl Diagnostic for OnnxError {
             OnnxError::InterfaceName { .. } => "rename the output".into(),
             OnnxError::ExternalData { .. } => "keep the `.data` file of the model beside it".into(),
             OnnxError::OperandType { .. }
+            | OnnxError::NotWritten { .. }
             | OnnxError::Functions { .. }
             | OnnxError::ConstantLength { .. }
             | OnnxError::Malformed { .. }

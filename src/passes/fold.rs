@@ -3,36 +3,28 @@
 use super::rewrite::Rewrite;
 use crate::error::{Context, Result};
 use crate::eval::fold_op;
-use crate::ir::{Constant, Module, Node, ValueId};
+use crate::ir::{Bindings, Constant, Module, Node, Type, ValueId};
 
 /// The module with constant subgraphs replaced by constants, as long as operands and result stay below [`crate::limits::FOLDED_ELEMENTS`].
 ///
 /// # Errors
 /// When a constant cannot be read, or evaluation fails; the error names the node.
 pub fn fold(module: &Module) -> Result<Module> {
-    let mut rewrite = Rewrite::new(module)?;
-    rewrite.copy_symbols()?;
-    rewrite.copy_params()?;
-    let live = rewrite.live();
-    for (node, _) in rewrite
-        .function
-        .nodes
-        .iter()
-        .zip(live)
-        .filter(|(_, live)| *live)
-    {
-        let name = rewrite.function.value(node.result).name.clone();
+    let rebuild = |rewrite: &mut Rewrite<'_>, node: &Node| {
+        let name = rewrite.function.value(node.result()).name.clone();
         let operands: Vec<ValueId> = node.operands.iter().map(|&v| rewrite.get(v)).collect();
-        let folded = fold_node(&rewrite, node, &operands, &name)
-            .at_node(&name)
-            .at_pass("fold")?;
-        let new = match folded {
-            Some(constant) => rewrite.builder.constant(constant),
-            None => rewrite.copy(node)?,
+        let folded = fold_node(rewrite, node, &operands, &name).at_node(&name)?;
+        let Some(constants) = folded else {
+            return rewrite.copy(node);
         };
-        rewrite.set(node.result, new);
-    }
-    rewrite.finish()
+        let mut new = Vec::with_capacity(constants.len());
+        for constant in constants {
+            new.push(rewrite.builder.constant(constant));
+        }
+        rewrite.set_all(node, &new);
+        Ok(())
+    };
+    Rewrite::module(module, &Bindings::new(), rebuild, |_| Ok(())).at_pass("fold")
 }
 
 fn fold_node(
@@ -40,16 +32,14 @@ fn fold_node(
     node: &Node,
     operands: &[ValueId],
     name: &str,
-) -> Result<Option<Constant>> {
+) -> Result<Option<Vec<Constant>>> {
     let constants: Option<Vec<&Constant>> = operands
         .iter()
         .map(|&v| rewrite.builder.as_constant(v))
         .collect();
-    match constants {
-        Some(constants) => {
-            let result = rewrite.function.ty(node.result);
-            fold_op(&node.op, &constants, result, name)
-        }
-        None => Ok(None),
-    }
+    let Some(constants) = constants else {
+        return Ok(None);
+    };
+    let types = node.results.iter().map(|&r| rewrite.function.ty(r).clone());
+    fold_op(&node.op, &constants, &types.collect::<Vec<Type>>(), name)
 }

@@ -1,12 +1,13 @@
 //! Computes floats in `f16`, but for islands that stay in `f32`. The interface keeps its types.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::rewrite::Rewrite;
 use crate::error::{Class, Context, Diagnostic, Result};
-use crate::ir::{Constant, Module, Node, Op, ValueId};
+use crate::ir::{Bindings, Constant, Module, Node, Op, ValueId};
 use crate::tensor::{DType, Tensor, num};
 
 /// Largest finite `f16`.
@@ -105,26 +106,15 @@ fn matches(pattern: &str, text: &str) -> bool {
 /// # Errors
 /// When a pattern of `islands` matches nothing, or a constant cannot be read.
 pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, PrecisionReport)> {
-    let mut rewrite = Rewrite::new(module)?;
-    rewrite.copy_symbols()?;
-    rewrite.copy_params()?;
     let mut report = PrecisionReport::default();
-    let mut casts = Casts::default();
     let mut unmatched: BTreeSet<&str> = islands.patterns.iter().map(String::as_str).collect();
-    let live = rewrite.live();
-    for (node, _) in rewrite
-        .function
-        .nodes
-        .iter()
-        .zip(live)
-        .filter(|(_, live)| *live)
-    {
-        let name = rewrite.function.value(node.result).name.clone();
-        let touches_floats = touches_floats(&rewrite, node);
-        if !touches_floats {
-            let new = rewrite.copy(node)?;
-            rewrite.set(node.result, new);
-            continue;
+    // Values of one function mean nothing in the next; each end of a function clears the casts.
+    let state = RefCell::new((&mut report, Casts::default()));
+    let rebuild = |rewrite: &mut Rewrite<'_>, node: &Node| {
+        let (report, casts) = &mut *state.borrow_mut();
+        let name = rewrite.function.value(node.result()).name.clone();
+        if !touches_floats(rewrite, node) {
+            return rewrite.copy(node);
         }
         let pattern = islands
             .patterns
@@ -135,9 +125,10 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
                 unmatched.remove(pattern.as_str());
                 Some(format!("asked for by `{pattern}`"))
             }
-            None => overflowing_constant(&rewrite, node)
-                .at_node(&name)
-                .at_pass("precision")?,
+            None if !node.op.bodies().is_empty() => {
+                Some("what control flow hands over keeps its type".to_owned())
+            }
+            None => overflowing_constant(rewrite, node).at_node(&name)?,
         };
         let dtype = match reason {
             Some(reason) => {
@@ -155,7 +146,7 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
         let operands: Vec<ValueId> = node
             .operands
             .iter()
-            .map(|&v| casts.operand(&mut rewrite, v, dtype, &mut report))
+            .map(|&v| casts.operand(rewrite, v, dtype, report))
             .collect::<Result<_>>()?;
         let mut op = node.op.clone();
         if let Op::Cast(cast) = &mut op
@@ -163,36 +154,40 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
         {
             cast.to = dtype;
         }
-        let new = rewrite
-            .builder
-            .push(&name, op, &operands)
-            .at_pass("precision")?;
-        rewrite.set(node.result, new);
-    }
+        let new = rewrite.builder.push_all(&name, op, &operands)?;
+        rewrite.set_all(node, &new);
+        Ok(())
+    };
+    let end = |rewrite: &mut Rewrite<'_>| {
+        state.borrow_mut().1 = Casts::default();
+        for output in &rewrite.function.outputs {
+            let declared = rewrite.function.ty(output.value).dtype;
+            let value = rewrite.get(output.value);
+            if declared.is_float() && rewrite.builder.ty(value).dtype != declared {
+                let name = format!(
+                    "{}/to_{declared}",
+                    rewrite.function.value(output.value).name
+                );
+                let cast = rewrite.builder.cast(&name, value, declared)?;
+                rewrite.set(output.value, cast);
+            }
+        }
+        Ok(())
+    };
+    let rebuilt = Rewrite::module(module, &Bindings::new(), rebuild, end).at_pass("precision")?;
     if let Some(pattern) = unmatched.first() {
         return Err(PrecisionError::NoMatch {
             pattern: (*pattern).to_owned(),
         }
         .into());
     }
-    for output in &rewrite.function.outputs {
-        let declared = rewrite.function.ty(output.value).dtype;
-        let value = rewrite.get(output.value);
-        if declared.is_float() && rewrite.builder.ty(value).dtype != declared {
-            let name = format!(
-                "{}/to_{declared}",
-                rewrite.function.value(output.value).name
-            );
-            let cast = rewrite.builder.cast(&name, value, declared)?;
-            rewrite.set(output.value, cast);
-        }
-    }
-    Ok((rewrite.finish()?, report))
+    Ok((rebuilt, report))
 }
 
 /// Whether the node computes floats, or reads them.
 fn touches_floats(rewrite: &Rewrite<'_>, node: &Node) -> bool {
-    rewrite.function.ty(node.result).dtype.is_float()
+    let mut results = node.results.iter();
+    results.any(|&r| rewrite.function.ty(r).dtype.is_float())
         || (!matches!(node.op, Op::Cast(_))
             && node
                 .operands

@@ -1,9 +1,11 @@
-//! The frame every pass shares: walk the live nodes in order and rebuild them, keeping every name.
+//! The frame every pass shares: walk the live nodes of every function in order and rebuild them, keeping every name.
 
 use std::collections::BTreeMap;
 
-use crate::error::Result;
-use crate::ir::{Builder, Def, Function, Module, Node, ValueId};
+use crate::error::{Context, Result};
+use crate::ir::{
+    Bindings, Builder, Def, Function, IrError, Module, Node, Op, Symbol, Type, ValueId,
+};
 
 /// A module being rebuilt: maps values of the old function to values of the new one.
 pub(super) struct Rewrite<'m> {
@@ -14,35 +16,89 @@ pub(super) struct Rewrite<'m> {
 }
 
 impl<'m> Rewrite<'m> {
-    /// A rebuild of the module's main function: symbols and claims are copied, parameters and nodes are not yet.
-    pub(super) fn new(module: &'m Module) -> Result<Self> {
-        let mut builder = Builder::new(&module.name);
-        for claim in &module.claims {
-            builder.claim(claim.clone());
-        }
-        Ok(Rewrite {
+    /// Rebuilds every function of a module: `bind` gives types and operations their new form, in bodies too, and `node` rebuilds one live
+    /// node of a function. Bodies keep their nodes: what control flow hands over keeps its type.
+    pub(super) fn module(
+        module: &'m Module,
+        bindings: &Bindings,
+        mut node: impl FnMut(&mut Self, &'m Node) -> Result<()>,
+        mut end: impl FnMut(&mut Self) -> Result<()>,
+    ) -> Result<Module> {
+        let mut rewrite = Rewrite {
             module,
             function: module.main()?,
-            builder,
+            builder: Builder::new(&module.name),
             map: BTreeMap::new(),
-        })
+        };
+        for claim in &module.claims {
+            rewrite.builder.claim(claim.clone());
+        }
+        let open = |s: &&Symbol| !bindings.contains_key(&s.name);
+        for symbol in module.symbols.iter().filter(open) {
+            rewrite.builder.symbol(symbol.clone())?;
+        }
+        for body in &module.bodies {
+            rewrite.body(body, bindings)?;
+        }
+        for (i, function) in module.functions.iter().enumerate() {
+            rewrite.function = function;
+            rewrite.map.clear();
+            if i == 0 {
+                rewrite.builder.name_function(&function.name);
+            } else {
+                rewrite.builder.next_function(&function.name);
+            }
+            rewrite.params(bindings)?;
+            let live = rewrite.live();
+            for (old, _) in function.nodes.iter().zip(live).filter(|(_, live)| *live) {
+                node(&mut rewrite, old)?;
+            }
+            end(&mut rewrite)?;
+            rewrite.outputs()?;
+        }
+        rewrite.builder.finish()
     }
 
-    /// Declares the symbols of the old module.
-    pub(super) fn copy_symbols(&mut self) -> Result<()> {
-        for symbol in &self.module.symbols {
-            self.builder.symbol(symbol.clone())?;
+    /// Copies a body, node by node.
+    fn body(&mut self, body: &'m Function, bindings: &Bindings) -> Result<()> {
+        self.function = body;
+        self.map.clear();
+        // The builder is moved into the closure's hands for the time being.
+        let mut builder = std::mem::replace(&mut self.builder, Builder::new(""));
+        let built = builder.body(&body.name, |inner| {
+            std::mem::swap(inner, &mut self.builder);
+            let done = self.body_contents(body, bindings);
+            std::mem::swap(inner, &mut self.builder);
+            done
+        });
+        self.builder = builder;
+        built.map(|_| ())
+    }
+
+    fn body_contents(&mut self, body: &'m Function, bindings: &Bindings) -> Result<()> {
+        self.params(bindings)?;
+        for node in &body.nodes {
+            let op = bound(&node.op, bindings).at_node(&body.value(node.result()).name)?;
+            self.rebuild(node, op)?;
         }
-        Ok(())
+        self.outputs()
     }
 
     /// Adds the parameters of the old function.
-    pub(super) fn copy_params(&mut self) -> Result<()> {
+    fn params(&mut self, bindings: &Bindings) -> Result<()> {
         for param in &self.function.params {
             let value = self.function.value(param.value);
-            let new = self
-                .builder
-                .param(&value.name, value.ty.clone(), param.domain.clone())?;
+            let shape: Option<Vec<_>> = value
+                .ty
+                .shape
+                .iter()
+                .map(|d| d.substitute(bindings))
+                .collect();
+            let shape = shape.ok_or_else(|| IrError::Unbound {
+                dim: value.ty.to_string(),
+            })?;
+            let ty = Type::new(value.ty.dtype, shape);
+            let new = self.builder.param(&value.name, ty, param.domain.clone())?;
             self.map.insert(param.value, new);
         }
         Ok(())
@@ -67,11 +123,25 @@ impl<'m> Rewrite<'m> {
         self.map.insert(old, new);
     }
 
-    /// Copies a node as it is.
-    pub(super) fn copy(&mut self, node: &Node) -> Result<ValueId> {
+    /// Says what the results of an old node became.
+    pub(super) fn set_all(&mut self, old: &Node, new: &[ValueId]) {
+        for (&old, &new) in old.results.iter().zip(new) {
+            self.map.insert(old, new);
+        }
+    }
+
+    /// Rebuilds a node with another operation on the new values of its operands, under its name, and says what its results became.
+    pub(super) fn rebuild(&mut self, node: &Node, op: Op) -> Result<()> {
         let operands: Vec<ValueId> = node.operands.iter().map(|&v| self.get(v)).collect();
-        let name = &self.function.value(node.result).name;
-        self.builder.push(name, node.op.clone(), &operands)
+        let name = &self.function.value(node.result()).name;
+        let new = self.builder.push_all(name, op, &operands)?;
+        self.set_all(node, &new);
+        Ok(())
+    }
+
+    /// Copies a node as it is.
+    pub(super) fn copy(&mut self, node: &Node) -> Result<()> {
+        self.rebuild(node, node.op.clone())
     }
 
     /// Whether each node is needed for an output, directly or not.
@@ -82,7 +152,7 @@ impl<'m> Rewrite<'m> {
         }
         let mut live = vec![false; self.function.nodes.len()];
         for (i, node) in self.function.nodes.iter().enumerate().rev() {
-            if needed[node.result.index()] {
+            if node.results.iter().any(|r| needed[r.index()]) {
                 live[i] = true;
                 for operand in &node.operands {
                     needed[operand.index()] = true;
@@ -92,12 +162,23 @@ impl<'m> Rewrite<'m> {
         live
     }
 
-    /// Declares the outputs of the old function and gives the new module.
-    pub(super) fn finish(mut self) -> Result<Module> {
+    /// Declares the outputs and states of the old function.
+    fn outputs(&mut self) -> Result<()> {
         for output in &self.function.outputs {
             let value = self.get(output.value);
             self.builder.output(&output.name, value)?;
         }
-        self.builder.finish()
+        for state in &self.function.states {
+            let param = self.get(state.param);
+            self.builder.state(&state.name, param, &state.output);
+        }
+        Ok(())
     }
+}
+
+/// The operation with its symbols replaced.
+pub(super) fn bound(op: &Op, bindings: &Bindings) -> Result<Op, IrError> {
+    op.substitute(bindings).ok_or_else(|| IrError::Unbound {
+        dim: format!("{op:?}"),
+    })
 }

@@ -167,7 +167,10 @@ impl SourceTrace {
         let mut trace = SourceTrace::default();
         for artifact in artifacts {
             let function = artifact.main()?;
-            let results = function.nodes.iter().map(|n| n.result);
+            let results = function
+                .nodes
+                .iter()
+                .flat_map(|n| n.results.iter().copied());
             trace
                 .wanted
                 .extend(results.map(|v| function.value(v).name.clone()));
@@ -420,7 +423,7 @@ fn masked_values(module: &Module, function: &Function) -> Result<BTreeSet<ValueI
             Family::Elementwise | Family::Shape | Family::Index
         );
         if carries && node.operands.iter().any(|v| masked.contains(v)) {
-            masked.insert(node.result);
+            masked.extend(&node.results);
         }
     }
     Ok(masked)

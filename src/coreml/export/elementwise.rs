@@ -23,6 +23,11 @@ pub(super) fn tiny(e: &Emitter<'_>, dtype: DType) -> Arg<'static> {
     }
 }
 
+/// An operation that the format does not have.
+fn not_written(e: &Emitter<'_>) -> crate::error::Error {
+    CoremlError::NotWritten { op: e.op() }.into()
+}
+
 pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, x: &Var) -> Result<()> {
     let dtype = x.ty.dtype;
     let mut params = vec![("x", Arg::Var(x))];
@@ -38,6 +43,17 @@ pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, x: &Var) -> Result<()> {
         UnaryKind::Exp => "exp",
         UnaryKind::Sin => "sin",
         UnaryKind::Cos => "cos",
+        UnaryKind::Tan => "tan",
+        UnaryKind::Asin => "asin",
+        UnaryKind::Acos => "acos",
+        UnaryKind::Atan => "atan",
+        UnaryKind::Sinh => "sinh",
+        UnaryKind::Cosh => "cosh",
+        UnaryKind::Atanh => "atanh",
+        UnaryKind::Softplus => "softplus",
+        UnaryKind::Softsign => "softsign",
+        // Core ML has no integer bit operations and no inverse hyperbolic sine and cosine.
+        UnaryKind::BitNot | UnaryKind::Asinh | UnaryKind::Acosh => return Err(not_written(e)),
         UnaryKind::Tanh => "tanh",
         UnaryKind::Sigmoid => "sigmoid",
         UnaryKind::Erf => "erf",
@@ -77,6 +93,15 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, x: &Var, y: &Var) -> Resu
         BinaryKind::Sub => "sub",
         BinaryKind::Mul => "mul",
         BinaryKind::Div => "real_div",
+        BinaryKind::FloorDiv => "floor_div",
+        BinaryKind::Mod => "mod",
+        BinaryKind::TruncDiv
+        | BinaryKind::Rem
+        | BinaryKind::BitAnd
+        | BinaryKind::BitOr
+        | BinaryKind::BitXor
+        | BinaryKind::ShiftLeft
+        | BinaryKind::ShiftRight => return Err(not_written(e)),
         BinaryKind::Pow => "pow",
         BinaryKind::Min => "minimum",
         BinaryKind::Max => "maximum",

@@ -122,7 +122,13 @@ impl<'a> Emitter<'a> {
 
     /// Begins a node: what is emitted next belongs to it.
     pub(super) fn begin(&mut self, node: &Node) {
-        self.current = node.result;
+        self.current = node.result();
+    }
+
+    /// Name of the operation.
+    pub(super) fn op(&self) -> &'static str {
+        let producer = self.function.producer(self.current);
+        producer.map_or("constant", |node| node.op.name())
     }
 
     /// Name of the node's value.

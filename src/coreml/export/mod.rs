@@ -14,6 +14,7 @@ mod value;
 use std::collections::BTreeMap;
 
 use super::blob::BlobPlan;
+use super::error::CoremlError;
 use super::proto::mil_spec::{Block, Function as MilFunction, Program};
 use super::proto::{Metadata, Model, ModelDescription, model};
 use super::target::DeploymentTarget;
@@ -57,7 +58,7 @@ pub(super) fn export(
     let opset = target.opset();
     let mut e = Emitter::new(module, function, opset, rms_norm)?;
     for node in &function.nodes {
-        emit(&mut e, node).at_node(&function.value(node.result).name)?;
+        emit(&mut e, node).at_node(&function.value(node.result()).name)?;
     }
     for output in &function.outputs {
         e.output(output.value, &output.name).at_node(&output.name)?;
@@ -143,5 +144,43 @@ fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
         Op::Iota(o) => shape::iota(e, o),
         Op::Gather(o) => index::gather(e, o, at(0)?, at(1)?),
         Op::GatherElements(o) => index::gather_elements(e, o, at(0)?, at(1)?),
+        Op::Classify(_)
+        | Op::Activation(_)
+        | Op::ArgReduce(_)
+        | Op::TopK(_)
+        | Op::Inverse(_)
+        | Op::Conv(_)
+        | Op::ConvTranspose(_)
+        | Op::Pool(_)
+        | Op::BatchNorm(_)
+        | Op::InstanceNorm(_)
+        | Op::Lrn(_)
+        | Op::Pad(_)
+        | Op::Tile(_)
+        | Op::Reverse(_)
+        | Op::DepthToSpace(_)
+        | Op::SpaceToDepth(_)
+        | Op::Size(_)
+        | Op::ReshapeTo(_)
+        | Op::ExpandTo(_)
+        | Op::TileBy(_)
+        | Op::SliceBy(_)
+        | Op::PadBy(_)
+        | Op::RangeBy(_)
+        | Op::NonZero(_)
+        | Op::GatherNd(_)
+        | Op::ScatterElements(_)
+        | Op::ScatterNd(_)
+        | Op::NonMaxSuppression(_)
+        | Op::Resize(_)
+        | Op::GridSample(_)
+        | Op::Recurrent(_)
+        | Op::Quantize(_)
+        | Op::Dequantize(_)
+        | Op::If(_)
+        | Op::Loop(_) => {
+            let op = node.op.name();
+            Err(CoremlError::NotWritten { op }.into())
+        }
     }
 }

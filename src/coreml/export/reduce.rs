@@ -11,6 +11,8 @@ pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, x: &Var) -> Result<()> {
         ReduceKind::Max => "reduce_max",
         ReduceKind::Min => "reduce_min",
         ReduceKind::L2 => "reduce_l2_norm",
+        ReduceKind::Prod => "reduce_prod",
+        ReduceKind::LogSumExp => "reduce_log_sum_exp",
     };
     let params = [
         ("x", Arg::Var(x)),

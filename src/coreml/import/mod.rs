@@ -533,31 +533,10 @@ fn origin(function: &Function, mut id: ValueId) -> Option<usize> {
             Def::Const(_) => return None,
             Def::Node(_) => {
                 let node = function.producer(id)?;
-                match node.op {
-                    Op::Cast(_)
-                    | Op::Reshape(_)
-                    | Op::Transpose(_)
-                    | Op::Expand(_)
-                    | Op::Slice(_)
-                    | Op::Squeeze(_)
-                    | Op::Unsqueeze(_) => id = *node.operands.first()?,
-                    Op::Unary(_)
-                    | Op::Binary(_)
-                    | Op::Compare(_)
-                    | Op::Select(_)
-                    | Op::Clip(_)
-                    | Op::Reduce(_)
-                    | Op::Softmax(_)
-                    | Op::CumSum(_)
-                    | Op::MatMul(_)
-                    | Op::Linear(_)
-                    | Op::LayerNorm(_)
-                    | Op::RmsNorm(_)
-                    | Op::Concat(_)
-                    | Op::Iota(_)
-                    | Op::Gather(_)
-                    | Op::GatherElements(_) => return None,
+                if !node.op.is_view() && !matches!(node.op, Op::Cast(_)) {
+                    return None;
                 }
+                id = *node.operands.first()?;
             }
         }
     }

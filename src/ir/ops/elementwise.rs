@@ -37,6 +37,30 @@ pub enum UnaryKind {
     Sin,
     /// cos x
     Cos,
+    /// tan x
+    Tan,
+    /// arcsin x
+    Asin,
+    /// arccos x
+    Acos,
+    /// arctan x
+    Atan,
+    /// sinh x
+    Sinh,
+    /// cosh x
+    Cosh,
+    /// arsinh x
+    Asinh,
+    /// arcosh x
+    Acosh,
+    /// artanh x
+    Atanh,
+    /// ln(1 + eˣ)
+    Softplus,
+    /// x / (1 + |x|)
+    Softsign,
+    /// Every bit turned over; integers only.
+    BitNot,
     /// tanh x
     Tanh,
     /// 1/(1 + e⁻ˣ)
@@ -64,6 +88,7 @@ impl Unary {
         match self.kind {
             UnaryKind::Not if x.dtype != DType::Bool => return Err(operand_type(op, 0, "bool", x)),
             UnaryKind::Not => {}
+            UnaryKind::BitNot => super::int(op, 0, x)?,
             UnaryKind::Abs | UnaryKind::Neg | UnaryKind::Sign => {
                 if x.dtype == DType::Bool {
                     return Err(operand_type(op, 0, "a number", x));
@@ -80,6 +105,17 @@ impl Unary {
             | UnaryKind::Log
             | UnaryKind::Sin
             | UnaryKind::Cos
+            | UnaryKind::Tan
+            | UnaryKind::Asin
+            | UnaryKind::Acos
+            | UnaryKind::Atan
+            | UnaryKind::Sinh
+            | UnaryKind::Cosh
+            | UnaryKind::Asinh
+            | UnaryKind::Acosh
+            | UnaryKind::Atanh
+            | UnaryKind::Softplus
+            | UnaryKind::Softsign
             | UnaryKind::Tanh
             | UnaryKind::Sigmoid
             | UnaryKind::Erf
@@ -102,7 +138,15 @@ pub enum BinaryKind {
     Mul,
     /// a / b, floats only.
     Div,
-    /// aᵇ, floats only.
+    /// ⌊a / b⌋; an integer division by 0 is an error.
+    FloorDiv,
+    /// a / b toward 0, integers only; a division by 0 is an error.
+    TruncDiv,
+    /// a − b · ⌊a / b⌋: the sign of the divisor; integers by 0 are an error.
+    Mod,
+    /// a − b · trunc(a / b): the sign of the dividend; integers by 0 are an error.
+    Rem,
+    /// aᵇ; integers wrap, and a negative exponent gives the quotient toward 0.
     Pow,
     /// The smaller; NaN if either is NaN.
     Min,
@@ -114,6 +158,16 @@ pub enum BinaryKind {
     Or,
     /// Logical exclusive or.
     Xor,
+    /// Bits of both, integers only.
+    BitAnd,
+    /// Bits of either, integers only.
+    BitOr,
+    /// Bits of one but not both, integers only.
+    BitXor,
+    /// a · 2ᵇ within the width of the type, unsigned integers only.
+    ShiftLeft,
+    /// ⌊a / 2ᵇ⌋, unsigned integers only.
+    ShiftRight,
 }
 
 /// Elementwise function of two operands of one element type, broadcast.
@@ -133,8 +187,18 @@ impl Binary {
                     return Err(operand_type(op, 0, "bool", operands[0]));
                 }
             }
-            BinaryKind::Div | BinaryKind::Pow => float(op, 0, operands[0])?,
-            BinaryKind::Add
+            BinaryKind::Div => float(op, 0, operands[0])?,
+            BinaryKind::TruncDiv
+            | BinaryKind::BitAnd
+            | BinaryKind::BitOr
+            | BinaryKind::BitXor
+            | BinaryKind::ShiftLeft
+            | BinaryKind::ShiftRight => super::int(op, 0, operands[0])?,
+            BinaryKind::FloorDiv
+            | BinaryKind::Mod
+            | BinaryKind::Rem
+            | BinaryKind::Pow
+            | BinaryKind::Add
             | BinaryKind::Sub
             | BinaryKind::Mul
             | BinaryKind::Min
@@ -230,6 +294,69 @@ pub struct Clip {
 }
 
 impl Clip {
+    pub(crate) fn infer(&self, op: &'static str, operands: &[&Type]) -> Result<Type, IrError> {
+        float(op, 0, operands[0])?;
+        Ok(operands[0].clone())
+    }
+}
+
+/// Which floats are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClassifyKind {
+    /// Not a number.
+    Nan,
+    /// Infinite, of either sign.
+    Infinite,
+    /// +∞
+    PositiveInfinite,
+    /// −∞
+    NegativeInfinite,
+}
+
+/// Whether each float is of a kind, as `bool`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Classify {
+    /// Which.
+    pub kind: ClassifyKind,
+}
+
+impl Classify {
+    pub(crate) fn infer(&self, op: &'static str, operands: &[&Type]) -> Result<Type, IrError> {
+        float(op, 0, operands[0])?;
+        Ok(Type::new(DType::Bool, operands[0].shape.clone()))
+    }
+}
+
+/// Activation functions with parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ActivationKind {
+    /// x, or α·x below 0.
+    LeakyRelu {
+        /// α
+        alpha: f32,
+    },
+    /// x, or α·(eˣ − 1) below 0.
+    Elu {
+        /// α
+        alpha: f32,
+    },
+    /// min(max(α·x + β, 0), 1)
+    HardSigmoid {
+        /// α
+        alpha: f32,
+        /// β
+        beta: f32,
+    },
+}
+
+/// Activation of floats with parameters. Result: same type.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Activation {
+    /// Which function.
+    pub kind: ActivationKind,
+}
+
+impl Activation {
     pub(crate) fn infer(&self, op: &'static str, operands: &[&Type]) -> Result<Type, IrError> {
         float(op, 0, operands[0])?;
         Ok(operands[0].clone())

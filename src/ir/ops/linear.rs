@@ -2,8 +2,10 @@
 
 use super::{float, same_dtype, shapes};
 use crate::ir::types::{IrError, Type, broadcast};
+use crate::tensor::DType;
 
-/// Batched matrix product of two operands of rank ≥ 2; leading axes broadcast. Accumulates in `f32`, one rounding at the end.
+/// Batched matrix product of two operands of rank ≥ 2; leading axes broadcast. Floats accumulate in `f32`, one rounding at the end;
+/// integers wrap.
 ///
 /// # Shapes
 /// `[…, M, K] · […, K, N] → […, M, N]`; with `transpose_a` the first is `[…, K, M]`, with `transpose_b` the second is `[…, N, K]`.
@@ -18,7 +20,9 @@ pub struct MatMul {
 impl MatMul {
     pub(crate) fn infer(&self, op: &'static str, operands: &[&Type]) -> Result<Type, IrError> {
         same_dtype(op, operands)?;
-        float(op, 0, operands[0])?;
+        if operands[0].dtype == DType::Bool {
+            return Err(super::operand_type(op, 0, "a number", operands[0]));
+        }
         let (a, b) = (&operands[0].shape, &operands[1].shape);
         if a.len() < 2 || b.len() < 2 {
             return Err(shapes(
@@ -38,7 +42,7 @@ impl MatMul {
         } else {
             (&b[rb - 2], &b[rb - 1])
         };
-        if ka != kb {
+        if !ka.may_equal(kb) {
             return Err(shapes(op, "inner dimensions differ", operands));
         }
         let mut shape = broadcast(op, &a[..ra - 2], &b[..rb - 2])?;
@@ -66,7 +70,7 @@ impl Linear {
         let Some((last, rest)) = x.split_last() else {
             return Err(shapes(op, "the input must have rank 1 or more", operands));
         };
-        if last != inner {
+        if !last.may_equal(inner) {
             return Err(shapes(
                 op,
                 "the input's last dimension differs from the weight's",
@@ -83,5 +87,23 @@ impl Linear {
         let mut shape = rest.to_vec();
         shape.push(out.clone());
         Ok(Type::new(operands[0].dtype, shape))
+    }
+}
+
+/// Inverse of the square matrices in the last two axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Inverse;
+
+impl Inverse {
+    pub(crate) fn infer(&self, op: &'static str, operands: &[&Type]) -> Result<Type, IrError> {
+        float(op, 0, operands[0])?;
+        match operands[0].shape.as_slice() {
+            [.., m, n] if m.may_equal(n) => Ok(operands[0].clone()),
+            _ => Err(shapes(
+                op,
+                "the last two dimensions must be equal",
+                operands,
+            )),
+        }
     }
 }

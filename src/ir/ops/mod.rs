@@ -1,20 +1,38 @@
 //! Payloads and type inference of the operations, by family.
 
+mod control;
+mod conv;
+mod dynamic;
 mod elementwise;
+mod image;
 mod index;
 mod linear;
 mod norm;
+mod quant;
+mod recurrent;
 mod reduce;
 mod shape;
 
+pub use control::{If, Loop};
+pub use conv::{Conv, ConvTranspose, Pool, PoolKind, Window};
+pub use dynamic::{ExpandTo, NonZero, PadBy, RangeBy, ReshapeTo, Size, SliceBy, TileBy};
 pub use elementwise::{
-    Binary, BinaryKind, Cast, Clip, Compare, CompareKind, Select, Unary, UnaryKind,
+    Activation, ActivationKind, Binary, BinaryKind, Cast, Classify, ClassifyKind, Clip, Compare,
+    CompareKind, Select, Unary, UnaryKind,
 };
-pub use index::{Gather, GatherElements};
-pub use linear::{Linear, MatMul};
-pub use norm::{LayerNorm, RmsNorm};
-pub use reduce::{CumSum, Reduce, ReduceKind, Softmax};
-pub use shape::{Concat, Expand, Iota, Reshape, Slice, SliceRange, Squeeze, Transpose, Unsqueeze};
+pub use image::{Coordinates, GridSample, Outside, Resize, ResizeAxis, Rounding, Sampling};
+pub use index::{
+    Gather, GatherElements, GatherNd, NonMaxSuppression, ScatterElements, ScatterMode, ScatterNd,
+};
+pub use linear::{Inverse, Linear, MatMul};
+pub use norm::{BatchNorm, InstanceNorm, LayerNorm, Lrn, RmsNorm};
+pub use quant::{Dequantize, Granularity, Quantize};
+pub use recurrent::{Cell, CellActivation, Direction, Recurrent};
+pub use reduce::{ArgReduce, CumSum, Reduce, ReduceKind, Softmax, TopK};
+pub use shape::{
+    BlockOrder, Concat, DepthToSpace, Expand, Iota, Pad, PadMode, Reshape, Reverse, Slice,
+    SliceRange, SpaceToDepth, Squeeze, Tile, Transpose, Unsqueeze,
+};
 
 use super::types::{IrError, Type, display_shape};
 

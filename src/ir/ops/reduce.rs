@@ -18,6 +18,10 @@ pub enum ReduceKind {
     Min,
     /// √ of the sum of squares, floats only.
     L2,
+    /// Product.
+    Prod,
+    /// ln Σ eˣ, computed after subtracting the maximum; floats only.
+    LogSumExp,
 }
 
 /// Reduction over axes. Floats accumulate in `f32`.
@@ -35,8 +39,8 @@ impl Reduce {
     pub(crate) fn infer(&self, op: &'static str, operands: &[&Type]) -> Result<Type, IrError> {
         let x = operands[0];
         match self.kind {
-            ReduceKind::Mean | ReduceKind::L2 => float(op, 0, x)?,
-            ReduceKind::Sum | ReduceKind::Max | ReduceKind::Min => {
+            ReduceKind::Mean | ReduceKind::L2 | ReduceKind::LogSumExp => float(op, 0, x)?,
+            ReduceKind::Sum | ReduceKind::Prod | ReduceKind::Max | ReduceKind::Min => {
                 if x.dtype == DType::Bool {
                     return Err(operand_type(op, 0, "a number", x));
                 }
@@ -93,5 +97,77 @@ impl CumSum {
         }
         axis(self.axis, operands[0].rank())?;
         Ok(operands[0].clone())
+    }
+}
+
+/// The index of the largest or smallest element along an axis, which goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArgReduce {
+    /// The axis.
+    pub axis: usize,
+    /// The largest, else the smallest.
+    pub largest: bool,
+    /// Of equal ones the last, else the first.
+    pub last: bool,
+    /// An integer type.
+    pub dtype: DType,
+}
+
+impl ArgReduce {
+    pub(crate) fn infer(&self, op: &'static str, operands: &[&Type]) -> Result<Type, IrError> {
+        let x = operands[0];
+        if x.dtype == DType::Bool {
+            return Err(operand_type(op, 0, "a number", x));
+        }
+        axis(self.axis, x.rank())?;
+        let mut shape = x.shape.clone();
+        shape.remove(self.axis);
+        let ty = Type::new(self.dtype, shape);
+        super::int(op, 0, &ty)?;
+        Ok(ty)
+    }
+}
+
+/// The `k` largest or smallest elements along an axis, in order, and their indices; equal ones in the order of their indices. Operands `x` and,
+/// when `k` is a run-time size, its value (one integer).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopK {
+    /// The axis.
+    pub axis: usize,
+    /// How many.
+    pub k: Dim,
+    /// The largest first, else the smallest.
+    pub largest: bool,
+    /// An integer type for the indices.
+    pub dtype: DType,
+}
+
+impl TopK {
+    pub(crate) fn infer(&self, op: &'static str, operands: &[&Type]) -> Result<Vec<Type>, IrError> {
+        let x = operands[0];
+        if x.dtype == DType::Bool {
+            return Err(operand_type(op, 0, "a number", x));
+        }
+        axis(self.axis, x.rank())?;
+        if self
+            .k
+            .integer()
+            .zip(x.shape[self.axis].integer())
+            .is_some_and(|(k, n)| k > n)
+        {
+            return Err(super::shapes(
+                op,
+                "more elements than the axis has",
+                operands,
+            ));
+        }
+        if let Some(k) = operands.get(1) {
+            super::int(op, 1, k)?;
+        }
+        let mut shape = x.shape.clone();
+        shape[self.axis] = self.k.clone();
+        let indices = Type::new(self.dtype, shape.clone());
+        super::int(op, 0, &indices)?;
+        Ok(vec![Type::new(x.dtype, shape), indices])
     }
 }

@@ -164,7 +164,7 @@ impl Concat {
                     .shape
                     .iter()
                     .enumerate()
-                    .all(|(i, d)| i == self.axis || *d == shape[i]);
+                    .all(|(i, d)| i == self.axis || d.may_equal(&shape[i]));
             if !fits {
                 return Err(shapes(
                     op,
@@ -173,6 +173,12 @@ impl Concat {
                 ));
             }
             shape[self.axis] = shape[self.axis].add(&other.shape[self.axis]);
+            // What one operand leaves open, another may know.
+            for (i, d) in other.shape.iter().enumerate() {
+                if i != self.axis && shape[i].is_run_time() && !d.is_run_time() {
+                    shape[i] = d.clone();
+                }
+            }
         }
         Ok(Type::new(operands[0].dtype, shape))
     }
@@ -239,5 +245,163 @@ impl Iota {
         let ty = Type::new(self.dtype, vec![self.len.clone()]);
         int(op, 0, &ty)?;
         Ok(ty)
+    }
+}
+
+/// What padding consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PadMode {
+    /// One value: the second operand, or 0.
+    Constant,
+    /// The tensor mirrored at its border element.
+    Reflect,
+    /// The border element.
+    Edge,
+    /// The tensor again.
+    Wrap,
+}
+
+/// More elements before and after the elements of each axis; operands `x` and, for [`PadMode::Constant`], optionally the value (one element).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pad {
+    /// What the new elements are.
+    pub mode: PadMode,
+    /// How many come before, per axis; not negative.
+    pub begin: Shape,
+    /// How many come after, per axis; not negative.
+    pub end: Shape,
+}
+
+impl Pad {
+    pub(crate) fn infer(&self, op: &'static str, operands: &[&Type]) -> Result<Type, IrError> {
+        let x = operands[0];
+        let negative = |d: &Dim| d.integer().is_some_and(|n| n < 0);
+        if self.begin.len() != x.rank() || self.end.len() != x.rank() {
+            return Err(shapes(
+                op,
+                "one number before and after every axis",
+                operands,
+            ));
+        }
+        if self.begin.iter().chain(&self.end).any(negative) {
+            return Err(shapes(op, "padding must not be negative", operands));
+        }
+        if let Some(value) = operands.get(1) {
+            same_dtype(op, operands)?;
+            if self.mode != PadMode::Constant || value.shape.iter().any(|d| d.integer() != Some(1))
+            {
+                return Err(shapes(
+                    op,
+                    "only constant padding has a value, of one element",
+                    operands,
+                ));
+            }
+        }
+        let shape = x.shape.iter().zip(self.begin.iter().zip(&self.end));
+        Ok(Type::new(
+            x.dtype,
+            shape.map(|(n, (b, e))| n.add(b).add(e)).collect(),
+        ))
+    }
+}
+
+/// Copies side by side along each axis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// How many, per axis.
+    pub repeats: Shape,
+}
+
+impl Tile {
+    pub(crate) fn infer(&self, op: &'static str, operands: &[&Type]) -> Result<Type, IrError> {
+        let x = operands[0];
+        if self.repeats.len() != x.rank() {
+            return Err(shapes(op, "one number of copies per axis", operands));
+        }
+        let shape = x.shape.iter().zip(&self.repeats);
+        Ok(Type::new(x.dtype, shape.map(|(n, r)| n.mul(r)).collect()))
+    }
+}
+
+/// The elements in reverse order along some axes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reverse {
+    /// Axes, ascending.
+    pub axes: Vec<usize>,
+}
+
+impl Reverse {
+    pub(crate) fn infer(&self, op: &'static str, operands: &[&Type]) -> Result<Type, IrError> {
+        for &a in &self.axes {
+            axis(a, operands[0].rank())?;
+        }
+        if self.axes.windows(2).any(|w| w[0] >= w[1]) {
+            return Err(shapes(op, "axes must be ascending", operands));
+        }
+        Ok(operands[0].clone())
+    }
+}
+
+/// Which of the channels' two parts is the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockOrder {
+    /// Block first: channel `(y · block + x) · C + c`.
+    BlockFirst,
+    /// Block last: channel `(c · block + y) · block + x`.
+    BlockLast,
+}
+
+/// Channels become blocks of pixels: `[N, block²·C, H, W]` → `[N, C, H·block, W·block]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DepthToSpace {
+    /// Side of a block.
+    pub block: usize,
+    /// Where the block is among the channels.
+    pub order: BlockOrder,
+}
+
+impl DepthToSpace {
+    pub(crate) fn infer(&self, op: &'static str, operands: &[&Type]) -> Result<Type, IrError> {
+        let (x, side) = (operands[0], Dim::from(self.block));
+        let [n, c, h, w] = x.shape.as_slice() else {
+            return Err(shapes(op, "the operand must have rank 4", operands));
+        };
+        let channels = c.floor_div(&side.mul(&side));
+        match channels {
+            Some(channels) if channels.mul(&side).mul(&side) == *c => Ok(Type::new(
+                x.dtype,
+                vec![n.clone(), channels, h.mul(&side), w.mul(&side)],
+            )),
+            Some(_) | None => Err(shapes(
+                op,
+                "the block does not divide the channels",
+                operands,
+            )),
+        }
+    }
+}
+
+/// Blocks of pixels become channels: `[N, C, H·block, W·block]` → `[N, block²·C, H, W]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceToDepth {
+    /// Side of a block.
+    pub block: usize,
+    /// Where the block is among the channels.
+    pub order: BlockOrder,
+}
+
+impl SpaceToDepth {
+    pub(crate) fn infer(&self, op: &'static str, operands: &[&Type]) -> Result<Type, IrError> {
+        let (x, side) = (operands[0], Dim::from(self.block));
+        let [n, c, h, w] = x.shape.as_slice() else {
+            return Err(shapes(op, "the operand must have rank 4", operands));
+        };
+        match (h.floor_div(&side), w.floor_div(&side)) {
+            (Some(a), Some(b)) if a.mul(&side) == *h && b.mul(&side) == *w => Ok(Type::new(
+                x.dtype,
+                vec![n.clone(), c.mul(&side).mul(&side), a, b],
+            )),
+            (_, _) => Err(shapes(op, "the block does not divide the image", operands)),
+        }
     }
 }

@@ -37,6 +37,18 @@ pub(super) fn unary(e: &mut Emitter<'_>, node: &Node, o: Unary) -> Result<Last> 
         UnaryKind::Log => last("Log", [x]),
         UnaryKind::Sin => last("Sin", [x]),
         UnaryKind::Cos => last("Cos", [x]),
+        UnaryKind::Tan => last("Tan", [x]),
+        UnaryKind::Asin => last("Asin", [x]),
+        UnaryKind::Acos => last("Acos", [x]),
+        UnaryKind::Atan => last("Atan", [x]),
+        UnaryKind::Sinh => last("Sinh", [x]),
+        UnaryKind::Cosh => last("Cosh", [x]),
+        UnaryKind::Asinh => last("Asinh", [x]),
+        UnaryKind::Acosh => last("Acosh", [x]),
+        UnaryKind::Atanh => last("Atanh", [x]),
+        UnaryKind::Softplus => last("Softplus", [x]),
+        UnaryKind::Softsign => last("Softsign", [x]),
+        UnaryKind::BitNot => last("BitwiseNot", [x]),
         UnaryKind::Tanh => last("Tanh", [x]),
         UnaryKind::Sigmoid => last("Sigmoid", [x]),
         UnaryKind::Erf => last("Erf", [x]),
@@ -92,11 +104,40 @@ fn half_of_x_times_one_plus(
 pub(super) fn binary(e: &mut Emitter<'_>, node: &Node, o: Binary) -> Result<Last> {
     let a = e.operand(node.operands[0])?;
     let b = e.operand(node.operands[1])?;
+    let float = e.ty(node.operands[0]).dtype.is_float();
     let op_type = match o.kind {
         BinaryKind::Add => "Add",
         BinaryKind::Sub => "Sub",
         BinaryKind::Mul => "Mul",
-        BinaryKind::Div => "Div",
+        BinaryKind::Div | BinaryKind::TruncDiv => "Div",
+        BinaryKind::FloorDiv if float => {
+            let quotient = e.emit("Div", [a, b], vec![]);
+            return Ok(last("Floor", [quotient]));
+        }
+        // a − (a mod b) is a multiple of b: dividing it leaves nothing to round.
+        BinaryKind::FloorDiv => {
+            let rest = e.emit("Mod", [a.clone(), b.clone()], vec![]);
+            let multiple = e.emit("Sub", [a, rest], vec![]);
+            return Ok(last("Div", [multiple, b]));
+        }
+        // For floats `Mod` only has the rule of `fmod`.
+        BinaryKind::Mod if float => {
+            let quotient = e.emit("Div", [a.clone(), b.clone()], vec![]);
+            let whole = e.emit("Floor", [quotient], vec![]);
+            let multiple = e.emit("Mul", [whole, b], vec![]);
+            return Ok(last("Sub", [a, multiple]));
+        }
+        BinaryKind::Mod => "Mod",
+        BinaryKind::Rem => return Ok(last("Mod", [a, b]).with(int("fmod", 1))),
+        BinaryKind::BitAnd => "BitwiseAnd",
+        BinaryKind::BitOr => "BitwiseOr",
+        BinaryKind::BitXor => "BitwiseXor",
+        BinaryKind::ShiftLeft => {
+            return Ok(last("BitShift", [a, b]).with(string("direction", "LEFT")));
+        }
+        BinaryKind::ShiftRight => {
+            return Ok(last("BitShift", [a, b]).with(string("direction", "RIGHT")));
+        }
         BinaryKind::Pow => "Pow",
         BinaryKind::Min => "Min",
         BinaryKind::Max => "Max",

@@ -406,30 +406,10 @@ fn transposed_only(function: &Function) -> BTreeSet<ConstId> {
             let Some(id) = constant(operand) else {
                 continue;
             };
-            let swaps = match &node.op {
-                Op::Linear(_) => i == 1,
-                Op::MatMul(o) => (i == 0 && o.transpose_a) || (i == 1 && o.transpose_b),
-                Op::Unary(_)
-                | Op::Binary(_)
-                | Op::Compare(_)
-                | Op::Select(_)
-                | Op::Cast(_)
-                | Op::Clip(_)
-                | Op::Reduce(_)
-                | Op::Softmax(_)
-                | Op::CumSum(_)
-                | Op::LayerNorm(_)
-                | Op::RmsNorm(_)
-                | Op::Reshape(_)
-                | Op::Transpose(_)
-                | Op::Expand(_)
-                | Op::Slice(_)
-                | Op::Concat(_)
-                | Op::Squeeze(_)
-                | Op::Unsqueeze(_)
-                | Op::Iota(_)
-                | Op::Gather(_)
-                | Op::GatherElements(_) => false,
+            let swaps = if let Op::MatMul(o) = &node.op {
+                (i == 0 && o.transpose_a) || (i == 1 && o.transpose_b)
+            } else {
+                matches!(node.op, Op::Linear(_)) && i == 1
             };
             if swaps {
                 transposed.insert(id);

@@ -45,8 +45,8 @@ pub(super) fn export(module: &Module, opset: i64) -> Result<Graph> {
     };
     let mut emitter = Emitter::new(module, function, opset)?;
     for node in &function.nodes {
-        let value = function.value(node.result);
-        let name = emitter.name(node.result);
+        let value = function.value(node.result());
+        let name = emitter.name(node.result());
         emitter.enter(&name);
         let last = operation(&mut emitter, node).at_node(&value.name)?;
         emitter.push(last.op_type, last.inputs, name, last.attributes);
@@ -72,8 +72,8 @@ fn interface(mut e: Emitter<'_>, module: &Module, function: &Function) -> Result
     let mut names = BTreeMap::new();
     let mut infos = Vec::new();
     for node in &function.nodes {
-        let value = function.value(node.result);
-        let name = e.name(node.result);
+        let value = function.value(node.result());
+        let name = e.name(node.result());
         if !function.outputs.iter().any(|o| o.name == name) {
             infos.push(value_info(&name, &value.ty, e.opset).at_node(&value.name)?);
         }
@@ -143,5 +143,43 @@ fn operation(e: &mut Emitter<'_>, node: &Node) -> Result<Last> {
         Op::Iota(o) => shape::iota(e, o),
         Op::Gather(o) => index::gather(e, node, *o),
         Op::GatherElements(o) => index::gather_elements(e, node, *o),
+        Op::Classify(_)
+        | Op::Activation(_)
+        | Op::ArgReduce(_)
+        | Op::TopK(_)
+        | Op::Inverse(_)
+        | Op::Conv(_)
+        | Op::ConvTranspose(_)
+        | Op::Pool(_)
+        | Op::BatchNorm(_)
+        | Op::InstanceNorm(_)
+        | Op::Lrn(_)
+        | Op::Pad(_)
+        | Op::Tile(_)
+        | Op::Reverse(_)
+        | Op::DepthToSpace(_)
+        | Op::SpaceToDepth(_)
+        | Op::Size(_)
+        | Op::ReshapeTo(_)
+        | Op::ExpandTo(_)
+        | Op::TileBy(_)
+        | Op::SliceBy(_)
+        | Op::PadBy(_)
+        | Op::RangeBy(_)
+        | Op::NonZero(_)
+        | Op::GatherNd(_)
+        | Op::ScatterElements(_)
+        | Op::ScatterNd(_)
+        | Op::NonMaxSuppression(_)
+        | Op::Resize(_)
+        | Op::GridSample(_)
+        | Op::Recurrent(_)
+        | Op::Quantize(_)
+        | Op::Dequantize(_)
+        | Op::If(_)
+        | Op::Loop(_) => {
+            let op = node.op.name();
+            Err(OnnxError::NotWritten { op }.into())
+        }
     }
 }

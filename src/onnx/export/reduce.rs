@@ -16,6 +16,8 @@ pub(super) fn reduce(e: &mut Emitter<'_>, node: &Node, o: &Reduce) -> Result<Las
         ReduceKind::Max => ("ReduceMax", true),
         ReduceKind::Min => ("ReduceMin", true),
         ReduceKind::L2 => ("ReduceL2", false),
+        ReduceKind::Prod => ("ReduceProd", false),
+        ReduceKind::LogSumExp => ("ReduceLogSumExp", false),
     };
     let mut allowed = vec![
         DType::F16,
