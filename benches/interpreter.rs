@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use distill_convert::eval::{Interpreter, Mode, Observer};
 use distill_convert::ir::ops::{
@@ -28,6 +28,8 @@ const FFN: usize = 1536;
 const VOCAB: usize = 30522;
 const TOKENS: usize = 128;
 const RUNS: usize = 60;
+/// Before every run: the other engine's threads spin on the cores for some time after its own.
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// Random weights of a plausible size, the same in every run.
 struct Weights(u64);
@@ -245,7 +247,9 @@ fn main() {
 
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
+        std::thread::sleep(PAUSE);
         timed(&mut theirs, || ort.run(&ids, &mask));
+        std::thread::sleep(PAUSE);
         timed(&mut ours, || exact.run(&inputs, None).unwrap());
     }
     let mut ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| a / b).collect();
