@@ -8,7 +8,10 @@ use super::import::ImportError;
 use super::proto::array_feature_type::{ArrayDataType, ShapeFlexibility};
 use super::proto::feature_type::Type as Kind;
 use super::proto::state_feature_type::Type as StateKind;
-use super::proto::{ArrayFeatureType, FeatureDescription};
+use super::proto::image_feature_type::{ColorSpace, SizeFlexibility};
+use super::proto::{
+    ArrayFeatureType, FeatureDescription, ImageFeatureType, SizeRange as RawRange,
+};
 use crate::limits;
 use crate::tensor::{DType, num};
 
@@ -47,6 +50,10 @@ pub enum FeatureKind {
         width: u64,
         /// Pixels down.
         height: u64,
+        /// What a pixel is.
+        color: Color,
+        /// How the sizes may vary: shapes `[1, channels, height, width]`.
+        flexibility: Flexibility,
     },
     /// Memory that a model keeps between runs.
     State {
@@ -66,6 +73,31 @@ pub enum FeatureKind {
     Dictionary,
     /// A list.
     Sequence,
+}
+
+/// What a pixel of an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Color {
+    /// One number, 0 to 255.
+    Gray,
+    /// One number in half precision.
+    GrayF16,
+    /// Red, green, blue, each 0 to 255.
+    Rgb,
+    /// Blue, green, red, each 0 to 255.
+    Bgr,
+}
+
+impl Color {
+    /// Numbers per pixel.
+    #[must_use]
+    pub fn channels(self) -> u64 {
+        match self {
+            Color::Gray | Color::GrayF16 => 1,
+            Color::Rgb | Color::Bgr => 3,
+        }
+    }
 }
 
 /// How the shape of an array may vary.
@@ -123,7 +155,20 @@ impl fmt::Display for FeatureKind {
                     }
                 }
             }
-            FeatureKind::Image { width, height } => write!(f, "an image of {width}×{height}"),
+            FeatureKind::Image {
+                width,
+                height,
+                color,
+                ..
+            } => {
+                let color = match color {
+                    Color::Gray => "a gray image",
+                    Color::GrayF16 => "a gray image in half precision",
+                    Color::Rgb => "an RGB image",
+                    Color::Bgr => "a BGR image",
+                };
+                write!(f, "{color} of {width}×{height}")
+            }
             FeatureKind::State { dtype, shape } => write!(f, "a state of {dtype}{shape:?}"),
             FeatureKind::Int64 => f.write_str("an integer"),
             FeatureKind::Double => f.write_str("a number"),
@@ -160,10 +205,7 @@ fn feature(description: &FeatureDescription) -> Result<Feature, ImportError> {
     let ty = description.r#type.as_ref().ok_or_else(nothing)?;
     let kind = match ty.r#type.as_ref().ok_or_else(nothing)? {
         Kind::MultiArrayType(array) => multi_array(array)?,
-        Kind::ImageType(image) => FeatureKind::Image {
-            width: natural(image.width)?,
-            height: natural(image.height)?,
-        },
+        Kind::ImageType(image) => self::image(image)?,
         Kind::StateType(state) => match &state.r#type {
             Some(StateKind::ArrayType(array)) => FeatureKind::State {
                 dtype: element_type(array)?,
@@ -182,6 +224,72 @@ fn feature(description: &FeatureDescription) -> Result<Feature, ImportError> {
         description: description.short_description.clone(),
         kind,
         optional: ty.is_optional,
+    })
+}
+
+fn image(image: &ImageFeatureType) -> Result<FeatureKind, ImportError> {
+    let color = match image.color_space() {
+        ColorSpace::Grayscale => Color::Gray,
+        ColorSpace::GrayscaleFloat16 => Color::GrayF16,
+        ColorSpace::Rgb => Color::Rgb,
+        ColorSpace::Bgr => Color::Bgr,
+        ColorSpace::InvalidColorSpace => {
+            let found = image.color_space;
+            return Err(malformed("colour space of an image", "a known code", found));
+        }
+    };
+    let channels = color.channels();
+    let range = |r: &Option<RawRange>| -> Result<SizeRange, ImportError> {
+        match r {
+            Some(r) => size_range(r),
+            None => Err(malformed("range of an image's sizes", "two ranges", "one")),
+        }
+    };
+    let fixed = |n| SizeRange { min: n, max: Some(n) };
+    let flexibility = match &image.size_flexibility {
+        None => Flexibility::Fixed,
+        Some(SizeFlexibility::EnumeratedSizes(enumerated)) => {
+            let count = enumerated.sizes.len();
+            if !(1..=limits::ENUMERATED_SHAPES).contains(&count) {
+                return Err(malformed("number of enumerated sizes", "1 to 128", count));
+            }
+            let sizes = enumerated.sizes.iter();
+            Flexibility::Enumerated {
+                shapes: sizes
+                    .map(|s| vec![1, channels, s.height, s.width])
+                    .collect(),
+            }
+        }
+        Some(SizeFlexibility::ImageSizeRange(r)) => Flexibility::Range {
+            sizes: vec![
+                fixed(1),
+                fixed(channels),
+                range(&r.height_range)?,
+                range(&r.width_range)?,
+            ],
+        },
+    };
+    Ok(FeatureKind::Image {
+        width: natural(image.width)?,
+        height: natural(image.height)?,
+        color,
+        flexibility,
+    })
+}
+
+fn size_range(r: &RawRange) -> Result<SizeRange, ImportError> {
+    let max = if r.upper_bound < 0 {
+        None
+    } else {
+        Some(natural(r.upper_bound)?)
+    };
+    if max.is_some_and(|max| max < r.lower_bound) {
+        let found = format!("{} to {}", r.lower_bound, r.upper_bound);
+        return Err(malformed("range of sizes", "smallest first", found));
+    }
+    Ok(SizeRange {
+        min: r.lower_bound.min(num::u64_of(usize::MAX)),
+        max,
     })
 }
 
@@ -239,19 +347,7 @@ fn multi_array(array: &ArrayFeatureType) -> Result<FeatureKind, ImportError> {
             }
             let mut sizes = Vec::with_capacity(range.size_ranges.len());
             for r in &range.size_ranges {
-                let max = if r.upper_bound < 0 {
-                    None
-                } else {
-                    Some(natural(r.upper_bound)?)
-                };
-                if max.is_some_and(|max| max < r.lower_bound) {
-                    let found = format!("{} to {}", r.lower_bound, r.upper_bound);
-                    return Err(malformed("range of sizes", "smallest first", found));
-                }
-                sizes.push(SizeRange {
-                    min: r.lower_bound.min(num::u64_of(usize::MAX)),
-                    max,
-                });
+                sizes.push(size_range(r)?);
             }
             Flexibility::Range { sizes }
         }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::blob::BlobFile;
 use super::import::symbols::{Assigned, assign};
-use super::import::{self, Declared, ImportError, Source, declared};
-use super::interface::{Feature, FeatureKind, features};
+use super::import::{self, Declared, ImportError, Input, Source, declared};
+use super::interface::{Feature, FeatureKind, Flexibility, features};
 use super::package::{self, WEIGHT_FILE};
 use super::proto::mil_spec::value_type::Type as ValueKind;
 use super::proto::mil_spec::{Block, Function, NamedValueType, Program};
@@ -14,7 +14,8 @@ use super::proto::model::Type as ModelKind;
 use super::proto::{FeatureDescription, Metadata, Model, ModelDescription};
 use super::target::Opset;
 use crate::error::{Context, Result, io_error};
-use crate::ir::Module;
+use crate::ir::{Module, Type};
+use crate::tensor::num;
 
 /// A model that was read.
 #[derive(Clone, Debug)]
@@ -39,10 +40,29 @@ pub struct Package {
     pub inputs: Vec<Feature>,
     /// Outputs as described.
     pub outputs: Vec<Feature>,
+    /// States as described.
+    pub states: Vec<Feature>,
+    /// The function that was read.
+    pub function: String,
     /// Every function of the program; one of them was read.
     pub functions: Vec<String>,
+    /// What the labels of a classifier are.
+    pub classifier: Option<Classifier>,
     /// What had to be assumed.
     pub warnings: Vec<String>,
+}
+
+/// The labels of a classifier. In the module, the label is its index as an integer, unless the labels are integers themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Classifier {
+    /// The output that is the label.
+    pub label: String,
+    /// The output that is the probabilities, in the order of the labels.
+    pub probabilities: String,
+    /// The labels.
+    pub labels: Vec<String>,
+    /// Whether the labels are integers.
+    pub integers: bool,
 }
 
 /// Reads a `.mlpackage` folder, or a `.mlmodel` file with its weights in `weights/weight.bin` or `weight.bin` beside it.
@@ -52,9 +72,17 @@ pub struct Package {
 /// # Errors
 /// When the package is malformed or unsafe, is no ML Program, contradicts itself, or uses what this version does not read.
 pub fn read(path: &Path) -> Result<Package> {
+    read_function(path, None)
+}
+
+/// As [`read`], but another than the default function.
+///
+/// # Errors
+/// As [`read`]; also when the function does not exist.
+pub fn read_function(path: &Path, function: Option<&str>) -> Result<Package> {
     let opened = Opened::open(path)?;
     let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or("model");
-    opened.import(name).at_file(&opened.model_path)
+    opened.import(name, function).at_file(&opened.model_path)
 }
 
 /// A parsed model whose versions were checked.
@@ -140,8 +168,19 @@ impl Opened {
 
     /// The interface of the default function.
     pub(super) fn described(&self) -> Result<Described<'_>, ImportError> {
+        self.described_as(None)
+    }
+
+    /// The interface of a function, the default one if none is named.
+    pub(super) fn described_as(&self, wanted: Option<&str>) -> Result<Described<'_>, ImportError> {
         let description = self.description()?;
         if description.functions.is_empty() {
+            if let Some(name) = wanted.filter(|&w| w != "main") {
+                return Err(ImportError::NoFunction {
+                    name: name.to_owned(),
+                    found: "`main`".into(),
+                });
+            }
             return Ok(Described {
                 name: "main".into(),
                 inputs: &description.input,
@@ -149,9 +188,10 @@ impl Opened {
                 states: &description.state,
             });
         }
-        let name = match description.default_function_name.as_str() {
-            "" => "main",
-            name => name,
+        let name = match (wanted, description.default_function_name.as_str()) {
+            (Some(name), _) => name,
+            (None, "") => "main",
+            (None, name) => name,
         };
         let found = description.functions.iter().find(|f| f.name == name);
         let function = found.ok_or_else(|| ImportError::NoFunction {
@@ -166,16 +206,13 @@ impl Opened {
         })
     }
 
-    fn import(&self, name: &str) -> Result<Package> {
+    fn import(&self, name: &str, wanted: Option<&str>) -> Result<Package> {
         let program = self.program()?;
-        let described = self.described()?;
+        let described = self.described_as(wanted)?;
         if self.model.is_updatable {
             return Err(unsupported("an updatable model", ""));
         }
         let states = features(described.states)?;
-        if let Some(state) = states.first() {
-            return Err(unsupported("a model with states", &state.name));
-        }
         let found = list(program.functions.keys().map(String::as_str));
         let function = program.functions.get(&described.name);
         let function = function.ok_or_else(|| ImportError::NoFunction {
@@ -185,21 +222,30 @@ impl Opened {
         let (block, opset) = block(function, self.model.specification_version)?;
         let inputs = features(described.inputs)?;
         let outputs = features(described.outputs)?;
+        let kept = states_of(function, &states)?;
         let assigned = inputs_of(function, &inputs)?;
         let Assigned {
             inputs: params,
+            states: kept,
             symbols,
             mut warnings,
         } = assigned;
-        let module = import::import(&Source {
+        let (module, classes) = import::import(&Source {
             name,
             block,
             opset,
             inputs: params,
+            states: kept,
             symbols,
             blobs: self.blobs.as_ref(),
         })?;
-        check_outputs(&module, &outputs)?;
+        let classifier = classes.map(|c| Classifier {
+            label: c.label,
+            probabilities: c.probabilities,
+            labels: c.labels,
+            integers: c.integers,
+        });
+        check_outputs(&module, &outputs, classifier.as_ref())?;
         let functions: Vec<String> = program.functions.keys().cloned().collect();
         if functions.len() > 1 {
             let others = functions.iter().filter(|f| **f != described.name);
@@ -228,7 +274,10 @@ impl Opened {
             version: version_string,
             inputs,
             outputs,
+            states,
+            function: described.name,
             functions,
+            classifier,
             warnings,
         })
     }
@@ -317,6 +366,48 @@ pub(super) fn block(
     }
 }
 
+/// The function's states, each with its description; both must name the same ones and agree on their types.
+fn states_of(function: &Function, described: &[Feature]) -> Result<Vec<Input>> {
+    let mut out = Vec::new();
+    for NamedValueType { name, r#type } in &function.inputs {
+        let Some(ValueKind::StateType(state)) = r#type.as_ref().and_then(|t| t.r#type.as_ref())
+        else {
+            continue;
+        };
+        let declared = declared(state.wrapped_type.as_deref()).at_node(name)?;
+        let feature = described.iter().find(|f| f.name == *name);
+        let fail = || ImportError::Interface {
+            feature: name.clone(),
+            described: feature.map_or("nothing".into(), |f| f.kind.to_string()),
+            program: format!("state {declared}"),
+        };
+        let Some(FeatureKind::State { dtype, shape }) = feature.map(|f| &f.kind) else {
+            return Err(fail().into());
+        };
+        let sizes: Vec<usize> = shape.iter().map(|&n| num::usize_of(n)).collect();
+        let ty = Type::known(*dtype, &sizes);
+        if !declared.admits(&ty) {
+            return Err(fail().into());
+        }
+        out.push(Input {
+            name: name.clone(),
+            ty,
+        });
+    }
+    match described
+        .iter()
+        .find(|d| out.iter().all(|o| o.name != d.name))
+    {
+        None => Ok(out),
+        Some(missing) => Err(ImportError::Interface {
+            feature: missing.name.clone(),
+            described: missing.kind.to_string(),
+            program: "nothing".into(),
+        }
+        .into()),
+    }
+}
+
 /// The function's inputs, each with its description; both must name the same ones.
 fn inputs_of(function: &Function, described: &[Feature]) -> Result<Assigned> {
     let mut pairs: Vec<(Declared, &Feature)> = Vec::with_capacity(described.len());
@@ -325,7 +416,7 @@ fn inputs_of(function: &Function, described: &[Feature]) -> Result<Assigned> {
             .as_ref()
             .is_some_and(|t| matches!(t.r#type, Some(ValueKind::StateType(_))));
         if is_state {
-            return Err(unsupported("a model with states", name));
+            continue;
         }
         let declared = declared(r#type.as_ref()).at_node(name)?;
         let feature = described.iter().find(|f| f.name == *name);
@@ -351,9 +442,14 @@ fn inputs_of(function: &Function, described: &[Feature]) -> Result<Assigned> {
 }
 
 /// Compares what the program computes with what the description promises.
-fn check_outputs(module: &Module, described: &[Feature]) -> Result<()> {
+fn check_outputs(
+    module: &Module,
+    described: &[Feature],
+    classifier: Option<&Classifier>,
+) -> Result<()> {
     let function = module.main()?;
-    for output in &function.outputs {
+    let is_state = |name: &str| function.states.iter().any(|s| s.output == name);
+    for output in function.outputs.iter().filter(|o| !is_state(&o.name)) {
         let ty = function.ty(output.value);
         let fail = |text: String| ImportError::Interface {
             feature: output.name.clone(),
@@ -362,16 +458,35 @@ fn check_outputs(module: &Module, described: &[Feature]) -> Result<()> {
         };
         let feature = described.iter().find(|f| f.name == output.name);
         let feature = feature.ok_or_else(|| fail("nothing".into()))?;
-        let FeatureKind::MultiArray { dtype, shape, .. } = &feature.kind else {
-            return Err(unsupported("an output that is not an array", &output.name));
+        let (dtype, shape) = match (&feature.kind, classifier) {
+            (FeatureKind::MultiArray { dtype, shape, .. }, _) => (*dtype, shape.clone()),
+            (
+                FeatureKind::Image {
+                    width,
+                    height,
+                    color,
+                    flexibility,
+                },
+                _,
+            ) => {
+                let shape = vec![1, color.channels(), *height, *width];
+                let fixed = *flexibility == Flexibility::Fixed;
+                (ty.dtype, if fixed { shape } else { Vec::new() })
+            }
+            (FeatureKind::String, Some(c)) if c.label == output.name && !c.integers => continue,
+            (FeatureKind::Int64, Some(c)) if c.label == output.name && c.integers => continue,
+            (FeatureKind::Dictionary, Some(c)) if c.probabilities == output.name => continue,
+            (_, _) => {
+                return Err(unsupported("an output that is not an array", &output.name));
+            }
         };
         // Without a shape the description leaves it to the program; scalars are described as vectors of one.
         let sizes: Option<Vec<u64>> = ty
             .known_shape()
             .map(|s| s.into_iter().map(crate::tensor::num::u64_of).collect());
         let scalar = ty.shape.is_empty() && shape.as_slice() == [1];
-        let fits = shape.is_empty() || scalar || sizes.is_none() || sizes.as_ref() == Some(shape);
-        if *dtype != ty.dtype || !fits {
+        let fits = shape.is_empty() || scalar || sizes.is_none() || sizes.as_ref() == Some(&shape);
+        if dtype != ty.dtype || !fits {
             return Err(fail(feature.kind.to_string()).into());
         }
     }

@@ -5,7 +5,7 @@ use super::elementwise::{op1, op2};
 use super::entry::Entry;
 use super::{Handler, Importer};
 use crate::error::Result;
-use crate::ir::ops::{BinaryKind, Clip, Compare, CompareKind, Select, UnaryKind};
+use crate::ir::ops::{Activation, ActivationKind, BinaryKind, Clip, Compare, CompareKind, Select, UnaryKind};
 use crate::ir::{Op, ValueId};
 use crate::tensor::DType;
 
@@ -92,6 +92,21 @@ fn parts(importer: &mut Importer<'_>, call: &mut Call) -> Result<Parts> {
     })
 }
 
+/// The activations that the IR has.
+fn unit(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let x = importer.operand(call, "x")?;
+    let alpha = call.float("alpha")?.unwrap_or(0.0);
+    let kind = match call.op.as_str() {
+        "elu" => ActivationKind::Elu { alpha },
+        "leaky_relu" => ActivationKind::LeakyRelu { alpha },
+        _ => ActivationKind::HardSigmoid {
+            alpha,
+            beta: call.float("beta")?.unwrap_or(0.0),
+        },
+    };
+    importer.result(call, Op::Activation(Activation { kind }), &[x])
+}
+
 fn activation(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let Parts {
         x,
@@ -111,12 +126,6 @@ fn activation(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>
             let scaled = importer.step(call, "scaled", mul, &[x, alpha])?;
             (op2(BinaryKind::Add), vec![scaled, beta])
         }
-        "sigmoid_hard" => {
-            let (alpha, beta) = (needed(alpha, "alpha")?, needed(beta, "beta")?);
-            let scaled = importer.step(call, "scaled", mul, &[x, alpha])?;
-            let moved = importer.step(call, "moved", op2(BinaryKind::Add), &[scaled, beta])?;
-            (Op::Clip(Clip { min: 0.0, max: 1.0 }), vec![moved])
-        }
         "scaled_tanh" => {
             let (alpha, beta) = (needed(alpha, "alpha")?, needed(beta, "beta")?);
             let scaled = importer.step(call, "scaled", mul.clone(), &[x, beta])?;
@@ -126,7 +135,7 @@ fn activation(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>
         "softplus_parametric" => {
             let (alpha, beta) = (needed(alpha, "alpha")?, needed(beta, "beta")?);
             let scaled = importer.step(call, "scaled", mul.clone(), &[x, beta])?;
-            let soft = softplus(importer, call, scaled, work)?;
+            let soft = importer.step(call, "softplus", op1(UnaryKind::Softplus), &[scaled])?;
             (mul, vec![soft, alpha])
         }
         "thresholded_relu" => {
@@ -135,18 +144,7 @@ fn activation(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>
             let kept = compare(importer, call, CompareKind::GreaterEqual, x, alpha)?;
             (Op::Select(Select), vec![kept, x, zero])
         }
-        "elu" => {
-            let alpha = needed(alpha, "alpha")?;
-            let zero = importer.scalar(call, "zero", work, 0.0)?;
-            let one = importer.scalar(call, "one", work, 1.0)?;
-            let kept = compare(importer, call, CompareKind::Greater, x, zero)?;
-            let negative = importer.step(call, "negative", op2(BinaryKind::Min), &[x, zero])?;
-            let power = importer.step(call, "exp", op1(UnaryKind::Exp), &[negative])?;
-            let less = importer.step(call, "less", op2(BinaryKind::Sub), &[power, one])?;
-            let scaled = importer.step(call, "scaled", mul, &[less, alpha])?;
-            (Op::Select(Select), vec![kept, x, scaled])
-        }
-        // `leaky_relu`, `prelu` and `clamped_relu`: another slope below zero.
+        // `prelu` and `clamped_relu`: another slope below zero.
         _ => {
             let alpha = needed(alpha, "alpha")?;
             let zero = importer.scalar(call, "zero", work, 0.0)?;
@@ -173,17 +171,4 @@ fn compare(
     y: ValueId,
 ) -> Result<ValueId> {
     importer.step(call, "kept", Op::Compare(Compare { kind }), &[x, y])
-}
-
-/// `log(1 + eˣ)` as `max(x, 0) + log(1 + e^−|x|)`, which does not overflow.
-fn softplus(importer: &mut Importer<'_>, call: &Call, x: ValueId, work: DType) -> Result<ValueId> {
-    let zero = importer.scalar(call, "zero", work, 0.0)?;
-    let one = importer.scalar(call, "one", work, 1.0)?;
-    let abs = importer.step(call, "abs", op1(UnaryKind::Abs), &[x])?;
-    let negative = importer.step(call, "negative", op1(UnaryKind::Neg), &[abs])?;
-    let power = importer.step(call, "exp", op1(UnaryKind::Exp), &[negative])?;
-    let sum = importer.step(call, "sum", op2(BinaryKind::Add), &[power, one])?;
-    let log = importer.step(call, "log", op1(UnaryKind::Log), &[sum])?;
-    let positive = importer.step(call, "positive", op2(BinaryKind::Max), &[x, zero])?;
-    importer.step(call, "softplus", op2(BinaryKind::Add), &[positive, log])
 }

@@ -22,6 +22,8 @@ pub(super) struct Call {
     pub(super) results: usize,
     /// Element types of the declared results, by name in the table of operations.
     pub(super) opset: Opset,
+    /// Sizes of the declared results, as far as the program says them.
+    pub(super) declared: Vec<Option<Vec<Option<u64>>>>,
     args: BTreeMap<String, Vec<Entry>>,
 }
 
@@ -43,6 +45,7 @@ impl Call {
             name: name.to_owned(),
             results,
             opset,
+            declared: Vec::new(),
             args,
         };
         call.check(row)?;
@@ -263,7 +266,9 @@ impl Call {
                 Entry::Constant { .. }
                 | Entry::Value { .. }
                 | Entry::Dims(_)
-                | Entry::Text { .. } => {
+                | Entry::Text { .. }
+                | Entry::List(_)
+                | Entry::State { .. } => {
                     let found = entry.describe();
                     return Err(self.wrong(parameter, "constant bools", &found).into());
                 }

@@ -235,7 +235,11 @@ fn is_false(entry: &Entry) -> bool {
         Entry::Constant { constant } => constant
             .read()
             .is_ok_and(|t| t.bools().is_ok_and(|b| b.iter().all(|b| !b))),
-        Entry::Value { .. } | Entry::Dims(_) | Entry::Text { .. } => false,
+        Entry::Value { .. }
+        | Entry::Dims(_)
+        | Entry::Text { .. }
+        | Entry::List(_)
+        | Entry::State { .. } => false,
     }
 }
 

@@ -15,11 +15,12 @@ use crate::tensor::{DType, num};
 pub(super) fn handler(op: &str) -> Option<Handler> {
     let handler: Handler = match op {
         "abs" | "sign" | "floor" | "ceil" | "round" | "logical_not" | "relu" | "sqrt" | "exp"
-        | "sin" | "cos" | "tanh" | "sigmoid" | "erf" | "silu" => unary,
+        | "sin" | "cos" | "tan" | "asin" | "acos" | "atan" | "sinh" | "cosh" | "atanh" | "tanh"
+        | "sigmoid" | "erf" | "silu" | "softplus" | "softsign" => unary,
         "rsqrt" | "inverse" | "log" => with_epsilon,
-        "add" | "sub" | "mul" | "real_div" | "pow" | "minimum" | "maximum" | "logical_and"
-        | "logical_or" | "logical_xor" => binary,
-        "floor_div" => floor_div,
+        "add" | "sub" | "mul" | "real_div" | "floor_div" | "mod" | "pow" | "minimum"
+        | "maximum" | "logical_and" | "logical_or" | "logical_xor" => binary,
+        "exp2" => exp2,
         "equal" | "not_equal" | "less" | "less_equal" | "greater" | "greater_equal" => compare,
         "gelu" => gelu,
         "square" => square,
@@ -55,6 +56,15 @@ fn unary(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
         "exp" => UnaryKind::Exp,
         "sin" => UnaryKind::Sin,
         "cos" => UnaryKind::Cos,
+        "tan" => UnaryKind::Tan,
+        "asin" => UnaryKind::Asin,
+        "acos" => UnaryKind::Acos,
+        "atan" => UnaryKind::Atan,
+        "sinh" => UnaryKind::Sinh,
+        "cosh" => UnaryKind::Cosh,
+        "atanh" => UnaryKind::Atanh,
+        "softplus" => UnaryKind::Softplus,
+        "softsign" => UnaryKind::Softsign,
         "tanh" => UnaryKind::Tanh,
         "sigmoid" => UnaryKind::Sigmoid,
         "erf" => UnaryKind::Erf,
@@ -106,6 +116,8 @@ fn binary(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
         "sub" => BinaryKind::Sub,
         "mul" => BinaryKind::Mul,
         "real_div" => BinaryKind::Div,
+        "floor_div" => BinaryKind::FloorDiv,
+        "mod" => BinaryKind::Mod,
         "pow" => BinaryKind::Pow,
         "minimum" => BinaryKind::Min,
         "maximum" => BinaryKind::Max,
@@ -114,9 +126,10 @@ fn binary(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
         _ => BinaryKind::Xor,
     };
     let operands = pair(importer, call)?;
-    let ints = importer.ty(operands[0]).dtype.is_int();
-    if ints && matches!(kind, BinaryKind::Div | BinaryKind::Pow) {
-        return Err(call.unsupported("x", "integers").into());
+    let dtype = importer.ty(operands[0]).dtype;
+    if dtype.is_int() && kind == BinaryKind::Div {
+        // The quotient of floats, cut off toward zero.
+        return importer.result(call, op2(BinaryKind::TruncDiv), &operands);
     }
     importer.result(call, op2(kind), &operands)
 }
@@ -127,13 +140,12 @@ fn pair(importer: &mut Importer<'_>, call: &mut Call) -> Result<[ValueId; 2]> {
     Ok([x, y])
 }
 
-fn floor_div(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
-    let operands = pair(importer, call)?;
-    if importer.ty(operands[0]).dtype.is_int() {
-        return Err(call.unsupported("x", "integers").into());
-    }
-    let quotient = importer.step(call, "quotient", op2(BinaryKind::Div), &operands)?;
-    importer.result(call, op1(UnaryKind::Floor), &[quotient])
+/// `2ˣ`; of integers too.
+fn exp2(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let x = importer.operand(call, "x")?;
+    let dtype = importer.ty(x).dtype;
+    let two = importer.scalar(call, "two", dtype, 2.0)?;
+    importer.result(call, op2(BinaryKind::Pow), &[two, x])
 }
 
 fn compare(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {

@@ -67,6 +67,26 @@ pub(super) enum Entry {
         /// Shape.
         shape: Vec<usize>,
     },
+    /// A list of tensors.
+    List(List),
+    /// A state of the model.
+    State {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// A list of tensors of one shape, kept as one tensor.
+#[derive(Clone, Debug)]
+pub(super) struct List {
+    /// The elements along a first axis; nothing as long as their shape is not known.
+    pub(super) data: Option<(ValueId, Type)>,
+    /// How many there are in the beginning.
+    pub(super) length: Dim,
+    /// Their element type.
+    pub(super) dtype: DType,
+    /// Whether writing behind the end makes it longer.
+    pub(super) dynamic: bool,
 }
 
 impl Entry {
@@ -86,7 +106,7 @@ impl Entry {
             Entry::Value { ty, .. } => Some(ty.clone()),
             Entry::Constant { constant } => Some(Type::known(constant.dtype(), constant.shape())),
             Entry::Dims(d) => Some(Type::known(d.dtype, &d.shape)),
-            Entry::Text { .. } => None,
+            Entry::Text { .. } | Entry::List(_) | Entry::State { .. } => None,
         }
     }
 
@@ -94,7 +114,7 @@ impl Entry {
     pub(super) fn is_constant(&self) -> bool {
         match self {
             Entry::Constant { .. } | Entry::Text { .. } => true,
-            Entry::Value { .. } | Entry::Dims(_) => false,
+            Entry::Value { .. } | Entry::Dims(_) | Entry::List(_) | Entry::State { .. } => false,
         }
     }
 
@@ -113,6 +133,8 @@ impl Entry {
                 format!("string `{}`", values.first().map_or("", String::as_str))
             }
             Entry::Text { shape, .. } => format!("strings {shape:?}"),
+            Entry::List(_) => "a list".to_owned(),
+            Entry::State { name } => format!("the state `{name}`"),
         }
     }
 
@@ -131,7 +153,9 @@ impl Entry {
                     values,
                 }))
             }
-            Entry::Value { .. } | Entry::Text { .. } => Ok(None),
+            Entry::Value { .. } | Entry::Text { .. } | Entry::List(_) | Entry::State { .. } => {
+                Ok(None)
+            }
         }
     }
 }

@@ -273,12 +273,7 @@ fn one_hot(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let ty = importer.ty(indices);
     let rank = ty.rank() + 1;
     let axis = call.axis("axis", rank, -1)?;
-    let depth = call.dims("one_hot_vector_size")?.values;
-    let [depth] = depth.as_slice() else {
-        return Err(call
-            .wrong("one_hot_vector_size", "one size", &depth.len().to_string())
-            .into());
-    };
+    let depth = call.required("one_hot_vector_size")?;
     let value =
         |importer: &mut Importer<'_>, call: &mut Call, name: &str, default: f64| match importer
             .optional_operand(call, name)?
@@ -288,7 +283,18 @@ fn one_hot(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
         };
     let on = value(importer, call, "on_value", 1.0)?;
     let off = value(importer, call, "off_value", 0.0)?;
-    let count = count(importer, call, "count", depth)?;
+    let count = match depth.dims()?.map(|d| d.values).as_deref() {
+        Some([depth]) => count(importer, call, "count", depth)?,
+        Some(many) => {
+            return Err(call
+                .wrong("one_hot_vector_size", "one size", &many.len().to_string())
+                .into());
+        }
+        None => {
+            let depth = importer.value(&depth, &format!("{}/depth", call.name))?;
+            super::runtime::count_to(importer, call, depth)?
+        }
+    };
     let count = if ty.dtype == DType::I32 {
         count
     } else {
@@ -453,21 +459,29 @@ fn position(
             )
         }
     };
-    if step != 1 {
-        return Err(call
-            .unsupported("stride", format!("{step} with a begin that varies"))
-            .into());
-    }
     let all = count(importer, call, "all", size)?;
-    let at = importer.step(call, "offset", op2(BinaryKind::Sub), &[all, begin])?;
+    let ends = if step < 0 { [begin, all] } else { [all, begin] };
+    let mut at = importer.step(call, "offset", op2(BinaryKind::Sub), &ends)?;
     let zero = importer.scalar(call, "zero", DType::I32, 0.0)?;
+    let mut on_step = None;
+    if step.unsigned_abs() != 1 {
+        let by = num::f64_of_i64(step.saturating_abs());
+        let by = importer.scalar(call, "step", DType::I32, by)?;
+        let rest = importer.step(call, "rest", op2(BinaryKind::Mod), &[at, by])?;
+        let kind = CompareKind::Equal;
+        on_step = Some(importer.step(call, "on", Op::Compare(Compare { kind }), &[rest, zero])?);
+        at = importer.step(call, "steps", op2(BinaryKind::FloorDiv), &[at, by])?;
+    }
     let last = super::entry::Dims::scalar(DType::I32, part.sub(&Dim::from(1)));
     let last = importer.value(&Entry::Dims(last), &format!("{}/last", call.name))?;
     let kind = CompareKind::GreaterEqual;
     let from = importer.step(call, "from", Op::Compare(Compare { kind }), &[at, zero])?;
     let kind = CompareKind::LessEqual;
     let to = importer.step(call, "to", Op::Compare(Compare { kind }), &[at, last])?;
-    let hit = importer.step(call, "hit", op2(BinaryKind::And), &[from, to])?;
+    let mut hit = importer.step(call, "hit", op2(BinaryKind::And), &[from, to])?;
+    if let Some(on) = on_step {
+        hit = importer.step(call, "hit", op2(BinaryKind::And), &[hit, on])?;
+    }
     let at = importer.step(call, "low", op2(BinaryKind::Max), &[at, zero])?;
     let at = importer.step(call, "at", op2(BinaryKind::Min), &[at, last])?;
     Ok(Some((at, hit)))

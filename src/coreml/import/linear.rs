@@ -19,18 +19,21 @@ pub(super) fn handler(op: &str) -> Option<Handler> {
     Some(handler)
 }
 
-fn refuse_ints(importer: &Importer<'_>, call: &Call, id: ValueId) -> Result<()> {
-    if importer.ty(id).dtype.is_int() {
-        return Err(call.unsupported("x", "integers").into());
-    }
-    Ok(())
-}
-
 fn linear(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let x = importer.operand(call, "x")?;
-    refuse_ints(importer, call, x)?;
     let mut operands = vec![x, importer.operand(call, "weight")?];
     operands.extend(importer.optional_operand(call, "bias")?);
+    if importer.ty(x).dtype.is_int() {
+        let product = Op::MatMul(MatMul {
+            transpose_a: false,
+            transpose_b: true,
+        });
+        let Some(&bias) = operands.get(2) else {
+            return importer.result(call, product, &operands);
+        };
+        let product = importer.step(call, "product", product, &operands[..2])?;
+        return importer.result(call, op2(BinaryKind::Add), &[product, bias]);
+    }
     let dtype = importer.ty(x).dtype;
     importer.mixed(call, Op::Linear(Linear), &operands, dtype)
 }
@@ -41,7 +44,6 @@ fn matmul(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let of_y = constant("x") && !constant("y");
     let one_constant = of_y || (constant("y") && !constant("x"));
     let mut x = importer.operand(call, "x")?;
-    refuse_ints(importer, call, x)?;
     let mut y = importer.operand(call, "y")?;
     let (of_x, narrow) = (
         importer.ty(x).dtype,

@@ -42,7 +42,9 @@ impl Declared {
         let sizes = |shape: &Vec<Option<u64>>| {
             shape.len() == ty.rank()
                 && shape.iter().zip(&ty.shape).all(|(declared, dim)| {
-                    declared.is_none_or(|n| dim.known().map(num::u64_of) == Some(n))
+                    declared.is_none_or(|n| {
+                        dim.is_run_time() || dim.known().map(num::u64_of) == Some(n)
+                    })
                 })
         };
         from_mil(self.dtype) == Some(ty.dtype) && self.shape.as_ref().is_none_or(sizes)
@@ -170,6 +172,41 @@ pub(super) fn literal(value: &Value, name: &str, blobs: Option<&BlobFile>) -> Re
             }
             None => Err(malformed("constant", "a value", "nothing").into()),
         },
+    }
+}
+
+/// A list of scalars: strings or whole numbers.
+pub(super) fn list(value: &Value, name: &str) -> Result<Entry> {
+    let Some(Source::ImmediateValue(immediate)) = &value.value else {
+        return Err(malformed("list", "values", "a place in a file").into());
+    };
+    let Some(Immediate::List(list)) = &immediate.value else {
+        return literal(value, name, None);
+    };
+    let mut texts = Vec::new();
+    let mut numbers = Vec::new();
+    for element in &list.values {
+        match literal(element, name, None)? {
+            Entry::Text { values, .. } => texts.extend(values),
+            Entry::Constant { constant } => numbers.extend(constant.read()?.ints()?.iter()),
+            other @ (Entry::Value { .. }
+            | Entry::Dims(_)
+            | Entry::List(_)
+            | Entry::State { .. }) => {
+                return Err(malformed("list", "strings or integers", other.describe()).into());
+            }
+        }
+    }
+    match (texts.is_empty(), numbers.is_empty()) {
+        (false, true) => {
+            let n = texts.len();
+            Ok(Entry::text(texts, vec![n]))
+        }
+        (true, false) => {
+            let tensor = Tensor::i64(vec![numbers.len()], numbers)?;
+            Ok(Entry::constant(Constant::from_tensor(name, &tensor)?))
+        }
+        (_, _) => Err(malformed("list", "strings or integers", "neither, or both").into()),
     }
 }
 
@@ -322,6 +359,8 @@ pub(super) fn text(value: &Value) -> Result<String> {
         other @ (Entry::Value { .. }
         | Entry::Constant { .. }
         | Entry::Dims(_)
-        | Entry::Text { .. }) => Err(malformed("value", "one string", other.describe()).into()),
+        | Entry::Text { .. }
+        | Entry::List(_)
+        | Entry::State { .. }) => Err(malformed("value", "one string", other.describe()).into()),
     }
 }

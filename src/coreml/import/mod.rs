@@ -4,18 +4,30 @@
 
 mod activation;
 mod call;
+mod classify;
 mod constexpr;
+mod control;
+mod conv;
 mod dims;
 mod elementwise;
 mod entry;
 mod error;
+mod image;
 mod index;
 mod layout;
 mod linear;
+mod list;
 mod literal;
 mod norm;
+mod order;
+mod quant;
+mod random;
+mod recurrent;
 mod reduce;
+mod runtime;
+mod scatter;
 mod shape;
+mod state;
 pub(super) mod symbols;
 #[cfg(test)]
 mod tests;
@@ -33,7 +45,7 @@ use super::proto::mil_spec::argument::binding::Binding;
 use super::proto::mil_spec::{Block, Operation, Value};
 use super::target::Opset;
 use crate::error::{Context, Result};
-use crate::ir::ops::{Cast, Concat, Iota, Slice, SliceRange};
+use crate::ir::ops::{Cast, Concat, Size, Unsqueeze};
 use crate::ir::{
     Builder, Constant, Def, Dim, Domain, Function, IrError, Module, Op, Symbol, Type, ValueId,
 };
@@ -60,10 +72,25 @@ pub(super) struct Source<'a> {
     pub(super) opset: Opset,
     /// The parameters, in order.
     pub(super) inputs: Vec<Input>,
+    /// The states, in order.
+    pub(super) states: Vec<Input>,
     /// The symbols that their types use.
     pub(super) symbols: Vec<Symbol>,
     /// The weight file.
     pub(super) blobs: Option<&'a BlobFile>,
+}
+
+/// The labels of a classifier.
+#[derive(Clone, Debug)]
+pub(super) struct Classes {
+    /// The result that is the label.
+    pub(super) label: String,
+    /// The result that is the probabilities.
+    pub(super) probabilities: String,
+    /// The labels.
+    pub(super) labels: Vec<String>,
+    /// Whether they are integers.
+    pub(super) integers: bool,
 }
 
 type Handler = fn(&mut Importer<'_>, &mut Call) -> Result<Vec<Entry>>;
@@ -79,22 +106,33 @@ fn handler(op: &str) -> Option<Handler> {
         .or_else(|| constexpr::handler(op))
         .or_else(|| activation::handler(op))
         .or_else(|| layout::handler(op))
+        .or_else(|| conv::handler(op))
+        .or_else(|| image::handler(op))
+        .or_else(|| scatter::handler(op))
+        .or_else(|| order::handler(op))
+        .or_else(|| recurrent::handler(op))
+        .or_else(|| quant::handler(op))
+        .or_else(|| list::handler(op))
+        .or_else(|| state::handler(op))
+        .or_else(|| random::handler(op))
 }
 
 /// Whether operations of this type are read.
 pub(super) fn supports(op: &str) -> bool {
-    op == "const" || handler(op).is_some()
+    matches!(op, "const" | "classify") || control::is_control(op) || handler(op).is_some()
 }
 
 /// Reads one function.
 ///
 /// # Errors
 /// When an operation is unknown, malformed or contradicts its declared type; the error names the operation.
-pub(super) fn import(source: &Source<'_>) -> Result<Module> {
+pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classes>)> {
     check_operations(source.block)?;
     let mut importer = Importer {
         builder: Builder::new(source.name),
-        env: BTreeMap::new(),
+        env: vec![BTreeMap::new()],
+        states: BTreeMap::new(),
+        classes: None,
         bounds: Bounds::default(),
         opset: source.opset,
         blobs: source.blobs,
@@ -111,6 +149,9 @@ pub(super) fn import(source: &Source<'_>) -> Result<Module> {
         let ty = input.ty.clone();
         importer.define(&input.name, Entry::Value { id, ty })?;
     }
+    for state in &source.states {
+        importer.state(state).at_node(&state.name)?;
+    }
     for operation in &source.block.operations {
         importer.operation(operation)?;
     }
@@ -119,9 +160,10 @@ pub(super) fn import(source: &Source<'_>) -> Result<Module> {
         let id = importer.value(&entry, name).at_node(name)?;
         importer.builder.output(name, id).at_node(name)?;
     }
-    let mut module = importer.builder.finish()?;
+    importer.keep_states()?;
+    let mut module = std::mem::replace(&mut importer.builder, Builder::new("")).finish()?;
     derive_domains(&mut module);
-    Ok(module)
+    Ok((module, importer.classes))
 }
 
 /// Refuses what is not read, all of it at once.
@@ -168,7 +210,10 @@ fn check_operations(block: &Block) -> Result<(), ImportError> {
 /// The state of one reading.
 struct Importer<'a> {
     builder: Builder,
-    env: BTreeMap<String, Entry>,
+    // Innermost block last.
+    env: Vec<BTreeMap<String, Entry>>,
+    states: BTreeMap<String, state::Current>,
+    classes: Option<Classes>,
     bounds: Bounds,
     opset: Opset,
     blobs: Option<&'a BlobFile>,
@@ -176,7 +221,8 @@ struct Importer<'a> {
 
 impl Importer<'_> {
     fn define(&mut self, name: &str, entry: Entry) -> Result<(), ImportError> {
-        match self.env.insert(name.to_owned(), entry) {
+        let scope = self.env.last_mut();
+        match scope.and_then(|scope| scope.insert(name.to_owned(), entry)) {
             None => Ok(()),
             Some(_) => Err(ImportError::Duplicate {
                 name: name.to_owned(),
@@ -186,7 +232,9 @@ impl Importer<'_> {
 
     fn lookup(&self, name: &str) -> Result<Entry, ImportError> {
         self.env
-            .get(name)
+            .iter()
+            .rev()
+            .find_map(|scope| scope.get(name))
             .cloned()
             .ok_or_else(|| ImportError::Undefined {
                 name: name.to_owned(),
@@ -210,6 +258,11 @@ impl Importer<'_> {
             .at_node(place);
         }
         for (output, entry) in operation.outputs.iter().zip(entries) {
+            // A classifier's results are no tensors in the program.
+            if matches!(entry, Entry::List(_)) || operation.r#type == "classify" {
+                self.define(&output.name, entry).at_node(&output.name)?;
+                continue;
+            }
             let declared = declared(output.r#type.as_ref()).at_node(&output.name)?;
             if let Some(ty) = entry.ty().filter(|ty| !declared.admits(ty)) {
                 return Err(IrError::Declared {
@@ -225,7 +278,7 @@ impl Importer<'_> {
 
     fn entries(&mut self, operation: &Operation, first: &str) -> Result<Vec<Entry>> {
         let op = operation.r#type.as_str();
-        if !operation.blocks.is_empty() {
+        if !operation.blocks.is_empty() && !control::is_control(op) {
             return Err(ImportError::Malformed {
                 what: "blocks of the operation",
                 expected: "none".into(),
@@ -269,6 +322,9 @@ impl Importer<'_> {
             for binding in &argument.arguments {
                 entries.push(match &binding.binding {
                     Some(Binding::Name(name)) => self.lookup(name)?,
+                    Some(Binding::Value(value)) if op == "classify" => {
+                        literal::list(value, &name)?
+                    }
                     Some(Binding::Value(value)) => literal::literal(value, &name, self.blobs)?,
                     None => {
                         return Err(ImportError::Malformed {
@@ -285,6 +341,17 @@ impl Importer<'_> {
             }
         }
         let mut call = Call::new(op, &name, operation.outputs.len(), self.opset, given)?;
+        call.declared = operation
+            .outputs
+            .iter()
+            .map(|o| declared(o.r#type.as_ref()).ok().and_then(|d| d.shape))
+            .collect();
+        if op == "classify" {
+            return classify::read(self, operation, &mut call);
+        }
+        if control::is_control(op) {
+            return control::read(self, operation, &mut call);
+        }
         if let Some(dims) = dims::evaluate(&call, &self.bounds)? {
             return Ok(vec![Entry::Dims(dims)]);
         }
@@ -347,7 +414,7 @@ impl Importer<'_> {
             Entry::Value { id, .. } => Ok(*id),
             Entry::Constant { constant } => Ok(self.builder.constant(constant.clone())),
             Entry::Dims(dims) => self.materialise(dims, name),
-            Entry::Text { .. } => Err(ImportError::Malformed {
+            Entry::Text { .. } | Entry::List(_) | Entry::State { .. } => Err(ImportError::Malformed {
                 what: "operand",
                 expected: "a tensor".into(),
                 found: entry.describe(),
@@ -356,44 +423,40 @@ impl Importer<'_> {
         }
     }
 
-    /// Sizes as data. What is not known is counted off: the last of `0, 1, … n` is `n`.
+    /// Sizes as data.
     fn materialise(&mut self, dims: &Dims, name: &str) -> Result<ValueId> {
         if let Some(integers) = dims.integers() {
             let tensor = tensor_of(dims, integers)?;
             return Ok(self.builder.constant(Constant::from_tensor(name, &tensor)?));
         }
         let mut parts = Vec::with_capacity(dims.values.len());
-        for dim in &dims.values {
-            if !self.bounds.is_natural(dim) {
-                return Err(ImportError::Unsupported {
-                    what: "a size that may be negative, used as data,",
-                    detail: format!(": `{dim}`"),
-                }
-                .into());
-            }
-            let len = dim.add(&Dim::from(1));
-            let iota = Op::Iota(Iota {
-                dtype: DType::I32,
-                len: len.clone(),
-            });
-            let count = self.builder.push(&format!("{name}/count"), iota, &[])?;
-            let ranges = vec![SliceRange::new(0, dim.clone(), len)];
-            let slice = Op::Slice(Slice { ranges });
-            parts.push(
-                self.builder
-                    .push(&format!("{name}/size"), slice, &[count])?,
-            );
-        }
-        let mut id = match parts.as_slice() {
-            [one] => *one,
-            many => self
-                .builder
-                .push(name, Op::Concat(Concat { axis: 0 }), many)?,
+        let int = if dims.dtype.is_int() {
+            dims.dtype
+        } else {
+            DType::I32
         };
-        if dims.shape.is_empty() {
-            let scalar = Op::Reshape(crate::ir::ops::Reshape { shape: Vec::new() });
-            id = self.builder.push(name, scalar, &[id])?;
+        for dim in &dims.values {
+            let op = Op::Size(Size {
+                dtype: int,
+                dim: dim.clone(),
+            });
+            parts.push(self.builder.push(&format!("{name}/size"), op, &[])?);
         }
+        let id = if dims.shape.is_empty() {
+            parts[0]
+        } else {
+            for part in &mut parts {
+                let axes = vec![0];
+                let one = Op::Unsqueeze(Unsqueeze { axes });
+                *part = self.builder.push(&format!("{name}/size"), one, &[*part])?;
+            }
+            match parts.as_slice() {
+                [one] => *one,
+                many => self
+                    .builder
+                    .push(name, Op::Concat(Concat { axis: 0 }), many)?,
+            }
+        };
         self.builder.cast(name, id, dims.dtype)
     }
 

@@ -1,16 +1,23 @@
 //! Normalisation.
 
 use super::call::Call;
+use super::elementwise::{op1, op2};
 use super::entry::Entry;
 use super::{Handler, Importer};
 use crate::error::Result;
-use crate::ir::ops::{LayerNorm, Transpose};
-use crate::ir::{Constant, Op};
+use crate::ir::ops::{
+    BatchNorm, BinaryKind, InstanceNorm, LayerNorm, Lrn, Reduce, ReduceKind, Transpose, UnaryKind,
+};
+use crate::ir::{Constant, Dim, Op, ValueId};
 use crate::tensor::{DType, Tensor};
 
 pub(super) fn handler(op: &str) -> Option<Handler> {
     let handler: Handler = match op {
         "layer_norm" => layer_norm,
+        "l2_norm" => l2_norm,
+        "batch_norm" => batch_norm,
+        "instance_norm" => instance_norm,
+        "local_response_norm" => local_response_norm,
         _ => return None,
     };
     Some(handler)
@@ -60,4 +67,89 @@ fn layer_norm(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>
     let normed = importer.step(call, "normed", op, &operands)?;
     let normed = importer.cast(call, "rounded", normed, narrow)?;
     importer.result(call, Op::Transpose(Transpose { perm: back }), &[normed])
+}
+
+/// `x / √(Σx² + epsilon)` over the last three axes, in single precision: squares of halves overflow early.
+fn l2_norm(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let x = importer.operand(call, "x")?;
+    let ty = importer.ty(x);
+    let rank = ty.rank();
+    if rank < 3 {
+        return Err(call.wrong("x", "rank 3 or more", &ty.to_string()).into());
+    }
+    let epsilon = f64::from(call.float("epsilon")?.unwrap_or(1e-6));
+    let work = DType::F32;
+    let wide = importer.cast(call, "x", x, work)?;
+    let square = importer.step(call, "square", op2(BinaryKind::Mul), &[wide, wide])?;
+    let reduce = Op::Reduce(Reduce {
+        kind: ReduceKind::Sum,
+        axes: (rank - 3..rank).collect(),
+        keep_dims: true,
+    });
+    let sum = importer.step(call, "sum", reduce, &[square])?;
+    let epsilon = importer.scalar(call, "epsilon", work, epsilon)?;
+    let sum = importer.step(call, "moved", op2(BinaryKind::Add), &[sum, epsilon])?;
+    let root = importer.step(call, "root", op1(UnaryKind::Sqrt), &[sum])?;
+    importer.rounded(call, op2(BinaryKind::Div), &[wide, root], ty.dtype)
+}
+
+/// A parameter of one element per channel; `default` all over when it is absent.
+fn channels(
+    importer: &mut Importer<'_>,
+    call: &mut Call,
+    parameter: &str,
+    x: ValueId,
+    default: f32,
+) -> Result<ValueId> {
+    if let Some(given) = importer.optional_operand(call, parameter)? {
+        return Ok(given);
+    }
+    let ty = importer.ty(x);
+    let Some(n) = ty.shape.get(1).and_then(Dim::known) else {
+        return Err(call.unsupported("x", ty.to_string()).into());
+    };
+    let tensor = Tensor::f32(vec![n], vec![default; n])?.cast(ty.dtype);
+    let name = format!("{}/{parameter}", call.name);
+    Ok(importer
+        .builder
+        .constant(Constant::from_tensor(&name, &tensor)?))
+}
+
+fn batch_norm(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let x = importer.operand(call, "x")?;
+    let mean = importer.operand(call, "mean")?;
+    let variance = importer.operand(call, "variance")?;
+    let gamma = channels(importer, call, "gamma", x, 1.0)?;
+    let beta = channels(importer, call, "beta", x, 0.0)?;
+    let epsilon = f64::from(call.float("epsilon")?.unwrap_or(1e-5));
+    let op = Op::BatchNorm(BatchNorm { epsilon });
+    let dtype = importer.ty(x).dtype;
+    importer.mixed(call, op, &[x, mean, variance, gamma, beta], dtype)
+}
+
+fn instance_norm(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let x = importer.operand(call, "x")?;
+    let gamma = channels(importer, call, "gamma", x, 1.0)?;
+    let beta = channels(importer, call, "beta", x, 0.0)?;
+    let epsilon = f64::from(call.float("epsilon")?.unwrap_or(1e-5));
+    let op = Op::InstanceNorm(InstanceNorm { epsilon });
+    let dtype = importer.ty(x).dtype;
+    importer.mixed(call, op, &[x, gamma, beta], dtype)
+}
+
+fn local_response_norm(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let x = importer.operand(call, "x")?;
+    let size = call.int("size")?.unwrap_or(0);
+    let Some(size) = usize::try_from(size).ok().filter(|&n| n > 0) else {
+        return Err(call
+            .wrong("size", "a positive number", &size.to_string())
+            .into());
+    };
+    let op = Op::Lrn(Lrn {
+        size,
+        alpha: call.float("alpha")?.unwrap_or(1e-4),
+        beta: call.float("beta")?.unwrap_or(0.75),
+        k: call.float("k")?.unwrap_or(1.0),
+    });
+    importer.result(call, op, &[x])
 }

@@ -2,17 +2,20 @@
 
 use super::call::{Call, ceil_div};
 use super::entry::{Dims, Entry};
-use super::{Handler, Importer};
+use super::{Handler, Importer, runtime};
+use crate::coreml::target::Opset;
 use crate::error::Result;
 use crate::ir::ops::{
-    BinaryKind, Cast, Concat, Expand, Gather, Iota, Reshape, Slice, SliceRange, Squeeze, Transpose,
-    Unsqueeze,
+    BinaryKind, Cast, Compare, CompareKind, Concat, Expand, ExpandTo, Gather, GatherElements, Iota,
+    Pad, PadBy, PadMode, Reshape, ReshapeTo, Reverse, Select, Slice, SliceRange, Squeeze, Tile,
+    TileBy, Transpose, Unsqueeze,
 };
 use crate::ir::{Constant, Dim, Op, ValueId, normalize_axis};
 use crate::limits;
 use crate::tensor::{DType, Tensor, num};
 
 use super::elementwise::op2;
+use super::layout::{along, count};
 
 pub(super) fn handler(op: &str) -> Option<Handler> {
     let handler: Handler = match op {
@@ -30,6 +33,9 @@ pub(super) fn handler(op: &str) -> Option<Handler> {
         "range_1d" => range_1d,
         "fill" => fill,
         "fill_like" => fill_like,
+        "pad" => pad,
+        "reverse" => reverse,
+        "reverse_sequence" => reverse_sequence,
         _ => return None,
     };
     Some(handler)
@@ -44,15 +50,26 @@ fn shape(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     }
 }
 
-/// In the wanted shape, 0 copies the size of the same axis and −1 is what is left.
+/// In the wanted shape, 0 copies the size of the same axis, counted from the end since CoreML7, and −1 is what is left.
 fn reshape(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let x = importer.operand(call, "x")?;
     let from = importer.ty(x).shape;
-    let wanted = call.dims("shape")?.values;
+    let wanted = call.required("shape")?;
+    let Some(wanted) = wanted.dims()?.map(|d| d.values) else {
+        return reshape_to(importer, call, x, &wanted);
+    };
     let mut shape = Vec::with_capacity(wanted.len());
     let mut rest = None;
     for (axis, dim) in wanted.iter().enumerate() {
+        let same = if call.opset >= Opset::CoreML7 {
+            (axis + from.len()).checked_sub(wanted.len())
+        } else {
+            Some(axis)
+        };
         shape.push(match dim.integer() {
+            Some(0) if call.opset >= Opset::CoreML7 => same
+                .and_then(|a| from.get(a).cloned())
+                .unwrap_or_else(|| Dim::from(1)),
             Some(0) if axis < from.len() => from[axis].clone(),
             Some(-1) if rest.is_none() => {
                 rest = Some(axis);
@@ -72,6 +89,26 @@ fn reshape(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
         shape[axis] = left.ok_or_else(|| call.unsupported("shape", "-1 beside 0"))?;
     }
     importer.result(call, Op::Reshape(Reshape { shape }), &[x])
+}
+
+/// A shape that is computed. Its zeros mean sizes of `x` where both have the same rank.
+fn reshape_to(
+    importer: &mut Importer<'_>,
+    call: &Call,
+    x: ValueId,
+    wanted: &Entry,
+) -> Result<Vec<Entry>> {
+    let rank = wanted.ty().and_then(|t| t.shape.first().and_then(Dim::known));
+    let Some(rank) = rank else {
+        return Err(call.unsupported("shape", wanted.describe()).into());
+    };
+    let to = importer.value(wanted, &format!("{}/shape", call.name))?;
+    let shape = runtime::shape(importer, call, rank);
+    let op = Op::ReshapeTo(ReshapeTo {
+        shape,
+        zero_copies: rank == importer.ty(x).rank(),
+    });
+    importer.result(call, op, &[x, to])
 }
 
 fn transpose(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
@@ -96,12 +133,12 @@ fn expand_dims(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry
 fn squeeze(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let x = importer.operand(call, "x")?;
     let shape = importer.ty(x).shape;
-    let axes = if call.peek("axes").is_some() {
-        call.axes("axes", shape.len())?
-    } else {
-        let one = |d: &Dim| d.integer() == Some(1);
-        (0..shape.len()).filter(|&a| one(&shape[a])).collect()
-    };
+    // An axis that is longer than 1 stays, named or not.
+    let axes = call.axes("axes", shape.len())?;
+    let axes = axes
+        .into_iter()
+        .filter(|&a| shape[a].integer() == Some(1))
+        .collect();
     importer.result(call, Op::Squeeze(Squeeze { axes }), &[x])
 }
 
@@ -124,11 +161,20 @@ fn concat(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
                 importer.step(call, "one", Op::Unsqueeze(Unsqueeze { axes }), &[*operand])?;
         }
     }
-    let axis = call.axis("axis", importer.ty(operands[0]).rank(), 0)?;
-    if call.bool("interleave", false)? {
-        return Err(call.unsupported("interleave", "true").into());
+    let mut shape = importer.ty(operands[0]).shape;
+    let axis = call.axis("axis", shape.len(), 0)?;
+    if !call.bool("interleave", false)? {
+        return importer.result(call, Op::Concat(Concat { axis }), &operands);
     }
-    importer.result(call, Op::Concat(Concat { axis }), &operands)
+    // One element of every operand in turn: they are joined along an axis of their own, which then goes into the joined one.
+    let next = axis + 1;
+    for operand in &mut operands {
+        let layer = Op::Unsqueeze(Unsqueeze { axes: vec![next] });
+        *operand = importer.step(call, "layer", layer, &[*operand])?;
+    }
+    let joined = importer.step(call, "joined", Op::Concat(Concat { axis: next }), &operands)?;
+    shape[axis] = shape[axis].mul(&Dim::from(operands.len()));
+    importer.result(call, Op::Reshape(Reshape { shape }), &[joined])
 }
 
 fn stack(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
@@ -150,10 +196,7 @@ fn slice_by_index(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<En
     let x = importer.operand(call, "x")?;
     let shape = importer.ty(x).shape;
     let rank = shape.len();
-    let begin = call.dims("begin")?.values;
-    let begin = call.per_axis("begin", begin, rank)?;
-    let end = call.dims("end")?.values;
-    let end = call.per_axis("end", end, rank)?;
+    let (begin, end) = (call.required("begin")?, call.required("end")?);
     let stride = call.ints("stride")?.unwrap_or_else(|| vec![1; rank]);
     let stride = call.per_axis("stride", stride, rank)?;
     let mut mask = |parameter: &str| -> Result<Vec<bool>> {
@@ -165,6 +208,24 @@ fn slice_by_index(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<En
         mask("end_mask")?,
         mask("squeeze_mask")?,
     );
+    let computed = |begin: Entry, end: Entry| runtime::Bounds {
+        begin,
+        end: Some(end),
+        size: None,
+        stride: stride.clone(),
+        no_begin: no_begin.clone(),
+        no_end: no_end.clone(),
+        single: single.clone(),
+    };
+    if stride.contains(&0) {
+        return Err(call.wrong("stride", "another number", "0").into());
+    }
+    let (Some(from_dims), Some(to_dims)) = (begin.dims()?, end.dims()?) else {
+        return runtime::slice(importer, call, x, &computed(begin, end));
+    };
+    let (begin_entry, end_entry) = (begin, end);
+    let begin = call.per_axis("begin", from_dims.values, rank)?;
+    let end = call.per_axis("end", to_dims.values, rank)?;
     let mut ranges = Vec::new();
     let mut reversed = Vec::new();
     for axis in 0..rank {
@@ -176,7 +237,8 @@ fn slice_by_index(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<En
             let last = size.sub(&Dim::from(1));
             let at = importer.bounds.range(Some(from), None, size).map(|r| r.0);
             let Some(at) = at.filter(|at| importer.bounds.at_most(at, &last)) else {
-                return Err(call.unsupported("begin", from.to_string()).into());
+                let bounds = computed(begin_entry, end_entry);
+                return runtime::slice(importer, call, x, &bounds);
             };
             let next = at.add(&Dim::from(1));
             ranges.push(SliceRange::new(axis, at, next));
@@ -184,18 +246,17 @@ fn slice_by_index(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<En
         }
         let to = (!no_end[axis]).then_some(&end[axis]);
         if stride[axis] < 0 {
-            let list = backwards(from, to, size, stride[axis])
-                .ok_or_else(|| call.unsupported("stride", stride[axis].to_string()))?;
+            let Some(list) = backwards(from, to, size, stride[axis]) else {
+                let bounds = computed(begin_entry, end_entry);
+                return runtime::slice(importer, call, x, &bounds);
+            };
             reversed.push((axis, list));
             continue;
         }
         let step = usize::try_from(stride[axis]).unwrap_or(0);
-        if step == 0 {
-            return Err(call.wrong("stride", "another number", "0").into());
-        }
         let Some((start, end)) = importer.bounds.range(from, to, size) else {
-            let found = format!("{} to {}", begin[axis], end[axis]);
-            return Err(call.unsupported("begin and end", found).into());
+            let bounds = computed(begin_entry, end_entry);
+            return runtime::slice(importer, call, x, &bounds);
         };
         if start.integer() == Some(0) && end == *size && step == 1 {
             continue;
@@ -261,14 +322,28 @@ fn backwards(from: Option<&Dim>, to: Option<&Dim>, size: &Dim, step: i64) -> Opt
 fn slice_by_size(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let x = importer.operand(call, "x")?;
     let shape = importer.ty(x).shape;
-    let begin = call.dims("begin")?.values;
-    let begin = call.per_axis("begin", begin, shape.len())?;
-    let sizes = call.dims("size")?.values;
-    let sizes = call.per_axis("size", sizes, shape.len())?;
+    let (begin, sizes) = (call.required("begin")?, call.required("size")?);
+    let rank = shape.len();
+    let computed = |begin: Entry, size: Entry| runtime::Bounds {
+        begin,
+        end: None,
+        size: Some(size),
+        stride: vec![1; rank],
+        no_begin: vec![false; rank],
+        no_end: vec![false; rank],
+        single: vec![false; rank],
+    };
+    let (Some(from), Some(counts)) = (begin.dims()?, sizes.dims()?) else {
+        return runtime::slice(importer, call, x, &computed(begin, sizes));
+    };
+    let (begin_entry, size_entry) = (begin, sizes);
+    let begin = call.per_axis("begin", from.values, rank)?;
+    let sizes = call.per_axis("size", counts.values, rank)?;
     let mut ranges = Vec::new();
     for (axis, size) in shape.iter().enumerate() {
         let Some((start, rest)) = importer.bounds.range(Some(&begin[axis]), None, size) else {
-            return Err(call.unsupported("begin", begin[axis].to_string()).into());
+            let bounds = computed(begin_entry, size_entry);
+            return runtime::slice(importer, call, x, &bounds);
         };
         let end = match sizes[axis].integer() {
             Some(-1) => rest,
@@ -277,6 +352,10 @@ fn slice_by_size(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Ent
             }
             Some(_) | None => start.add(&sizes[axis]),
         };
+        if end.integer().zip(size.integer()).is_none() && !importer.bounds.at_most(&end, size) {
+            let bounds = computed(begin_entry, size_entry);
+            return runtime::slice(importer, call, x, &bounds);
+        }
         if !importer.bounds.at_most(&end, size) {
             let found = format!("{} from {start} of {size}", sizes[axis]);
             return Err(call.wrong("size", "a part of the axis", &found).into());
@@ -331,30 +410,24 @@ fn split(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
 
 fn tile(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let x = importer.operand(call, "x")?;
-    let shape = importer.ty(x).shape;
-    let reps = call.dims("reps")?.values;
-    let reps = call.per_axis("reps", reps, shape.len())?;
+    let sizes = importer.ty(x).shape;
+    let reps = call.required("reps")?;
+    let Some(known) = reps.dims()? else {
+        let reps = importer.value(&reps, &format!("{}/reps", call.name))?;
+        let shape = runtime::shape(importer, call, sizes.len());
+        return importer.result(call, Op::TileBy(TileBy { shape }), &[x, reps]);
+    };
+    let reps = call.per_axis("reps", known.values, sizes.len())?;
     if let Some(bad) = reps.iter().find(|r| !importer.bounds.is_natural(r)) {
         return Err(call.wrong("reps", "repetitions", &bad.to_string()).into());
     }
     let one = Dim::from(1);
-    let pairs = || shape.iter().zip(&reps);
+    let pairs = || sizes.iter().zip(&reps);
     if pairs().all(|(size, rep)| *size == one || *rep == one) {
         let shape = pairs().map(|(size, rep)| size.mul(rep)).collect();
         return importer.result(call, Op::Expand(Expand { shape }), &[x]);
     }
-    // Every axis becomes two, of which the first is repeated.
-    let apart = pairs()
-        .flat_map(|(size, _)| [one.clone(), size.clone()])
-        .collect();
-    let repeated = pairs()
-        .flat_map(|(size, rep)| [rep.clone(), size.clone()])
-        .collect();
-    let joined = pairs().map(|(size, rep)| size.mul(rep)).collect();
-    let apart = importer.step(call, "apart", Op::Reshape(Reshape { shape: apart }), &[x])?;
-    let repeated = Op::Expand(Expand { shape: repeated });
-    let repeated = importer.step(call, "repeated", repeated, &[apart])?;
-    importer.result(call, Op::Reshape(Reshape { shape: joined }), &[repeated])
+    importer.result(call, Op::Tile(Tile { repeats: reps }), &[x])
 }
 
 /// `start, start + step, …` below `end`.
@@ -364,7 +437,12 @@ fn range_1d(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> 
             .is_some_and(|e| matches!(e.dims(), Ok(Some(_))))
     });
     if !whole {
-        return float_range(call);
+        let constant = |p: &&str| call.peek(p).is_some_and(Entry::is_constant);
+        return if ["start", "end", "step"].iter().all(constant) {
+            float_range(call)
+        } else {
+            runtime::range(importer, call)
+        };
     }
     let (start, end, step) = (call.dims("start")?, call.dims("end")?, call.dims("step")?);
     let dtype = start.dtype;
@@ -412,11 +490,6 @@ fn range_1d(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> 
 /// A range of constants with fractions: computed here, in single precision.
 fn float_range(call: &mut Call) -> Result<Vec<Entry>> {
     let dtype = call.peek("start").and_then(Entry::ty).map(|t| t.dtype);
-    for parameter in ["start", "end", "step"] {
-        if let Some(entry) = call.peek(parameter).filter(|e| !e.is_constant()) {
-            return Err(call.unsupported(parameter, entry.describe()).into());
-        }
-    }
     let mut number = |parameter| {
         call.float(parameter)
             .map(|x| f64::from(x.unwrap_or(f32::NAN)))
@@ -438,23 +511,126 @@ fn float_range(call: &mut Call) -> Result<Vec<Entry>> {
 }
 
 fn fill(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
-    let shape = call.dims("shape")?.values;
-    filled(importer, call, shape)
+    let value = fill_value(importer, call)?;
+    filled_to(importer, call, value)
 }
 
 fn fill_like(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let like = call.required("ref_tensor")?;
     let shape = like.ty().map(|t| t.shape).unwrap_or_default();
-    filled(importer, call, shape)
+    let value = fill_value(importer, call)?;
+    importer.result(call, Op::Expand(Expand { shape }), &[value])
 }
 
-fn filled(importer: &mut Importer<'_>, call: &mut Call, shape: Vec<Dim>) -> Result<Vec<Entry>> {
+fn fill_value(importer: &mut Importer<'_>, call: &mut Call) -> Result<ValueId> {
+    match importer.optional_operand(call, "value")? {
+        Some(value) => Ok(value),
+        None => importer.scalar(call, "value", DType::F32, 0.0),
+    }
+}
+
+/// The value all over the parameter `shape`.
+pub(super) fn filled_to(
+    importer: &mut Importer<'_>,
+    call: &mut Call,
+    value: ValueId,
+) -> Result<Vec<Entry>> {
+    let entry = call.required("shape")?;
+    let Some(shape) = entry.dims()?.map(|d| d.values) else {
+        let rank = entry.ty().and_then(|t| t.shape.first().and_then(Dim::known));
+        let Some(rank) = rank else {
+            return Err(call.unsupported("shape", entry.describe()).into());
+        };
+        let to = importer.value(&entry, &format!("{}/shape", call.name))?;
+        let shape = runtime::shape(importer, call, rank);
+        return importer.result(call, Op::ExpandTo(ExpandTo { shape }), &[value, to]);
+    };
     if let Some(bad) = shape.iter().find(|d| !importer.bounds.is_natural(d)) {
         return Err(call.wrong("shape", "sizes", &bad.to_string()).into());
     }
-    let value = match importer.optional_operand(call, "value")? {
-        Some(value) => value,
-        None => importer.scalar(call, "value", DType::F32, 0.0)?,
-    };
     importer.result(call, Op::Expand(Expand { shape }), &[value])
+}
+
+/// More elements at the ends of the last axes.
+fn pad(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let x = importer.operand(call, "x")?;
+    let ty = importer.ty(x);
+    let rank = ty.rank();
+    let mode = match call.string("mode")?.as_deref().unwrap_or("constant") {
+        "constant" => PadMode::Constant,
+        "reflect" => PadMode::Reflect,
+        "replicate" => PadMode::Edge,
+        other => {
+            let expected = "`constant`, `reflect` or `replicate`";
+            return Err(call.wrong("mode", expected, &format!("`{other}`")).into());
+        }
+    };
+    let value = importer.optional_operand(call, "constant_val")?;
+    let mut operands = vec![x];
+    let pads = call.required("pad")?;
+    let known = pads.dims()?.map(|d| d.values);
+    let value = match (mode, value) {
+        (PadMode::Constant, Some(value)) => Some(importer.cast(call, "value", value, ty.dtype)?),
+        (PadMode::Constant, None) => Some(importer.scalar(call, "value", ty.dtype, 0.0)?),
+        (_, _) => None,
+    };
+    if let Some(pads) = known {
+        if pads.len() % 2 != 0 || pads.len() > 2 * rank {
+            let expected = format!("at most {rank} pairs");
+            return Err(call
+                .wrong("pad", &expected, &format!("{} numbers", pads.len()))
+                .into());
+        }
+        let first = rank - pads.len() / 2;
+        let (mut begin, mut end) = (vec![Dim::from(0); rank], vec![Dim::from(0); rank]);
+        for (i, pair) in pads.chunks_exact(2).enumerate() {
+            begin[first + i] = pair[0].clone();
+            end[first + i] = pair[1].clone();
+        }
+        operands.extend(value);
+        return importer.result(call, Op::Pad(Pad { mode, begin, end }), &operands);
+    }
+    // Pairs to all that come before, then all that come after.
+    let pads = importer.value(&pads, &format!("{}/pad", call.name))?;
+    let two = vec![Dim::from(rank), Dim::from(2)];
+    let table = importer.step(call, "pairs", Op::Reshape(Reshape { shape: two }), &[pads])?;
+    let perm = vec![1, 0];
+    let table = importer.step(call, "sides", Op::Transpose(Transpose { perm }), &[table])?;
+    let flat = vec![Dim::from(2 * rank)];
+    let pads = importer.step(call, "pads", Op::Reshape(Reshape { shape: flat }), &[table])?;
+    operands.push(pads);
+    operands.extend(value);
+    let shape = runtime::shape(importer, call, rank);
+    importer.result(call, Op::PadBy(PadBy { mode, shape }), &operands)
+}
+
+fn reverse(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let x = importer.operand(call, "x")?;
+    let axes = call.axes("axes", importer.ty(x).rank())?;
+    importer.result(call, Op::Reverse(Reverse { axes }), &[x])
+}
+
+/// The first `lengths[i]` elements of every sequence in reverse order.
+fn reverse_sequence(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let x = importer.operand(call, "x")?;
+    let shape = importer.ty(x).shape;
+    let rank = shape.len();
+    let lengths = importer.operand(call, "lengths")?;
+    let lengths = importer.cast(call, "lengths", lengths, DType::I32)?;
+    let axis = call.axis("seq_axis", rank, 0)?;
+    let batch = call.axis("batch_axis", rank, 0)?;
+    let lengths = along(importer, call, lengths, batch, rank)?;
+    let count = count(importer, call, "count", &shape[axis])?;
+    let count = along(importer, call, count, axis, rank)?;
+    let one = importer.scalar(call, "one", DType::I32, 1.0)?;
+    let last = importer.step(call, "last", op2(BinaryKind::Sub), &[lengths, one])?;
+    let turned = importer.step(call, "turned", op2(BinaryKind::Sub), &[last, count])?;
+    let inside = Op::Compare(Compare {
+        kind: CompareKind::Less,
+    });
+    let inside = importer.step(call, "inside", inside, &[count, lengths])?;
+    let places = importer.step(call, "places", Op::Select(Select), &[inside, turned, count])?;
+    let places = importer.step(call, "all", Op::Expand(Expand { shape }), &[places])?;
+    let op = Op::GatherElements(GatherElements { axis });
+    importer.result(call, op, &[x, places])
 }

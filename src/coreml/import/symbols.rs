@@ -8,7 +8,7 @@ use crate::coreml::interface::{Feature, FeatureKind, Flexibility};
 use crate::error::{Context, Result};
 use crate::ir::{Dim, Symbol, SymbolRange, Type};
 use crate::limits;
-use crate::tensor::num;
+use crate::tensor::{DType, num};
 
 /// What makes two axes one symbol: the same enumeration (Core ML matches enumerated shapes by their index), or the same range at the same
 /// place among an input's axes of that range.
@@ -167,14 +167,26 @@ fn input(
     axes: &mut Vec<Axis>,
 ) -> Result<Type, ImportError> {
     let fail = || contradiction(declared, feature);
+    let pixels;
     let (dtype, shape, flexibility) = match &feature.kind {
         FeatureKind::MultiArray {
             dtype,
             shape,
             flexibility,
         } => (*dtype, shape, flexibility),
-        FeatureKind::Image { .. } => {
-            return Err(unsupported("an image input", feature));
+        // To the program an image is an array of its numbers.
+        FeatureKind::Image {
+            width,
+            height,
+            color,
+            flexibility,
+        } => {
+            pixels = vec![1, color.channels(), *height, *width];
+            let dtype = declared.element()?;
+            if !matches!(dtype, DType::F16 | DType::F32) {
+                return Err(fail());
+            }
+            (dtype, &pixels, flexibility)
         }
         FeatureKind::State { .. }
         | FeatureKind::Int64
