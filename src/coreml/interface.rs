@@ -7,11 +7,9 @@ use serde::{Serialize, Serializer};
 use super::import::ImportError;
 use super::proto::array_feature_type::{ArrayDataType, ShapeFlexibility};
 use super::proto::feature_type::Type as Kind;
-use super::proto::state_feature_type::Type as StateKind;
 use super::proto::image_feature_type::{ColorSpace, SizeFlexibility};
-use super::proto::{
-    ArrayFeatureType, FeatureDescription, ImageFeatureType, SizeRange as RawRange,
-};
+use super::proto::state_feature_type::Type as StateKind;
+use super::proto::{ArrayFeatureType, FeatureDescription, ImageFeatureType, SizeRange as RawRange};
 use crate::limits;
 use crate::tensor::{DType, num};
 
@@ -192,6 +190,10 @@ pub(super) fn features(descriptions: &[FeatureDescription]) -> Result<Vec<Featur
     let mut features: Vec<Feature> = Vec::with_capacity(descriptions.len());
     for description in descriptions {
         let feature = feature(description)?;
+        // Apple's converter describes an output as often as it is returned.
+        if features.contains(&feature) {
+            continue;
+        }
         if features.iter().any(|f| f.name == feature.name) {
             return Err(ImportError::Duplicate { name: feature.name });
         }
@@ -245,7 +247,10 @@ fn image(image: &ImageFeatureType) -> Result<FeatureKind, ImportError> {
             None => Err(malformed("range of an image's sizes", "two ranges", "one")),
         }
     };
-    let fixed = |n| SizeRange { min: n, max: Some(n) };
+    let fixed = |n| SizeRange {
+        min: n,
+        max: Some(n),
+    };
     let flexibility = match &image.size_flexibility {
         None => Flexibility::Fixed,
         Some(SizeFlexibility::EnumeratedSizes(enumerated)) => {

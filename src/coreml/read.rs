@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::blob::BlobFile;
-use super::import::symbols::{Assigned, assign};
+use super::import::symbols::{Assigned, Sizes, assign};
 use super::import::{self, Declared, ImportError, Input, Source, declared};
 use super::interface::{Feature, FeatureKind, Flexibility, features};
 use super::package::{self, WEIGHT_FILE};
@@ -82,7 +82,32 @@ pub fn read(path: &Path) -> Result<Package> {
 pub fn read_function(path: &Path, function: Option<&str>) -> Result<Package> {
     let opened = Opened::open(path)?;
     let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or("model");
-    opened.import(name, function).at_file(&opened.model_path)
+    // Which sizes are equal is said nowhere: first the likely ones are, then none, then any of them may be.
+    let first = opened.import(name, function, Sizes::Together);
+    let package = first.or_else(|error| {
+        [Sizes::Apart, Sizes::Open]
+            .into_iter()
+            .find_map(|sizes| opened.import(name, function, sizes).ok())
+            .ok_or(error)
+    });
+    package.at_file(&opened.model_path)
+}
+
+/// As [`read_function`], for inputs of these shapes only. This reads some programs that cannot be read for every shape: ones whose ranks
+/// depend on sizes.
+///
+/// # Errors
+/// As [`read_function`]; also when a shape is not among those that the model describes.
+pub fn read_for_shapes(
+    path: &Path,
+    function: Option<&str>,
+    shapes: &BTreeMap<String, Vec<usize>>,
+) -> Result<Package> {
+    let opened = Opened::open(path)?;
+    let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or("model");
+    opened
+        .import(name, function, Sizes::Given(shapes))
+        .at_file(&opened.model_path)
 }
 
 /// A parsed model whose versions were checked.
@@ -206,7 +231,7 @@ impl Opened {
         })
     }
 
-    fn import(&self, name: &str, wanted: Option<&str>) -> Result<Package> {
+    fn import(&self, name: &str, wanted: Option<&str>, sizes: Sizes<'_>) -> Result<Package> {
         let program = self.program()?;
         let described = self.described_as(wanted)?;
         if self.model.is_updatable {
@@ -223,10 +248,9 @@ impl Opened {
         let inputs = features(described.inputs)?;
         let outputs = features(described.outputs)?;
         let kept = states_of(function, &states)?;
-        let assigned = inputs_of(function, &inputs)?;
+        let assigned = inputs_of(function, &inputs, sizes)?;
         let Assigned {
             inputs: params,
-            states: kept,
             symbols,
             mut warnings,
         } = assigned;
@@ -409,7 +433,7 @@ fn states_of(function: &Function, described: &[Feature]) -> Result<Vec<Input>> {
 }
 
 /// The function's inputs, each with its description; both must name the same ones.
-fn inputs_of(function: &Function, described: &[Feature]) -> Result<Assigned> {
+fn inputs_of(function: &Function, described: &[Feature], sizes: Sizes<'_>) -> Result<Assigned> {
     let mut pairs: Vec<(Declared, &Feature)> = Vec::with_capacity(described.len());
     for NamedValueType { name, r#type } in &function.inputs {
         let is_state = r#type
@@ -438,7 +462,7 @@ fn inputs_of(function: &Function, described: &[Feature]) -> Result<Assigned> {
         }
         .into());
     }
-    assign(&pairs)
+    assign(&pairs, sizes)
 }
 
 /// Compares what the program computes with what the description promises.

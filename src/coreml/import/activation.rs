@@ -5,20 +5,20 @@ use super::elementwise::{op1, op2};
 use super::entry::Entry;
 use super::{Handler, Importer};
 use crate::error::Result;
-use crate::ir::ops::{Activation, ActivationKind, BinaryKind, Clip, Compare, CompareKind, Select, UnaryKind};
+use crate::ir::ops::{
+    Activation, ActivationKind, BinaryKind, Clip, Compare, CompareKind, Select, UnaryKind,
+};
 use crate::ir::{Op, ValueId};
 use crate::tensor::DType;
 
 pub(super) fn handler(op: &str) -> Option<Handler> {
     let handler: Handler = match op {
+        "elu" | "leaky_relu" | "sigmoid_hard" => unit,
         "clamped_relu"
-        | "elu"
-        | "leaky_relu"
         | "linear_activation"
         | "prelu"
         | "relu6"
         | "scaled_tanh"
-        | "sigmoid_hard"
         | "softplus_parametric"
         | "threshold"
         | "thresholded_relu" => activation,

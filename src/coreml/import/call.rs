@@ -73,7 +73,8 @@ impl Call {
                 if !param.dtypes.is_empty() && !param.dtypes.contains(&dtype) {
                     return Err(self.wrong(name, &param.dtypes.join(" or "), dtype));
                 }
-                if !param.type_variable.is_empty() {
+                // A constant of another type is read as it is meant; two values must agree.
+                if !param.type_variable.is_empty() && !entry.is_constant() {
                     let first = variables.entry(param.type_variable).or_insert(dtype);
                     if *first != dtype {
                         return Err(self.wrong(name, first, dtype));
@@ -84,7 +85,8 @@ impl Call {
         match row
             .params
             .iter()
-            .find(|p| p.required && !self.args.contains_key(p.name))
+            // What begins with an underscore lives in Apple's library only.
+            .find(|p| p.required && !p.name.starts_with('_') && !self.args.contains_key(p.name))
         {
             Some(missing) => Err(self.missing(missing.name)),
             None => Ok(()),

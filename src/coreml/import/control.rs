@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::Importer;
 use super::call::Call;
 use super::entry::{Entry, List};
 use super::error::ImportError;
-use super::Importer;
 use crate::coreml::proto::mil_spec::argument::binding::Binding;
 use crate::coreml::proto::mil_spec::value_type::Type as Kind;
 use crate::coreml::proto::mil_spec::{Block, NamedValueType, Operation};
@@ -260,8 +260,17 @@ fn cond(
             .collect()
     };
     let (a, b) = (types(importer, bodies[0]), types(importer, bodies[1]));
-    if a.len() != b.len() || a.iter().zip(&b).any(|(a, b)| a.dtype != b.dtype || a.rank() != b.rank()) {
-        let text = |t: &[Type]| t.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if a.len() != b.len()
+        || a.iter()
+            .zip(&b)
+            .any(|(a, b)| a.dtype != b.dtype || a.rank() != b.rank())
+    {
+        let text = |t: &[Type]| {
+            t.iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         return Err(call.wrong("pred", &text(&a), &text(&b)).into());
     }
     let mut results = Vec::with_capacity(a.len());
@@ -309,7 +318,11 @@ fn importer_type(entry: &Entry) -> Type {
 }
 
 /// The type that a carried value has in every round: its own, but for what the block leaves open.
-fn carried_type(importer: &mut Importer<'_>, entry: &Entry, input: &NamedValueType) -> Result<Type> {
+fn carried_type(
+    importer: &mut Importer<'_>,
+    entry: &Entry,
+    input: &NamedValueType,
+) -> Result<Type> {
     let own = importer_type(entry);
     if let Entry::List(list) = entry {
         let mut shape = own.shape;
@@ -352,7 +365,11 @@ fn while_loop(
     if condition.inputs.len() != vars.len() || body.inputs.len() != vars.len() {
         let found = format!("{} and {}", condition.inputs.len(), body.inputs.len());
         return Err(call
-            .wrong("loop_vars", &format!("blocks of {} inputs", vars.len()), &found)
+            .wrong(
+                "loop_vars",
+                &format!("blocks of {} inputs", vars.len()),
+                &found,
+            )
             .into());
     }
     let captured = captures(importer, &[condition, body])?;
@@ -367,7 +384,11 @@ fn while_loop(
     let begin = truth(importer, call, only(call, &begin)?)?;
     let mut operands = Vec::with_capacity(vars.len() + captured.len() + 2);
     let rounds = Tensor::i64(Vec::new(), vec![i64::MAX])?;
-    operands.push(importer.builder.tensor(&format!("{}/rounds", call.name), &rounds)?);
+    operands.push(
+        importer
+            .builder
+            .tensor(&format!("{}/rounds", call.name), &rounds)?,
+    );
     operands.push(begin);
     let mut carried = Vec::with_capacity(vars.len());
     for (i, (var, input)) in vars.iter().zip(&body.inputs).enumerate() {

@@ -93,7 +93,11 @@ fn same(size: &Dim, span: usize, stride: usize) -> Option<Dim> {
 fn halves(total: &Dim, lower: bool) -> Option<(Dim, Dim)> {
     let small = total.floor_div(&Dim::from(2))?;
     let large = total.sub(&small);
-    Some(if lower { (large, small) } else { (small, large) })
+    Some(if lower {
+        (large, small)
+    } else {
+        (small, large)
+    })
 }
 
 /// The padding per spatial axis. What varies with the input is padded at once, with `fill`, and the operand that comes back has it.
@@ -137,7 +141,9 @@ fn padded(
     }
     let Some(fill) = fill.filter(|_| varies) else {
         if varies {
-            return Err(call.unsupported("pad_type", "same, of sizes that vary").into());
+            return Err(call
+                .unsupported("pad_type", "same, of sizes that vary")
+                .into());
         }
         return Ok(x);
     };
@@ -172,7 +178,12 @@ fn groups(call: &mut Call) -> Result<usize> {
         })
 }
 
-fn kernel(importer: &Importer<'_>, call: &Call, weight: ValueId, axes: usize) -> Result<Vec<usize>> {
+fn kernel(
+    importer: &Importer<'_>,
+    call: &Call,
+    weight: ValueId,
+    axes: usize,
+) -> Result<Vec<usize>> {
     let ty = importer.ty(weight);
     let sizes: Option<Vec<usize>> = ty
         .shape
@@ -201,12 +212,7 @@ fn conv(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let groups = groups(call)?;
     let mut operands = vec![x, weight];
     operands.extend(importer.optional_operand(call, "bias")?);
-    importer.mixed(
-        call,
-        Op::Conv(Conv { window, groups }),
-        &operands,
-        ty.dtype,
-    )
+    importer.mixed(call, Op::Conv(Conv { window, groups }), &operands, ty.dtype)
 }
 
 /// The gradient of a convolution. `same` gives `size · stride`; a declared output shape is reached by more or less at the end.
@@ -263,7 +269,11 @@ fn conv_transpose(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<En
                 match usize::try_from(total) {
                     Ok(total) => {
                         let (small, large) = (total / 2, total - total / 2);
-                        let pad = if *lower { (large, small) } else { (small, large) };
+                        let pad = if *lower {
+                            (large, small)
+                        } else {
+                            (small, large)
+                        };
                         (pad, None)
                     }
                     Err(_) => ((0, 0), Some(Dim::constant(-total))),

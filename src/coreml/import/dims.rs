@@ -37,7 +37,12 @@ impl Bounds {
     fn of_tree(&self, tree: &DimTree) -> Option<(i64, i64)> {
         Some(match tree {
             DimTree::Integer(n) => (*n, *n),
-            DimTree::Symbol(name) => *self.symbols.get(name)?,
+            // What only a run tells is a number of elements.
+            DimTree::Symbol(name) => match self.symbols.get(name) {
+                Some(range) => *range,
+                None if Dim::symbol(name).is_run_time() => (0, i64::from(i32::MAX)),
+                None => return None,
+            },
             DimTree::Binary(op, a, b) => {
                 let ((a0, a1), (b0, b1)) = (self.of_tree(a)?, self.of_tree(b)?);
                 match op {

@@ -3,13 +3,13 @@
 use super::call::Call;
 use super::elementwise::op2;
 use super::entry::Entry;
-use super::{Handler, Importer};
+use super::{Handler, Importer, resample};
 use crate::coreml::target::Opset;
 use crate::error::Result;
 use crate::ir::ops::{
-    BinaryKind, BlockOrder, Concat, Coordinates, DepthToSpace, Expand, Gather, GridSample, MatMul,
-    Outside, Reshape, Resize, ResizeAxis, Rounding, Sampling, Slice, SliceRange, SpaceToDepth,
-    Transpose, Unsqueeze,
+    BinaryKind, BlockOrder, Compare, CompareKind, Concat, Coordinates, DepthToSpace, Expand,
+    Gather, GridSample, MatMul, Outside, Reshape, Resize, ResizeAxis, Rounding, Sampling, Select,
+    Slice, SliceRange, SpaceToDepth, Transpose, Unsqueeze,
 };
 use crate::ir::{Constant, Dim, Op, ValueId};
 use crate::limits;
@@ -65,7 +65,7 @@ fn to_depth(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> 
 
 /// How the places of a result are spread over an axis.
 #[derive(Clone, Copy, PartialEq)]
-enum Mode {
+pub(super) enum Mode {
     StrictAlignCorners,
     AlignCorners,
     UnalignCorners,
@@ -91,7 +91,7 @@ fn sampling_mode(call: &mut Call) -> Result<Mode> {
 }
 
 /// Offset and step of the places over an interval of `size` elements, in elements.
-fn spacing(mode: Mode, size: f64, count: f64) -> (f64, f64) {
+pub(super) fn spacing(mode: Mode, size: f64, count: f64) -> (f64, f64) {
     let inner = size - 1.0;
     match mode {
         Mode::StrictAlignCorners if count <= 1.0 => (0.0, 0.0),
@@ -168,11 +168,11 @@ fn upsample(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> 
                 Dim::from(num::usize_of(num::u64_of_f64(size)))
             }
             (None, Some(factor)) => shape[axis].mul(&Dim::from(factor)),
-            (None, None) => {
-                return Err(call
-                    .unsupported(parameter, format!("{factor} of a size that varies"))
-                    .into());
-            }
+            (None, None) => fraction(factor)
+                .and_then(|(over, under)| shape[axis].mul(&over).floor_div(&under))
+                .ok_or_else(|| {
+                    call.unsupported(parameter, format!("{factor} of a size that varies"))
+                })?,
         };
         let coordinates = match (align, half) {
             (true, _) => Coordinates::AlignCorners,
@@ -182,8 +182,8 @@ fn upsample(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> 
         axes.push(ResizeAxis {
             axis,
             size,
-            // Linear interpolation takes the factor that the sizes give.
-            scale: nearest.then_some(factor),
+            // Places follow the sizes, not the factor that they were rounded from.
+            scale: None,
             coordinates,
         });
     }
@@ -201,7 +201,12 @@ fn factor(call: &mut Call, parameter: &str) -> Result<f32> {
     };
     let constant = match &entry {
         Entry::Constant { constant } if constant.len() == 1 => constant,
-        Entry::Constant { .. } | Entry::Value { .. } | Entry::Dims(_) | Entry::Text { .. } | Entry::List(_) | Entry::State { .. } => {
+        Entry::Constant { .. }
+        | Entry::Value { .. }
+        | Entry::Dims(_)
+        | Entry::Text { .. }
+        | Entry::List(_)
+        | Entry::State { .. } => {
             return Err(call
                 .wrong(parameter, "one constant number", &entry.describe())
                 .into());
@@ -215,6 +220,16 @@ fn factor(call: &mut Call, parameter: &str) -> Result<f32> {
             .wrong(parameter, "a positive number", &value.to_string())
             .into())
     }
+}
+
+/// The factor as a fraction of small numbers.
+fn fraction(factor: f32) -> Option<(Dim, Dim)> {
+    let factor = f64::from(factor);
+    (1..=1000_usize).find_map(|under| {
+        let over = (factor * num::f64_of(under)).round();
+        let near = (over / num::f64_of(under) - factor).abs() <= 1e-6 * factor;
+        near.then(|| (Dim::constant(num::i64_of_f64(over)), Dim::from(under)))
+    })
 }
 
 fn whole(factor: f32) -> Option<usize> {
@@ -265,15 +280,21 @@ fn resize_to(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>>
 fn resize(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let x = importer.operand(call, "x")?;
     let shape = importer.ty(x).shape;
-    let sizes = call.dims("shape")?.values;
+    let entry = call.required("shape")?;
+    let sizes = entry.dims()?.map(|d| d.values);
+    let given = entry
+        .ty()
+        .and_then(|t| t.shape.first().and_then(Dim::known));
     let count = call.int("resized_dims")?.unwrap_or(0);
     let mode = sampling_mode(call)?;
     let name = call.string("interpolation_mode")?;
     let sampling = match name.as_deref().unwrap_or("LINEAR") {
         "LINEAR" => Sampling::Linear,
-        // A place that is no pixel's centre: the pixel it lies in.
-        "NEAREST_NEIGHBOR" if mode == Mode::Default => Sampling::Nearest(Rounding::Floor),
-        "NEAREST_NEIGHBOR" => Sampling::Nearest(Rounding::PreferCeil),
+        // A place that is no pixel's centre: the nearest one.
+        "NEAREST_NEIGHBOR" if mode == Mode::UnalignCorners => {
+            Sampling::Nearest(Rounding::PreferCeil)
+        }
+        "NEAREST_NEIGHBOR" => Sampling::Nearest(Rounding::PreferFloor),
         other => {
             let expected = "`LINEAR` or `NEAREST_NEIGHBOR`";
             return Err(call
@@ -281,14 +302,27 @@ fn resize(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
                 .into());
         }
     };
+    let given = given.unwrap_or(0);
     let count = usize::try_from(count)
         .ok()
-        .filter(|&n| n <= sizes.len() && sizes.len() <= shape.len());
+        .filter(|&n| n <= given && given <= shape.len());
     let Some(count) = count else {
-        let found = format!("{} sizes", sizes.len());
+        let found = format!("{given} sizes");
         return Err(call
             .wrong("resized_dims", "no more than there are sizes", &found)
             .into());
+    };
+    let Some(sizes) = sizes else {
+        let first = given - count;
+        return resample::resize_to_computed(
+            importer,
+            call,
+            x,
+            &entry,
+            (first, count),
+            mode,
+            sampling,
+        );
     };
     let mut axes = Vec::with_capacity(count);
     for i in 0..count {
@@ -311,7 +345,13 @@ fn resize(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
 }
 
 /// A tensor of single-precision numbers.
-fn table(importer: &mut Importer<'_>, call: &Call, suffix: &str, shape: Vec<usize>, values: Vec<f32>) -> Result<ValueId> {
+fn table(
+    importer: &mut Importer<'_>,
+    call: &Call,
+    suffix: &str,
+    shape: Vec<usize>,
+    values: Vec<f32>,
+) -> Result<ValueId> {
     let tensor = Tensor::f32(shape, values)?;
     let name = format!("{}/{suffix}", call.name);
     Ok(importer
@@ -396,7 +436,8 @@ fn resample(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> 
                 ("normalized_zero_to_one", true) => (n - 1.0, 0.0),
                 ("normalized_zero_to_one", false) => (n, -0.5),
                 (other, _) => {
-                    let expected = "`unnormalized`, `normalized_minus_one_to_one` or `normalized_zero_to_one`";
+                    let expected =
+                        "`unnormalized`, `normalized_minus_one_to_one` or `normalized_zero_to_one`";
                     return Err(call
                         .wrong("coordinates_mode", expected, &format!("`{other}`"))
                         .into());
@@ -441,7 +482,9 @@ fn affine(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     only("coordinates_mode", "normalized_minus_one_to_one")?;
     let fill = call.float("padding_value")?.unwrap_or(0.0);
     let align = call.bool("align_corners", true)?;
-    let count = height.checked_mul(width).filter(|&n| num::u64_of(n) <= limits::FOLDED_ELEMENTS);
+    let count = height
+        .checked_mul(width)
+        .filter(|&n| num::u64_of(n) <= limits::FOLDED_ELEMENTS);
     let Some(count) = count else {
         let found = format!("{height} × {width}");
         return Err(call.unsupported("output_height", found).into());
@@ -459,7 +502,12 @@ fn affine(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
         .collect();
     let base = table(importer, call, "base", vec![1, count, 3], base)?;
     let matrix = importer.cast(call, "matrix", matrix, DType::F32)?;
-    let batch = importer.ty(matrix).shape.first().cloned().unwrap_or_default();
+    let batch = importer
+        .ty(matrix)
+        .shape
+        .first()
+        .cloned()
+        .unwrap_or_default();
     let shape = vec![batch.clone(), Dim::from(2), Dim::from(3)];
     let matrix = importer.step(call, "rows", Op::Reshape(Reshape { shape }), &[matrix])?;
     let product = MatMul {
@@ -472,7 +520,12 @@ fn affine(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let mut places = importer.step(call, "grid", Op::Reshape(Reshape { shape }), &[places])?;
     let grid = importer.ty(places).shape;
     if grid[0] != ty.shape[0] {
-        let shape = vec![ty.shape[0].clone(), Dim::from(height), Dim::from(width), two];
+        let shape = vec![
+            ty.shape[0].clone(),
+            Dim::from(height),
+            Dim::from(width),
+            two,
+        ];
         places = importer.step(call, "grids", Op::Expand(Expand { shape }), &[places])?;
     }
     let wide = importer.cast(call, "x", x, DType::F32)?;
@@ -525,7 +578,11 @@ fn crop_resize(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry
         let first = if width_first { 1 - axis } else { axis };
         let a = column(importer, call, boxes, first)?;
         let b = column(importer, call, boxes, first + 2)?;
-        let unit = if normalized { num::f64_of(size) - 1.0 } else { 1.0 } * scale;
+        let unit = if normalized {
+            num::f64_of(size) - 1.0
+        } else {
+            1.0
+        } * scale;
         let unit = importer.scalar(call, "unit", DType::F32, unit)?;
         let a = importer.step(call, "a", op2(BinaryKind::Mul), &[a, unit])?;
         let b = importer.step(call, "b", op2(BinaryKind::Mul), &[b, unit])?;
@@ -541,6 +598,11 @@ fn crop_resize(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry
                 a,
                 importer.step(call, "extent", op2(BinaryKind::Sub), &[b, a])?,
             )
+        };
+        let (start, extent) = if old {
+            forwards(importer, call, start, extent, num::f64_of(size) - 1.0)?
+        } else {
+            (start, extent)
         };
         places.push(spread(importer, call, start, extent, count, mode)?);
     }
@@ -558,22 +620,31 @@ fn crop_resize(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry
     let columns = shape(importer, places[1], vec![1, 3])?;
     let joined = Op::Concat(Concat { axis: 3 });
     let grid = importer.step(call, "pixels", joined, &[columns, rows])?;
+    let inside = inside(importer, call, grid, [w, h])?;
     let (width, height) = (num::f64_of(w), num::f64_of(h));
     let factors = [2.0 / width, 2.0 / height];
     let offsets = [1.0 / width - 1.0, 1.0 / height - 1.0];
     let grid = scaled(importer, call, grid, factors, offsets)?;
     let sample = Op::GridSample(GridSample {
         sampling: Sampling::Linear,
-        outside: Outside::Constant(fill),
+        outside: Outside::Border,
         align_corners: false,
     });
+    let fill = importer.scalar(call, "fill", DType::F32, f64::from(fill))?;
     let wide = importer.cast(call, "x", x, DType::F32)?;
     if let Some(which) = which {
-        let images = importer.step(call, "images", Op::Gather(Gather { axis: 0 }), &[wide, which])?;
-        if !old {
-            return importer.rounded(call, sample, &[images, grid], ty.dtype);
-        }
+        let images = importer.step(
+            call,
+            "images",
+            Op::Gather(Gather { axis: 0 }),
+            &[wide, which],
+        )?;
         let crops = importer.step(call, "crops", sample, &[images, grid])?;
+        let filled = Op::Select(Select);
+        if !old {
+            return importer.rounded(call, filled, &[inside, crops, fill], ty.dtype);
+        }
+        let crops = importer.step(call, "filled", filled, &[inside, crops, fill])?;
         let crops = importer.cast(call, "rounded", crops, ty.dtype)?;
         let axes = vec![1];
         return importer.result(call, Op::Unsqueeze(Unsqueeze { axes }), &[crops]);
@@ -587,14 +658,33 @@ fn crop_resize(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry
         Dim::from(target[1]),
         Dim::from(2),
     ];
-    let grid = importer.step(call, "stacked", Op::Reshape(Reshape { shape: parts }), &[grid])?;
+    let grid = importer.step(
+        call,
+        "stacked",
+        Op::Reshape(Reshape { shape: parts }),
+        &[grid],
+    )?;
     let all = vec![batch.clone(), tall, Dim::from(target[1]), Dim::from(2)];
     let grid = importer.step(call, "grids", Op::Expand(Expand { shape: all }), &[grid])?;
     let crops = importer.step(call, "crops", sample, &[wide, grid])?;
+    let parts = vec![
+        Dim::from(1),
+        Dim::from(1),
+        n.mul(&Dim::from(target[0])),
+        Dim::from(target[1]),
+    ];
+    let reshape = Op::Reshape(Reshape { shape: parts });
+    let inside = importer.step(call, "insides", reshape, &[inside])?;
+    let crops = importer.step(call, "filled", Op::Select(Select), &[inside, crops, fill])?;
     let crops = importer.cast(call, "rounded", crops, ty.dtype)?;
     // [B, C, n·h, w] to [n, B, C, h, w].
     let planes = batch.mul(&ty.shape[1]);
-    let shape = vec![planes, n.clone(), Dim::from(target[0]), Dim::from(target[1])];
+    let shape = vec![
+        planes,
+        n.clone(),
+        Dim::from(target[0]),
+        Dim::from(target[1]),
+    ];
     let crops = importer.step(call, "planes", Op::Reshape(Reshape { shape }), &[crops])?;
     let perm = vec![1, 0, 2, 3];
     let crops = importer.step(call, "boxes", Op::Transpose(Transpose { perm }), &[crops])?;
@@ -606,6 +696,52 @@ fn crop_resize(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry
         Dim::from(target[1]),
     ];
     importer.result(call, Op::Reshape(Reshape { shape }), &[crops])
+}
+
+/// Before CoreML7 a box that ends before it begins is the whole axis.
+fn forwards(
+    importer: &mut Importer<'_>,
+    call: &Call,
+    start: ValueId,
+    extent: ValueId,
+    last: f64,
+) -> Result<(ValueId, ValueId)> {
+    let zero = importer.scalar(call, "zero", DType::F32, 0.0)?;
+    let last = importer.scalar(call, "last", DType::F32, last)?;
+    let kind = CompareKind::Less;
+    let back = importer.step(call, "back", Op::Compare(Compare { kind }), &[extent, zero])?;
+    let select = Op::Select(Select);
+    Ok((
+        importer.step(call, "start", select.clone(), &[back, zero, start])?,
+        importer.step(call, "extent", select, &[back, last, extent])?,
+    ))
+}
+
+/// Whether places `[n, h, w, 2]` lie between the centres of the outermost pixels, as `[n, 1, h, w]`.
+fn inside(
+    importer: &mut Importer<'_>,
+    call: &Call,
+    grid: ValueId,
+    sizes: [usize; 2],
+) -> Result<ValueId> {
+    let last = sizes
+        .map(|n| num::f32_of_f64(num::f64_of(n) - 1.0))
+        .to_vec();
+    let last = table(importer, call, "last", vec![2], last)?;
+    let zero = importer.scalar(call, "zero", DType::F32, 0.0)?;
+    let mut compare =
+        |kind, limit| importer.step(call, "side", Op::Compare(Compare { kind }), &[grid, limit]);
+    let from = compare(CompareKind::GreaterEqual, zero)?;
+    let to = compare(CompareKind::LessEqual, last)?;
+    let both = importer.step(call, "both", op2(BinaryKind::And), &[from, to])?;
+    let mut side = |at: usize| {
+        let ranges = vec![SliceRange::new(3, at, at + 1)];
+        importer.step(call, "one", Op::Slice(Slice { ranges }), &[both])
+    };
+    let (across, down) = (side(0)?, side(1)?);
+    let all = importer.step(call, "all", op2(BinaryKind::And), &[across, down])?;
+    let perm = vec![0, 3, 1, 2];
+    importer.step(call, "inside", Op::Transpose(Transpose { perm }), &[all])
 }
 
 fn block_or_one(call: &mut Call, parameter: &str) -> Result<usize> {
@@ -623,7 +759,12 @@ fn boxes(
 ) -> Result<(ValueId, Option<ValueId>)> {
     if !old {
         let boxes = importer.operand(call, "boxes")?;
-        let n = importer.ty(boxes).shape.first().cloned().unwrap_or_default();
+        let n = importer
+            .ty(boxes)
+            .shape
+            .first()
+            .cloned()
+            .unwrap_or_default();
         let which = match importer.optional_operand(call, "box_indices")? {
             Some(which) => which,
             None => super::layout::count(importer, call, "which", &n)?,
@@ -639,9 +780,7 @@ fn boxes(
     };
     let Some(width) = width.filter(|w| [4, 5].contains(w)) else {
         let found = importer.ty(roi).to_string();
-        return Err(call
-            .wrong("roi", "[n, 1, 4 or 5, 1, 1]", &found)
-            .into());
+        return Err(call.wrong("roi", "[n, 1, 4 or 5, 1, 1]", &found).into());
     };
     let roi = importer.cast(call, "roi", roi, DType::F32)?;
     let shape = vec![n.clone(), Dim::from(width)];

@@ -53,7 +53,12 @@ fn batched(
 ) -> Result<Vec<Entry>> {
     let (rank, picked) = (importer.ty(x).rank(), importer.ty(indices).rank());
     let axes = vec![picked];
-    let vectors = importer.step(call, "vectors", Op::Unsqueeze(Unsqueeze { axes }), &[indices])?;
+    let vectors = importer.step(
+        call,
+        "vectors",
+        Op::Unsqueeze(Unsqueeze { axes }),
+        &[indices],
+    )?;
     let op = Op::GatherNd(GatherNd { batch_dims: batch });
     if axis == batch {
         return importer.result(call, op, &[x, vectors]);

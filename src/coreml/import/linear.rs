@@ -6,7 +6,7 @@ use super::entry::Entry;
 use super::{Handler, Importer};
 use crate::error::Result;
 use crate::ir::ops::{BinaryKind, Linear, MatMul, Select, Softmax, Squeeze, Unsqueeze};
-use crate::ir::{Dim, Op, ValueId};
+use crate::ir::{Dim, Op};
 use crate::tensor::{DType, num};
 
 pub(super) fn handler(op: &str) -> Option<Handler> {

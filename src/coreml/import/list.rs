@@ -93,7 +93,11 @@ fn data(
     }
     let Some(element) = element else {
         return Err(call
-            .wrong("ls", "a list that was written to", "elements of unknown shape")
+            .wrong(
+                "ls",
+                "a list that was written to",
+                "elements of unknown shape",
+            )
             .into());
     };
     let mut shape = vec![list.length.clone()];
@@ -156,7 +160,13 @@ fn room(
     let mut parts = vec![before, more];
     if rank > 1 {
         let after = vec![0; rank - 1];
-        parts.push(super::layout::indices(importer, call, "after", vec![rank - 1], after)?);
+        parts.push(super::layout::indices(
+            importer,
+            call,
+            "after",
+            vec![rank - 1],
+            after,
+        )?);
     }
     let pads = importer.step(call, "pads", Op::Concat(Concat { axis: 0 }), &parts)?;
     let mut shape = ty.shape;
@@ -200,7 +210,9 @@ fn list_write(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>
     let value = importer.step(call, "one", Op::Unsqueeze(Unsqueeze { axes }), &[value])?;
     let mode = ScatterMode::Update;
     let op = Op::ScatterNd(ScatterNd { mode });
-    let id = importer.builder.push(&call.name, op, &[data, place, value])?;
+    let id = importer
+        .builder
+        .push(&call.name, op, &[data, place, value])?;
     Ok(written(&list, importer, id))
 }
 
@@ -227,9 +239,16 @@ fn list_scatter(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entr
         data.0
     };
     let axes = vec![1];
-    let places = importer.step(call, "places", Op::Unsqueeze(Unsqueeze { axes }), &[indices])?;
+    let places = importer.step(
+        call,
+        "places",
+        Op::Unsqueeze(Unsqueeze { axes }),
+        &[indices],
+    )?;
     let mode = ScatterMode::Update;
     let op = Op::ScatterNd(ScatterNd { mode });
-    let id = importer.builder.push(&call.name, op, &[data, places, value])?;
+    let id = importer
+        .builder
+        .push(&call.name, op, &[data, places, value])?;
     Ok(written(&list, importer, id))
 }

@@ -120,9 +120,7 @@ pub(crate) fn declared(ty: Option<&ValueType>) -> Result<Declared, ImportError> 
                 Some(c.size)
             }
             Some(Kind::Unknown(u)) if !u.variadic => None,
-            Some(Kind::Unknown(_)) => {
-                return Err(malformed("size", "one axis", "any number of axes"));
-            }
+            Some(Kind::Unknown(_)) => return Ok(Declared { dtype, shape: None }),
             None => return Err(malformed("size", "a number or unknown", "nothing")),
         });
     }

@@ -5,6 +5,7 @@
 mod activation;
 mod call;
 mod classify;
+mod clipped;
 mod constexpr;
 mod control;
 mod conv;
@@ -24,6 +25,7 @@ mod quant;
 mod random;
 mod recurrent;
 mod reduce;
+mod resample;
 mod runtime;
 mod scatter;
 mod shape;
@@ -155,7 +157,12 @@ pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classes>)> {
     for operation in &source.block.operations {
         importer.operation(operation)?;
     }
+    let mut named = std::collections::BTreeSet::new();
     for name in &source.block.outputs {
+        // Named twice it is still one output.
+        if !named.insert(name) {
+            continue;
+        }
         let entry = importer.lookup(name).at_node(name)?;
         let id = importer.value(&entry, name).at_node(name)?;
         importer.builder.output(name, id).at_node(name)?;
@@ -322,9 +329,7 @@ impl Importer<'_> {
             for binding in &argument.arguments {
                 entries.push(match &binding.binding {
                     Some(Binding::Name(name)) => self.lookup(name)?,
-                    Some(Binding::Value(value)) if op == "classify" => {
-                        literal::list(value, &name)?
-                    }
+                    Some(Binding::Value(value)) if op == "classify" => literal::list(value, &name)?,
                     Some(Binding::Value(value)) => literal::literal(value, &name, self.blobs)?,
                     None => {
                         return Err(ImportError::Malformed {
@@ -414,12 +419,14 @@ impl Importer<'_> {
             Entry::Value { id, .. } => Ok(*id),
             Entry::Constant { constant } => Ok(self.builder.constant(constant.clone())),
             Entry::Dims(dims) => self.materialise(dims, name),
-            Entry::Text { .. } | Entry::List(_) | Entry::State { .. } => Err(ImportError::Malformed {
-                what: "operand",
-                expected: "a tensor".into(),
-                found: entry.describe(),
+            Entry::Text { .. } | Entry::List(_) | Entry::State { .. } => {
+                Err(ImportError::Malformed {
+                    what: "operand",
+                    expected: "a tensor".into(),
+                    found: entry.describe(),
+                }
+                .into())
             }
-            .into()),
         }
     }
 

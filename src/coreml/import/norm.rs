@@ -6,7 +6,8 @@ use super::entry::Entry;
 use super::{Handler, Importer};
 use crate::error::Result;
 use crate::ir::ops::{
-    BatchNorm, BinaryKind, InstanceNorm, LayerNorm, Lrn, Reduce, ReduceKind, Transpose, UnaryKind,
+    BatchNorm, BinaryKind, InstanceNorm, LayerNorm, Lrn, Reduce, ReduceKind, Squeeze, Transpose,
+    UnaryKind, Unsqueeze,
 };
 use crate::ir::{Constant, Dim, Op, ValueId};
 use crate::tensor::{DType, Tensor};
@@ -151,5 +152,13 @@ fn local_response_norm(importer: &mut Importer<'_>, call: &mut Call) -> Result<V
         beta: call.float("beta")?.unwrap_or(0.75),
         k: call.float("k")?.unwrap_or(1.0),
     });
-    importer.result(call, op, &[x])
+    if importer.ty(x).rank() != 3 {
+        return importer.result(call, op, &[x]);
+    }
+    // Of three axes Apple's runtime takes the first for the channels: its own test expects that a single one has no neighbours.
+    let axes = vec![0];
+    let image = Op::Unsqueeze(Unsqueeze { axes: axes.clone() });
+    let image = importer.step(call, "image", image, &[x])?;
+    let normed = importer.step(call, "normed", op, &[image])?;
+    importer.result(call, Op::Squeeze(Squeeze { axes }), &[normed])
 }

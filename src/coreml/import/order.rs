@@ -9,9 +9,9 @@ use crate::coreml::dtype::from_name;
 use crate::coreml::target::Opset;
 use crate::error::Result;
 use crate::ir::ops::{
-    ArgReduce, BinaryKind, Cast, Compare, CompareKind, Concat, Expand, GatherNd,
-    NonMaxSuppression, NonZero, Reduce, ReduceKind, ScatterMode, ScatterNd, Select, Slice,
-    SliceRange, TopK, Transpose, Unsqueeze,
+    ArgReduce, BinaryKind, Cast, Compare, CompareKind, Concat, Expand, GatherNd, NonMaxSuppression,
+    NonZero, Reduce, ReduceKind, ScatterMode, ScatterNd, Select, Slice, SliceRange, TopK,
+    Transpose, Unsqueeze,
 };
 use crate::ir::{Dim, Op, ValueId};
 use crate::tensor::{DType, num};
@@ -111,10 +111,11 @@ fn argsort(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
 fn non_zero(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let x = importer.operand(call, "x")?;
     let count = importer.builder.run_time_size();
-    let places = importer.step(call, "places", Op::NonZero(NonZero { count }), &[x])?;
+    let dtype = DType::I32;
+    let op = Op::NonZero(NonZero { count, dtype });
+    let places = importer.step(call, "places", op, &[x])?;
     let perm = vec![1, 0];
-    let rows = importer.step(call, "rows", Op::Transpose(Transpose { perm }), &[places])?;
-    importer.result(call, Op::Cast(Cast { to: DType::I32 }), &[rows])
+    importer.result(call, Op::Transpose(Transpose { perm }), &[places])
 }
 
 /// The box of the highest score is always chosen; with `per_class_suppression` a box only suppresses boxes of its own best class. What is
@@ -181,6 +182,7 @@ fn non_maximum_suppression(importer: &mut Importer<'_>, call: &mut Call) -> Resu
     let chosen = Op::NonMaxSuppression(NonMaxSuppression {
         center: true,
         count: importer.builder.run_time_size(),
+        dtype: DType::I32,
     });
     let operands = [wide_boxes, judged, most_value, overlap, least];
     let chosen = importer.step(call, "chosen", chosen, &operands)?;
@@ -203,22 +205,31 @@ fn non_maximum_suppression(importer: &mut Importer<'_>, call: &mut Call) -> Resu
     let mode = ScatterMode::Update;
     let kept = Op::ScatterNd(ScatterNd { mode });
     let kept = importer.step(call, "kept", kept, &[none, places, values])?;
-    let first = Op::Reduce(Reduce {
-        kind: ReduceKind::Max,
-        axes: vec![1],
-        keep_dims: true,
+    let first = Op::ArgReduce(ArgReduce {
+        axis: 1,
+        largest: true,
+        last: false,
+        dtype: DType::I32,
     });
     let first = importer.step(call, "first", first, &[best])?;
+    let axes = vec![1];
+    let first = importer.step(call, "first", Op::Unsqueeze(Unsqueeze { axes }), &[first])?;
+    let all = count(importer, call, "all", n)?;
     let kind = CompareKind::Equal;
     let is_first = Op::Compare(Compare { kind });
-    let is_first = importer.step(call, "is_first", is_first, &[best, first])?;
+    let is_first = importer.step(call, "is_first", is_first, &[first, all])?;
     let nothing = Op::Reduce(Reduce {
         kind: ReduceKind::Max,
         axes: vec![1],
         keep_dims: true,
     });
     let nothing = importer.step(call, "top", nothing, &[kept])?;
-    let nothing = importer.step(call, "nothing", Op::Compare(Compare { kind }), &[nothing, never])?;
+    let nothing = importer.step(
+        call,
+        "nothing",
+        Op::Compare(Compare { kind }),
+        &[nothing, never],
+    )?;
     let alone = importer.step(call, "alone", op2(BinaryKind::And), &[is_first, nothing])?;
     let kept = importer.step(call, "scores", Op::Select(Select), &[alone, best, kept])?;
     let k = match (n.integer(), most) {
@@ -236,7 +247,12 @@ fn non_maximum_suppression(importer: &mut Importer<'_>, call: &mut Call) -> Resu
         .push_all(&format!("{}/top", call.name), top, &[kept])?;
     let (order, places) = (top[0], top[1]);
     let kind = CompareKind::NotEqual;
-    let valid = importer.step(call, "valid", Op::Compare(Compare { kind }), &[order, never])?;
+    let valid = importer.step(
+        call,
+        "valid",
+        Op::Compare(Compare { kind }),
+        &[order, never],
+    )?;
     let minus = importer.scalar(call, "minus", DType::I32, -1.0)?;
     let indices = importer.step(call, "numbers", Op::Select(Select), &[valid, places, minus])?;
     let axes = vec![2];

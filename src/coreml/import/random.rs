@@ -16,12 +16,8 @@ pub(super) fn handler(op: &str) -> Option<Handler> {
 
 fn random(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     call.int("seed")?;
-    let chance = |call: &Call| {
-        call.unsupported(
-            "seed",
-            "random numbers, which no two runs have in common,",
-        )
-    };
+    let chance =
+        |call: &Call| call.unsupported("seed", "random numbers, which no two runs have in common,");
     let dtype = ["prob", "mean", "stddev", "low", "high"]
         .iter()
         .find_map(|p| call.peek(p).and_then(Entry::ty))

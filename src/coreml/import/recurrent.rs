@@ -2,10 +2,10 @@
 
 use super::call::Call;
 use super::entry::Entry;
-use super::{Handler, Importer};
+use super::{Handler, Importer, clipped};
 use crate::error::Result;
 use crate::ir::ops::{
-    Cell, CellActivation, Direction, Recurrent, Reshape, Transpose, Unsqueeze,
+    Cell, CellActivation, Direction, Recurrent, Reshape, Reverse, Transpose, Unsqueeze,
 };
 use crate::ir::{Constant, Dim, Op, ValueId};
 use crate::tensor::{DType, Tensor};
@@ -168,8 +168,7 @@ fn activation(call: &mut Call, parameter: &str, default: &str) -> Result<CellAct
             beta: 2.0 / 3.0,
         },
         other => {
-            let expected =
-                "`tanh`, `sigmoid`, `relu`, `linear`, `hard_sigmoid` or `scaled_tanh`";
+            let expected = "`tanh`, `sigmoid`, `relu`, `linear`, `hard_sigmoid` or `scaled_tanh`";
             return Err(call
                 .wrong(parameter, expected, &format!("`{other}`"))
                 .into());
@@ -245,6 +244,9 @@ fn recurrent(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>>
         }
     };
     let back = direction == Direction::Bidirectional;
+    if let Some(clip) = call.float("clip")?.filter(|c| c.is_finite()) {
+        return clipped(importer, call, x, direction, clip);
+    }
     let directions = if back { 2 } else { 1 };
     let w = weights(importer, call, "weight_ih", back, dtype)?;
     let r = weights(importer, call, "weight_hh", back, dtype)?;
@@ -274,10 +276,6 @@ fn recurrent(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>>
     };
     let peepholes = peepholes(importer, call, back, dtype)?;
     operands.extend(peepholes);
-    // What is clipped is the sum before the cell's activation only.
-    if let Some(clip) = call.float("clip")?.filter(|c| c.is_finite()) {
-        return Err(call.unsupported("clip", clip.to_string()).into());
-    }
     let sequence = call.bool("output_sequence", false)?;
     let activations: Vec<CellActivation> =
         (0..directions).flat_map(|_| one.iter().copied()).collect();
@@ -293,7 +291,13 @@ fn recurrent(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>>
     let mut out = Vec::with_capacity(3);
     let h = joined(importer, call, "last", results[1])?;
     if sequence {
-        out.push(joined(importer, call, "sequence", results[0])?);
+        let mut y = joined(importer, call, "sequence", results[0])?;
+        if direction == Direction::Reverse {
+            // Steps come in the order in which they were computed.
+            let axes = vec![0];
+            y = importer.step(call, "steps", Op::Reverse(Reverse { axes }), &[y])?;
+        }
+        out.push(y);
     } else {
         let axes = vec![0];
         out.push(importer.step(call, "only", Op::Unsqueeze(Unsqueeze { axes }), &[h])?);
@@ -342,4 +346,63 @@ fn peepholes(
     }
     let tensor = Tensor::float(dtype, vec![names.len(), width], values)?;
     value(importer, call, "peepholes", &tensor).map(Some)
+}
+
+/// The weights of one direction of a layer that is clipped.
+fn one_direction(call: &mut Call, suffix: &str, reverse: bool) -> Result<clipped::Direction> {
+    let mut needed = |name: &str| -> Result<Tensor> {
+        let name = format!("{name}{suffix}");
+        match constant(call, &name)? {
+            Some(tensor) if tensor.shape().len() == 2 => Ok(tensor.cast(DType::F32)),
+            Some(_) | None => Err(call.wrong(&name, "a matrix", "another").into()),
+        }
+    };
+    let (w, r) = (needed("weight_ih")?, needed("weight_hh")?);
+    let rows = r.shape()[0];
+    if rows != 4 * r.shape()[1] || w.shape()[0] != rows {
+        let found = format!("{:?} and {:?}", w.shape(), r.shape());
+        return Err(call.wrong("weight_hh", "[4 · H, H]", &found).into());
+    }
+    let b = match constant(call, &format!("bias{suffix}"))? {
+        Some(b) => b.cast(DType::F32),
+        None => Tensor::f32(vec![rows], vec![0.0; rows])?,
+    };
+    let peephole = constant(call, &format!("peephole{suffix}"))?.map(|p| p.cast(DType::F32));
+    Ok(clipped::Direction {
+        w,
+        r,
+        b,
+        peephole,
+        reverse,
+    })
+}
+
+fn clipped(
+    importer: &mut Importer<'_>,
+    call: &mut Call,
+    x: ValueId,
+    direction: Direction,
+    clip: f32,
+) -> Result<Vec<Entry>> {
+    let dtype = importer.ty(x).dtype;
+    let mut directions = vec![one_direction(call, "", direction == Direction::Reverse)?];
+    if direction == Direction::Bidirectional {
+        directions.push(one_direction(call, "_back", true)?);
+    }
+    let x = importer.cast(call, "x", x, DType::F32)?;
+    let mut states = Vec::with_capacity(2);
+    for parameter in ["initial_h", "initial_c"] {
+        let state = importer.operand(call, parameter)?;
+        states.push(importer.cast(call, parameter, state, DType::F32)?);
+    }
+    let shape = clipped::Shape {
+        gates: activation(call, "recurrent_activation", "sigmoid")?,
+        cell: activation(call, "cell_activation", "tanh")?,
+        output: activation(call, "activation", "tanh")?,
+        clip,
+    };
+    let sequence = call.bool("output_sequence", false)?;
+    let states = (states[0], states[1]);
+    let results = clipped::unrolled(importer, call, x, states, &directions, shape)?;
+    clipped::results(importer, call, results, sequence, dtype)
 }

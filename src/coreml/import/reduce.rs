@@ -41,9 +41,7 @@ fn parts(importer: &mut Importer<'_>, call: &mut Call, kind: ReduceKind) -> Resu
 
 fn reduce(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let kind = match call.op.as_str() {
-        "reduce_sum" | "reduce_l1_norm" | "reduce_sum_square" | "reduce_log_sum" => {
-            ReduceKind::Sum
-        }
+        "reduce_sum" | "reduce_l1_norm" | "reduce_sum_square" | "reduce_log_sum" => ReduceKind::Sum,
         "reduce_prod" => ReduceKind::Prod,
         "reduce_log_sum_exp" => ReduceKind::LogSumExp,
         "reduce_mean" => ReduceKind::Mean,

@@ -5,9 +5,7 @@ use super::call::Call;
 use super::elementwise::op2;
 use super::entry::{Dims, Entry};
 use crate::error::Result;
-use crate::ir::ops::{
-    BinaryKind, Cast, Compare, CompareKind, RangeBy, Select, SliceBy, Squeeze,
-};
+use crate::ir::ops::{BinaryKind, Cast, Compare, CompareKind, RangeBy, Select, SliceBy, Squeeze};
 use crate::ir::{Dim, Op, Shape, ValueId};
 use crate::tensor::{DType, Tensor, num};
 
@@ -30,16 +28,31 @@ pub(super) fn shape(importer: &mut Importer<'_>, call: &Call, rank: usize) -> Sh
 }
 
 /// A vector of integers, one per axis, as `i32`.
-fn vector(importer: &mut Importer<'_>, call: &Call, entry: &Entry, suffix: &str) -> Result<ValueId> {
+fn vector(
+    importer: &mut Importer<'_>,
+    call: &Call,
+    entry: &Entry,
+    suffix: &str,
+) -> Result<ValueId> {
     let id = importer.value(entry, &format!("{}/{suffix}", call.name))?;
     importer.cast(call, suffix, id, DType::I32)
 }
 
-fn constant(importer: &mut Importer<'_>, call: &Call, suffix: &str, values: Vec<i64>) -> Result<ValueId> {
+fn constant(
+    importer: &mut Importer<'_>,
+    call: &Call,
+    suffix: &str,
+    values: Vec<i64>,
+) -> Result<ValueId> {
     super::layout::indices(importer, call, suffix, vec![values.len()], values)
 }
 
-fn truths(importer: &mut Importer<'_>, call: &Call, suffix: &str, values: &[bool]) -> Result<ValueId> {
+fn truths(
+    importer: &mut Importer<'_>,
+    call: &Call,
+    suffix: &str,
+    values: &[bool],
+) -> Result<ValueId> {
     let tensor = Tensor::bool(vec![values.len()], values.to_vec())?;
     importer
         .builder
@@ -137,7 +150,13 @@ pub(super) fn slice(
         })
         .collect();
     let steps = (0..rank)
-        .map(|a| if bounds.single[a] { 1 } else { bounds.stride[a] })
+        .map(|a| {
+            if bounds.single[a] {
+                1
+            } else {
+                bounds.stride[a]
+            }
+        })
         .collect();
     let op = Op::SliceBy(SliceBy {
         axes: (0..rank).collect(),

@@ -64,7 +64,12 @@ fn scatter(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     }
     if axis == 0 {
         let axes = vec![1];
-        let places = importer.step(call, "places", Op::Unsqueeze(Unsqueeze { axes }), &[indices])?;
+        let places = importer.step(
+            call,
+            "places",
+            Op::Unsqueeze(Unsqueeze { axes }),
+            &[indices],
+        )?;
         let op = Op::ScatterNd(ScatterNd { mode });
         return importer.result(call, op, &[data, places, updates]);
     }

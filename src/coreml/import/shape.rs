@@ -98,7 +98,9 @@ fn reshape_to(
     x: ValueId,
     wanted: &Entry,
 ) -> Result<Vec<Entry>> {
-    let rank = wanted.ty().and_then(|t| t.shape.first().and_then(Dim::known));
+    let rank = wanted
+        .ty()
+        .and_then(|t| t.shape.first().and_then(Dim::known));
     let Some(rank) = rank else {
         return Err(call.unsupported("shape", wanted.describe()).into());
     };
@@ -537,7 +539,9 @@ pub(super) fn filled_to(
 ) -> Result<Vec<Entry>> {
     let entry = call.required("shape")?;
     let Some(shape) = entry.dims()?.map(|d| d.values) else {
-        let rank = entry.ty().and_then(|t| t.shape.first().and_then(Dim::known));
+        let rank = entry
+            .ty()
+            .and_then(|t| t.shape.first().and_then(Dim::known));
         let Some(rank) = rank else {
             return Err(call.unsupported("shape", entry.describe()).into());
         };

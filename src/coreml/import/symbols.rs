@@ -16,6 +16,10 @@ use crate::tensor::{DType, num};
 enum Key {
     OneOf(Vec<u64>),
     Between(u64, Option<u64>, usize),
+    /// As `OneOf`, of this axis alone.
+    Any(Vec<u64>, usize),
+    /// As `Between`, of this axis alone.
+    Alone(u64, Option<u64>, usize),
 }
 
 /// An axis of an input that varies.
@@ -24,6 +28,19 @@ struct Axis {
     input: usize,
     axis: usize,
     key: Key,
+}
+
+/// How sizes that vary are named.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::coreml) enum Sizes<'a> {
+    /// Axes that look as if they belonged together vary together.
+    Together,
+    /// Every axis varies on its own.
+    Apart,
+    /// Every axis varies on its own, and may turn out to be equal to any other.
+    Open,
+    /// They do not: the inputs have these shapes.
+    Given(&'a BTreeMap<String, Vec<usize>>),
 }
 
 /// The inputs with symbols for what varies, the symbols, and what had to be assumed.
@@ -38,14 +55,36 @@ pub(in crate::coreml) struct Assigned {
 ///
 /// # Errors
 /// When the two contradict each other.
-pub(in crate::coreml) fn assign(inputs: &[(Declared, &Feature)]) -> Result<Assigned> {
+pub(in crate::coreml) fn assign(
+    inputs: &[(Declared, &Feature)],
+    sizes: Sizes<'_>,
+) -> Result<Assigned> {
     let mut types = Vec::with_capacity(inputs.len());
     let mut axes = Vec::new();
     for (index, (declared, feature)) in inputs.iter().enumerate() {
         let ty = input(index, declared, feature, &mut axes).at_node(&feature.name)?;
         types.push(ty);
     }
-    let names = names(&axes, &types);
+    if let Sizes::Given(shapes) = sizes {
+        return given(inputs, types, &axes, shapes);
+    }
+    if matches!(sizes, Sizes::Apart | Sizes::Open) {
+        for (place, axis) in axes.iter_mut().enumerate() {
+            axis.key = match &axis.key {
+                Key::OneOf(sizes) => Key::Any(sizes.clone(), place),
+                Key::Between(min, max, _) | Key::Alone(min, max, _) => {
+                    Key::Alone(*min, *max, place)
+                }
+                Key::Any(sizes, _) => Key::Any(sizes.clone(), place),
+            };
+        }
+    }
+    let mut names = names(&axes, &types);
+    if matches!(sizes, Sizes::Open) {
+        for name in names.values_mut() {
+            name.insert(0, '?');
+        }
+    }
     let mut warnings = Vec::new();
     let mut symbols: Vec<Symbol> = Vec::new();
     for (key, name) in &names {
@@ -85,7 +124,7 @@ fn combined(names: &BTreeMap<Key, String>) -> bool {
         .keys()
         .filter_map(|key| match key {
             Key::OneOf(sizes) => Some(sizes),
-            Key::Between(..) => None,
+            Key::Between(..) | Key::Any(..) | Key::Alone(..) => None,
         })
         .collect();
     let Some(first) = lists.first() else {
@@ -103,17 +142,17 @@ fn combined(names: &BTreeMap<Key, String>) -> bool {
 
 fn range(key: &Key, name: &str, warnings: &mut Vec<String>) -> SymbolRange {
     match key {
-        Key::OneOf(sizes) => {
+        Key::OneOf(sizes) | Key::Any(sizes, _) => {
             let mut sizes = sizes.clone();
             sizes.sort_unstable();
             sizes.dedup();
             SymbolRange::OneOf(sizes)
         }
-        Key::Between(min, Some(max), _) => SymbolRange::Between {
+        Key::Between(min, Some(max), _) | Key::Alone(min, Some(max), _) => SymbolRange::Between {
             min: *min,
             max: *max,
         },
-        Key::Between(min, None, _) => {
+        Key::Between(min, None, _) | Key::Alone(min, None, _) => {
             warnings.push(format!(
                 "`{name}` has no upper bound; {} is taken",
                 limits::SEQUENCE
@@ -230,12 +269,14 @@ fn input(
         };
         let fixed = match &key {
             Key::OneOf(sizes) => sizes.iter().all(|s| *s == sizes[0]).then(|| sizes[0]),
-            Key::Between(..) => None,
+            Key::Between(..) | Key::Any(..) | Key::Alone(..) => None,
         };
         let default = shape[axis];
         let described = match &key {
-            Key::OneOf(sizes) => sizes.contains(&default),
-            Key::Between(min, max, _) => default >= *min && max.is_none_or(|max| default <= max),
+            Key::OneOf(sizes) | Key::Any(sizes, _) => sizes.contains(&default),
+            Key::Between(min, max, _) | Key::Alone(min, max, _) => {
+                default >= *min && max.is_none_or(|max| default <= max)
+            }
         };
         match (fixed, size) {
             _ if !described => return Err(fail()),
@@ -256,6 +297,48 @@ fn input(
         }
     }
     Ok(Type::new(dtype, dims))
+}
+
+/// The inputs at given shapes, which must be among those described.
+fn given(
+    inputs: &[(Declared, &Feature)],
+    mut types: Vec<Type>,
+    axes: &[Axis],
+    shapes: &BTreeMap<String, Vec<usize>>,
+) -> Result<Assigned> {
+    for Axis { input, axis, key } in axes {
+        let feature = inputs[*input].1;
+        let size = shapes.get(&feature.name).and_then(|s| s.get(*axis));
+        let fits = |n: u64| match key {
+            Key::OneOf(sizes) | Key::Any(sizes, _) => sizes.contains(&n),
+            Key::Between(min, max, _) | Key::Alone(min, max, _) => {
+                n >= *min && max.is_none_or(|max| n <= max)
+            }
+        };
+        match size.filter(|&&n| fits(num::u64_of(n))) {
+            Some(&n) => types[*input].shape[*axis] = Dim::from(n),
+            None => {
+                let found = shapes
+                    .get(&feature.name)
+                    .map_or("nothing".to_owned(), |s| format!("{s:?}"));
+                return Err(ImportError::Malformed {
+                    what: "shape of an input",
+                    expected: feature.kind.to_string(),
+                    found,
+                })
+                .at_node(&feature.name);
+            }
+        }
+    }
+    let inputs = inputs.iter().zip(types).map(|((_, feature), ty)| Input {
+        name: feature.name.clone(),
+        ty,
+    });
+    Ok(Assigned {
+        inputs: inputs.collect(),
+        symbols: Vec::new(),
+        warnings: Vec::new(),
+    })
 }
 
 fn unsupported(what: &'static str, feature: &Feature) -> ImportError {
