@@ -69,10 +69,10 @@ fn body<'a>(
     depth: usize,
     short: &mut BTreeMap<&'a str, String>,
 ) -> Result<(), ImportError> {
-    if depth > limits::NESTING {
+    if depth > limits::NESTING.count() {
         return Err(ImportError::TooMany {
             what: "nested blocks",
-            limit: limits::NESTING,
+            limit: limits::NESTING.count(),
             found: depth,
         });
     }
@@ -146,7 +146,7 @@ fn bound(argument: &Argument, short: &BTreeMap<&str, String>) -> String {
 
 /// A type: `fp16[1, ?]`, `list<fp32[2], ?>`.
 fn ty(ty: Option<&ValueType>, depth: usize) -> String {
-    if depth > limits::NESTING {
+    if depth > limits::NESTING.count() {
         return "…".to_owned();
     }
     let inner = |t: Option<&ValueType>| self::ty(t, depth + 1);

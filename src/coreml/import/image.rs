@@ -484,7 +484,7 @@ fn affine(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let align = call.bool("align_corners", true)?;
     let count = height
         .checked_mul(width)
-        .filter(|&n| num::u64_of(n) <= limits::FOLDED_ELEMENTS);
+        .filter(|&n| num::u64_of(n) <= limits::FOLDED_ELEMENTS.get());
     let Some(count) = count else {
         let found = format!("{height} × {width}");
         return Err(call.unsupported("output_height", found).into());

@@ -100,7 +100,7 @@ pub(super) fn checked(call: &mut Call) -> Result<()> {
 pub(super) fn turned(importer: &mut Importer<'_>, call: &mut Call, size: &Dim) -> Result<ValueId> {
     let entry = call.peek("indices").cloned();
     if let Some(Entry::Constant { constant }) = &entry
-        && num::u64_of(constant.len()) <= limits::FOLDED_ELEMENTS
+        && num::u64_of(constant.len()) <= limits::FOLDED_ELEMENTS.get()
         && let Some(wrapped) = wrapped(call, constant, size)?
     {
         call.optional("indices");
@@ -121,7 +121,7 @@ pub(super) fn turned_by(
 ) -> Result<ValueId> {
     let natural = match call.peek("indices") {
         Some(Entry::Constant { constant })
-            if num::u64_of(constant.len()) <= limits::FOLDED_ELEMENTS =>
+            if num::u64_of(constant.len()) <= limits::FOLDED_ELEMENTS.get() =>
         {
             matches!(constant.read()?.storage(), Storage::Int(v) if v.iter().all(|&i| i >= 0))
         }
