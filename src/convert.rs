@@ -2,12 +2,14 @@
 //!
 //! Owns the order of the steps. Staging of outputs is in `stage`, what runs a comparison in `check`. Knows no format's details.
 
+mod audit;
 mod check;
 mod error;
 mod inspect;
 mod reference;
 mod request;
 mod stage;
+mod statement;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,12 +17,14 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::Serialize;
 
+pub use audit::{Audit, AuditOptions, Finding, Held, audit};
 pub use check::{Check, Engine, Ran, RunOptions, prediction_files, run, verify, verify_artifact};
 pub use error::ConvertError;
 pub use inspect::inspect;
 pub use request::{
     ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target, parse_shape,
 };
+pub use statement::{ProvenanceOptions, StatementPath};
 
 use crate::error::{Context, Result};
 use crate::ir::Module;
@@ -55,6 +59,8 @@ pub struct Outcome {
     pub architecture: String,
     /// Size and digest of every source file that was read.
     pub source_files: Vec<FileDigest>,
+    /// Repository of the source, if its lock names one.
+    pub repo: Option<String>,
     /// Pinned revision of the source, if its lock names one.
     pub revision: Option<String>,
     /// What the user should know.
@@ -136,6 +142,7 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
     let mut outcome = Outcome {
         architecture: String::new(),
         source_files: Vec::new(),
+        repo: checkpoint.repo.clone(),
         revision: checkpoint.revision.clone(),
         warnings: warning.into_iter().collect(),
         artifacts: Vec::new(),
@@ -257,13 +264,22 @@ impl Staged {
     fn finish(mut self, request: &Request, outcome: &mut Outcome) -> Result<()> {
         self.sync.join().map_err(|_| ConvertError::Interrupted)??;
         let path = self.stage.path();
-        let metadata = provenance(request, outcome, &self.artifact);
+        let mut metadata = provenance(request, outcome, &self.artifact);
+        let wanted = request.provenance.embed || request.provenance.statement.is_some();
+        let predicate = wanted
+            .then(|| statement::predicate(request, outcome, &self.artifact))
+            .transpose()?;
+        if let (true, Some(predicate)) = (request.provenance.embed, &predicate) {
+            metadata.insert(audit::EMBEDDED.to_owned(), predicate.to_text()?);
+        }
         match self.artifact.target {
             Target::Onnx => onnx::append_metadata(&path, &metadata)?,
             Target::Coreml => coreml::set_metadata(&path, &metadata)?,
         }
         self.artifact.bytes = self.artifact.bytes.max(size_of(&self.stage.folder()));
+        let apart = statement::stage(request, &self.stage, predicate)?;
         self.stage.commit(is_ours)?;
+        statement::write(apart)?;
         outcome.artifacts.push(self.artifact);
         Ok(())
     }
@@ -319,6 +335,10 @@ fn is_ours(path: &Path) -> bool {
     if path.is_dir() {
         return coreml::inspect(path)
             .is_ok_and(|s| s.metadata.contains_key("com.distill-convert.version"));
+    }
+    let name = path.file_name().and_then(|n| n.to_str());
+    if name.is_some_and(|n| n.ends_with(crate::provenance::EXTENSION)) {
+        return crate::provenance::is_statement(path);
     }
     if path.extension().is_some_and(|e| e == "data") {
         // External data carries no mark of its own; it is ours if its model is.

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use distill_convert::convert::{self, Check, Outcome, Precision, Request, SourceOptions, Target};
+use distill_convert::convert::{
+    self, Check, Outcome, Precision, ProvenanceOptions, Request, SourceOptions, Target,
+};
 use distill_convert::coreml::RmsNormForm;
 use distill_convert::source::read_tensors;
 
@@ -27,6 +29,7 @@ fn request(model: &Path, out: &Path, seq: Vec<usize>, precision: Precision) -> R
             reference: Some(model.join("reference.safetensors")),
             ..Check::default()
         }),
+        provenance: ProvenanceOptions::default(),
     }
 }
 

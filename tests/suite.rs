@@ -23,4 +23,5 @@ mod hostile;
 #[cfg(all(feature = "tract", feature = "ort"))]
 mod onnx;
 mod reference;
+mod trust;
 mod verify;

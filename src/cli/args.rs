@@ -61,6 +61,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  distill-convert lock MODEL\n  distill-convert lock MODEL --check"
     )]
     Lock(LockArgs),
+    /// Hash an artifact and its source again, and say what of its statement no longer holds (exit code 4)
+    #[command(after_help = "Examples:\n  \
+        distill-convert audit model.onnx\n  \
+        distill-convert audit 8ball.mlpackage --source models/8ball --verify-key public.pem --json")]
+    Audit(AuditArgs),
     /// Download the data files of one commit of a model hub, compare them with the hub's digests, and lock them
     #[command(after_help = "Examples:\n  \
         distill-convert fetch openai-community/gpt2@607a30d783dfa663caf39e06633721c8d4cfcd7e -o gpt2\n  \
@@ -140,6 +145,24 @@ pub(crate) struct SourceArgs {
     /// Convert weights that hold NaN or infinity
     #[arg(long)]
     pub(crate) allow_nonfinite: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// ONNX file or Core ML package
+    #[arg(value_name = "ARTIFACT")]
+    pub(crate) artifact: PathBuf,
+    /// The statement [default: ARTIFACT.intoto.json]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) statement: Option<PathBuf>,
+    /// The model folder that the artifact was made from, to be hashed again and compared with its lock
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) source: Option<PathBuf>,
+    /// The Ed25519 key that must have signed the statement (public key in PEM, or its 32 bytes)
+    #[arg(long, value_name = "KEY")]
+    pub(crate) verify_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output_format: OutputArgs,
 }
 
 #[derive(Debug, Args)]
@@ -224,6 +247,16 @@ pub(crate) struct ConvertArgs {
     /// How RMS normalisation is written in fp16 (Core ML)
     #[arg(long, value_enum, default_value = "concat")]
     pub(crate) rms_norm: NormArg,
+    /// Write an in-toto statement (SLSA provenance): what the artifact was made of, by what, and what was checked. `auto` puts it beside
+    /// the artifact, as ARTIFACT.intoto.json
+    #[arg(long, value_name = "FILE|auto")]
+    pub(crate) provenance: Option<PathBuf>,
+    /// Put what the statement says about the making into the artifact's metadata as well
+    #[arg(long)]
+    pub(crate) embed_provenance: bool,
+    /// Sign the statement with this Ed25519 key (PKCS#8 in PEM, or a seed of 32 bytes)
+    #[arg(long, value_name = "KEY", requires = "provenance")]
+    pub(crate) sign_key: Option<PathBuf>,
     /// Write the artifact without running and comparing it
     #[arg(long, conflicts_with_all = ["reference", "inputs", "task"])]
     pub(crate) no_verify: bool,

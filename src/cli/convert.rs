@@ -4,9 +4,12 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use distill_convert::arch::{Attention, RotaryFrequencies};
-use distill_convert::convert::{self, Outcome, Precision, Request, SourceOptions, Target};
+use distill_convert::convert::{
+    self, Outcome, Precision, ProvenanceOptions, Request, SourceOptions, StatementPath, Target,
+};
 use distill_convert::coreml::RmsNormForm;
 use distill_convert::error::Result;
+use distill_convert::provenance::{Signer, utc};
 use distill_convert::source::hub::Pinned;
 
 use super::args::{
@@ -83,6 +86,26 @@ fn request(args: &ConvertArgs) -> Result<Request> {
         },
         source: source_options(&args.source),
         check: (!args.no_verify).then(|| check(&args.check)),
+        provenance: provenance(args)?,
+    })
+}
+
+/// The flags about provenance. A clock is read only as `SOURCE_DATE_EPOCH`, as reproducible builds have it.
+fn provenance(args: &ConvertArgs) -> Result<ProvenanceOptions> {
+    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let seconds = epoch.and_then(|text| text.trim().parse().ok());
+    Ok(ProvenanceOptions {
+        statement: args.provenance.as_ref().map(|path| {
+            if path.as_os_str() == "auto" {
+                StatementPath::Beside
+            } else {
+                StatementPath::File(path.clone())
+            }
+        }),
+        embed: args.embed_provenance,
+        signer: args.sign_key.as_deref().map(Signer::read).transpose()?,
+        // Times beyond the year 9999 have no place in the format.
+        finished_on: seconds.filter(|s| *s < 253_402_300_800).map(utc),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. The only place that prints.
 
 mod args;
+mod audit;
 mod convert;
 mod doctor;
 mod fetch;
@@ -65,6 +66,7 @@ fn run(command: &Command) -> (&'static str, bool, distill_convert::error::Result
         Command::Run(args) => ("run", args.output_format.json, run::run(args)),
         Command::Inspect(args) => ("inspect", args.output_format.json, inspect::run(args)),
         Command::Lock(args) => ("lock", args.output_format.json, lock::run(args)),
+        Command::Audit(args) => ("audit", args.output_format.json, audit::run(args)),
         Command::Fetch(args) => ("fetch", args.output_format.json, fetch::run(args)),
         Command::Doctor(args) => ("doctor", args.output_format.json, doctor::run(args)),
     }

@@ -39,6 +39,9 @@ pub enum ConvertError {
     /// No target.
     #[error("no target was given")]
     NoTarget,
+    /// One statement for several artifacts.
+    #[error("one file cannot hold the statements of several artifacts")]
+    OneStatement,
     /// A file that is none of the known kinds.
     #[error("neither a model folder, an `.onnx` file nor a Core ML package")]
     UnknownKind,
@@ -71,9 +74,10 @@ impl Diagnostic for ConvertError {
             | ConvertError::UnknownKind
             | ConvertError::Interrupted => Class::Invalid,
             ConvertError::Engine { .. } | ConvertError::EngineAbsent { .. } => Class::Unsupported,
-            ConvertError::Shape { .. } | ConvertError::Length { .. } | ConvertError::NoTarget => {
-                Class::Usage
-            }
+            ConvertError::Shape { .. }
+            | ConvertError::Length { .. }
+            | ConvertError::OneStatement
+            | ConvertError::NoTarget => Class::Usage,
         }
     }
 
@@ -84,6 +88,7 @@ impl Diagnostic for ConvertError {
             | ConvertError::ShapeMismatch { .. }
             | ConvertError::Length { .. } => "bad_shape",
             ConvertError::NoTarget => "no_target",
+            ConvertError::OneStatement => "bad_output",
             ConvertError::UnknownKind => "unknown_kind",
             ConvertError::Engine { .. } => "engine_unsuitable",
             ConvertError::EngineAbsent { .. } => "engine_absent",
@@ -103,6 +108,7 @@ impl Diagnostic for ConvertError {
                 }
                 ConvertError::Length { .. } => "for example `--seq 64,128,256`",
                 ConvertError::NoTarget => "for example `--target coreml`",
+                ConvertError::OneStatement => "use `--provenance auto`",
                 ConvertError::UnknownKind => "see `distill-convert --help` for what can be read",
                 ConvertError::Engine { .. } => "leave `--runtime` away to use the engine that fits",
                 ConvertError::EngineAbsent { .. } => "build with the default features",

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::check::Check;
 use super::error::ConvertError;
+use super::statement::{ProvenanceOptions, StatementPath};
 use crate::arch::{self, Attention, Extent, RotaryFrequencies};
 use crate::coreml::{self, DeploymentTarget, RmsNormForm};
 use crate::error::Result;
@@ -208,6 +209,8 @@ pub struct Request {
     pub source: SourceOptions,
     /// How to compare; `None` to only write.
     pub check: Option<Check>,
+    /// What to record about the making.
+    pub provenance: ProvenanceOptions,
 }
 
 /// Reads `NAME=1,128`.
@@ -232,6 +235,11 @@ impl Request {
     pub(super) fn check(&self) -> Result<()> {
         if self.targets.is_empty() {
             return Err(ConvertError::NoTarget.into());
+        }
+        if self.targets.len() > 1
+            && matches!(self.provenance.statement, Some(StatementPath::File(_)))
+        {
+            return Err(ConvertError::OneStatement.into());
         }
         let from_shape = self.shape.iter().filter_map(|(_, dims)| dims.get(1));
         if let Some(&length) = self

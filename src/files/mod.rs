@@ -157,26 +157,78 @@ impl Private {
     }
 
     /// Moves these entries of the private folder into the folder around it, in this order. Each replaces only what `is_ours` recognises.
+    /// The last is the one that the others belong to: it is taken away before they are replaced, so that at no moment an old one stands
+    /// beside something new.
     ///
     /// # Errors
-    /// When something foreign stands there, the folder was replaced by another, or the system refuses. Entries already moved stay.
+    /// When something foreign stands there, the folder was replaced by another, or the system refuses; then all is put back.
     pub fn install(&self, entries: &[OsString], is_ours: impl Fn(&Path) -> bool) -> Result<()> {
         let _open = open_folders();
         if !self.parent.is_still_there() {
             return Err(FilesError::Moved).at_file(self.parent.path());
         }
-        for entry in entries {
-            self.install_one(entry, &is_ours)?;
+        // Other runs for the same place wait, so that the files of two are not mixed. One file alone cannot be.
+        let _turn = (entries.len() > 1).then(|| self.parent.lock());
+        let main = match entries {
+            [_, .., main] if self.take_away(main, &is_ours)? => Some(main),
+            _ => None,
+        };
+        for (i, entry) in entries.iter().enumerate() {
+            if let Err(error) = self.install_one(entry, &is_ours) {
+                for entry in entries[..i].iter().rev() {
+                    self.put_back(entry);
+                }
+                if let Some(main) = main {
+                    let old = Path::new(&self.name).join(REPLACED).join(main);
+                    // There is nobody left to tell if this fails as well.
+                    let _ = self.parent.rename_new(&old, Path::new(main));
+                }
+                return Err(error);
+            }
         }
         self.parent.sync();
         Ok(())
+    }
+
+    /// Moves an old output of ours out of the way; `false` when there is none.
+    fn take_away(&self, entry: &OsStr, is_ours: &impl Fn(&Path) -> bool) -> Result<bool> {
+        let from = self.parent.path().join(entry);
+        if from.symlink_metadata().is_err() {
+            return Ok(false);
+        }
+        refuse_foreign(&from, is_ours)?;
+        // In a folder of its own, under its own name, by which `is_ours` may go.
+        let failed = || io_error("replace", &from);
+        fs::create_dir(self.path().join(REPLACED)).map_err(failed())?;
+        let old = Path::new(&self.name).join(REPLACED).join(entry);
+        self.parent
+            .rename_new(Path::new(entry), &old)
+            .map_err(failed())?;
+        // What came is looked at once more: it may not be what stood there a moment ago.
+        if refuse_foreign(&self.parent.path().join(&old), is_ours).is_err() {
+            self.parent
+                .rename_new(&old, Path::new(entry))
+                .map_err(failed())?;
+            return Err(FilesError::Exists).at_file(&from);
+        }
+        Ok(true)
+    }
+
+    /// Undoes [`Private::install_one`].
+    fn put_back(&self, entry: &OsStr) {
+        let inside = Path::new(&self.name).join(entry);
+        // There is nobody left to tell if one of these fails as well.
+        let _ = match self.path().join(entry).symlink_metadata() {
+            Ok(_) => self.parent.exchange(&inside, entry),
+            Err(_) => self.parent.rename_new(Path::new(entry), &inside),
+        };
     }
 
     fn install_one(&self, entry: &OsStr, is_ours: &impl Fn(&Path) -> bool) -> Result<()> {
         let to = self.parent.path().join(entry);
         let failed = || io_error("move the finished output to", &to);
         let from = Path::new(&self.name).join(entry);
-        match self.parent.rename_new(&from, entry) {
+        match self.parent.rename_new(&from, Path::new(entry)) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
             Err(e) => return Err(failed()(e)),
@@ -200,7 +252,8 @@ impl Private {
         let to = self.parent.path().join(entry);
         if to.is_dir() {
             // A folder cannot be replaced by a rename; the old one leaves through the private folder.
-            fs::rename(&to, self.path().join(REPLACED))?;
+            fs::create_dir(self.path().join(REPLACED))?;
+            fs::rename(&to, self.path().join(REPLACED).join(entry))?;
         }
         fs::rename(self.path().join(entry), &to)
     }
@@ -271,7 +324,10 @@ impl Partial {
         if !self.parent.is_still_there() {
             return Err(FilesError::Moved).at_file(self.parent.path());
         }
-        match self.parent.rename_new(Path::new(&self.name), &self.to) {
+        match self
+            .parent
+            .rename_new(Path::new(&self.name), Path::new(&self.to))
+        {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 return Err(FilesError::Exists).at_file(&to);
@@ -302,6 +358,8 @@ pub fn refuse_foreign(path: &Path, is_ours: impl Fn(&Path) -> bool) -> Result<()
     match fs::symlink_metadata(path) {
         Err(_) => Ok(()),
         Ok(metadata) if !metadata.is_symlink() && is_ours(path) => Ok(()),
+        // Another run has taken it away meanwhile.
+        Ok(_) if path.symlink_metadata().is_err() => Ok(()),
         Ok(_) => Err(FilesError::Exists).at_file(path),
     }
 }
@@ -357,7 +415,8 @@ fn sweep(parent: &Folder, notes: &mut Vec<String>) {
         };
         let path = parent.path().join(&name);
         let shown = crate::error::escape_name(&path.display().to_string());
-        if path.join(REPLACED).exists() {
+        let replaced = path.join(REPLACED).read_dir();
+        if replaced.is_ok_and(|mut entries| entries.next().is_some()) {
             notes.push(format!(
                 "`{shown}` holds an output that was being replaced when a run was killed; it was left as it is"
             ));
@@ -422,6 +481,39 @@ mod tests {
         assert_eq!(names(folder.path()), ["file"]);
     }
 
+    #[test]
+    fn several_files_are_replaced_together_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("m");
+        let entries: Vec<OsString> = ["m.data", "m.json", "m"].map(OsString::from).into();
+        let write = |private: &Private, text: &str| {
+            for entry in &entries {
+                fs::write(private.path().join(entry), text).unwrap();
+            }
+        };
+        let read = || -> Vec<String> {
+            let paths = names(folder.path())
+                .into_iter()
+                .map(|n| folder.path().join(n));
+            paths.map(|p| fs::read_to_string(p).unwrap()).collect()
+        };
+        for text in ["old", "new"] {
+            let private = private(&out);
+            write(&private, text);
+            private.install(&entries, |_| true).unwrap();
+            drop(private);
+            assert_eq!(read(), [text; 3]);
+        }
+        // The second of the three is somebody else's by the time it is its turn.
+        let foreign = |path: &Path| !path.ends_with("m.json");
+        let private = private(&out);
+        write(&private, "newer");
+        let error = private.install(&entries, foreign).unwrap_err();
+        assert_eq!(error.code(), "output_exists");
+        drop(private);
+        assert_eq!(read(), ["new"; 3]);
+    }
+
     #[cfg(unix)]
     #[test]
     fn private_folders_are_private_and_gone_in_the_end() {
@@ -479,6 +571,7 @@ mod tests {
         fs::write(abandoned.join("half"), "").unwrap();
         let replacing = folder.path().join(format!("{PREFIX}1123456789abcdef"));
         fs::create_dir_all(replacing.join(REPLACED)).unwrap();
+        fs::write(replacing.join(REPLACED).join("old"), "").unwrap();
         let others = folder.path().join(format!("{PREFIX}notes"));
         fs::create_dir(&others).unwrap();
         let link = folder.path().join(format!("{PREFIX}2123456789abcdef"));

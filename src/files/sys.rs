@@ -95,8 +95,15 @@ mod unix {
             (same && ours).then_some(Some(file))
         }
 
+        /// Keeps other runs out as long as the file is open; `None` where the file system has no locks.
+        pub(in super::super) fn lock(&self) -> Option<File> {
+            let fd = rustix::fs::openat(&self.file, ".", FOLDER, Mode::empty()).ok()?;
+            let file = File::from(fd);
+            file.lock().ok().map(|()| file)
+        }
+
         /// Renames inside the folder, unless the new name is taken.
-        pub(in super::super) fn rename_new(&self, from: &Path, to: &OsStr) -> io::Result<()> {
+        pub(in super::super) fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
             match self.rename_flags(from, to, Flags::NoReplace) {
                 Err(e) if super::is_unsupported(&e) => {
                     // The best that is left: look, then rename.
@@ -114,22 +121,22 @@ mod unix {
 
         /// Exchanges what two names inside the folder mean, in one step.
         pub(in super::super) fn exchange(&self, from: &Path, to: &OsStr) -> io::Result<()> {
-            self.rename_flags(from, to, Flags::Exchange)
+            self.rename_flags(from, Path::new(to), Flags::Exchange)
         }
 
         #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-        fn rename_flags(&self, from: &Path, to: &OsStr, flags: Flags) -> io::Result<()> {
+        fn rename_flags(&self, from: &Path, to: &Path, flags: Flags) -> io::Result<()> {
             use rustix::fs::RenameFlags;
             let flags = match flags {
                 Flags::NoReplace => RenameFlags::NOREPLACE,
                 Flags::Exchange => RenameFlags::EXCHANGE,
             };
-            let (file, to) = (&self.file, Path::new(to));
+            let file = &self.file;
             Ok(rustix::fs::renameat_with(file, from, file, to, flags)?)
         }
 
         #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-        fn rename_flags(&self, _: &Path, _: &OsStr, _: Flags) -> io::Result<()> {
+        fn rename_flags(&self, _: &Path, _: &Path, _: Flags) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
@@ -193,7 +200,11 @@ impl Folder {
         Some(None)
     }
 
-    pub(super) fn rename_new(&self, from: &Path, to: &OsStr) -> io::Result<()> {
+    pub(super) fn lock(&self) -> Option<File> {
+        None
+    }
+
+    pub(super) fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         let to = self.path.join(to);
         if to.symlink_metadata().is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());

@@ -360,6 +360,11 @@ pub(super) fn open(
     Ok(Checkpoint {
         config,
         tensors,
+        repo: match (&files.lock, &files.snapshot) {
+            (Some(lock), _) if lock.repo.is_some() => lock.repo.clone(),
+            (_, Some(snapshot)) => Some(snapshot.repo.clone()),
+            _ => None,
+        },
         revision: match (&files.lock, &files.snapshot) {
             (Some(lock), _) if lock.revision.is_some() => lock.revision.clone(),
             (_, Some(snapshot)) => Some(snapshot.commit.clone()),

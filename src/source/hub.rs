@@ -247,10 +247,8 @@ fn cache_folder_in(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBu
 /// The name of the model, without its owner, if a folder is a snapshot in a cache.
 #[must_use]
 pub fn name_of_snapshot(folder: &Path) -> Option<String> {
-    let canonical = folder.canonicalize().ok()?;
-    Snapshot::of(&canonical)?;
-    let repo = canonical.parent()?.parent()?.file_name()?.to_str()?;
-    repo.rsplit("--").next().map(str::to_owned)
+    let snapshot = Snapshot::of(&folder.canonicalize().ok()?)?;
+    snapshot.repo.rsplit('/').next().map(str::to_owned)
 }
 
 /// What is known about a folder because it stands in a cache.
@@ -258,6 +256,7 @@ pub fn name_of_snapshot(folder: &Path) -> Option<String> {
 pub(super) struct Snapshot {
     /// Where the snapshot's links lead: files named after their digests.
     blobs: PathBuf,
+    pub(super) repo: String,
     pub(super) commit: String,
 }
 
@@ -268,9 +267,10 @@ impl Snapshot {
         let commit = name(canonical).filter(|commit| is_commit(commit))?;
         let snapshots = canonical.parent()?;
         let repo = snapshots.parent()?;
-        let in_cache = name(snapshots)? == "snapshots" && name(repo)?.starts_with("models--");
-        in_cache.then(|| Snapshot {
+        let stem = name(repo)?.strip_prefix("models--")?.replace("--", "/");
+        (name(snapshots)? == "snapshots").then(|| Snapshot {
             blobs: repo.join("blobs"),
+            repo: stem,
             commit,
         })
     }
@@ -380,7 +380,8 @@ mod tests {
     #[test]
     fn a_snapshot_is_known_by_its_place() {
         let snapshot = Snapshot::of(&Path::new("/c/models--a--b/snapshots").join(COMMIT)).unwrap();
-        assert_eq!(snapshot.commit, COMMIT);
+        let found = (snapshot.repo.as_str(), snapshot.commit.as_str());
+        assert_eq!(found, ("a/b", COMMIT));
         assert!(snapshot.holds(Path::new("/c/models--a--b/blobs/x")));
         for outside in [
             "/c/models--a--c/blobs/x",

@@ -70,6 +70,8 @@ pub struct Checkpoint {
     pub config: serde_json::Map<String, Value>,
     /// Every tensor, by name.
     pub tensors: BTreeMap<String, SourceTensor>,
+    /// Repository, if the lock file or the cache names one.
+    pub repo: Option<String>,
     /// Pinned revision, if the lock file names one.
     pub revision: Option<String>,
     files: folder::Folder,
@@ -140,6 +142,66 @@ impl Checkpoint {
     pub fn side_tensors(&self, subfolder: &str) -> Result<Option<BTreeMap<String, SourceTensor>>> {
         folder::side_tensors(&self.files, subfolder)
     }
+}
+
+/// Size and SHA-256 of the file at `path`, under its own name.
+///
+/// # Errors
+/// When it is no regular file, or cannot be read.
+pub fn digest_of(path: &Path) -> Result<FileDigest> {
+    use crate::error::io_error;
+    let metadata = path.metadata().map_err(io_error("look at", path))?;
+    if !metadata.is_file() {
+        return Err(SourceError::NotAFile).at_file(path);
+    }
+    let file = crate::tensor::SourceFile::open(path)?;
+    let name = path.file_name().unwrap_or_default();
+    Ok(FileDigest {
+        path: name.to_string_lossy().into_owned(),
+        size: file.len(),
+        sha256: digest::sha256(&file, &|_| {})?,
+    })
+}
+
+/// Size and SHA-256 of every file below `folder`, by path from there. Links are refused.
+///
+/// # Errors
+/// When something is neither a file nor a folder, has a name that is no text, or cannot be read.
+pub fn digest_tree(folder: &Path) -> Result<Vec<FileDigest>> {
+    let mut files = Vec::new();
+    walk(folder, "", &mut files)?;
+    files.sort_by(|a: &FileDigest, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+fn walk(folder: &Path, prefix: &str, files: &mut Vec<FileDigest>) -> Result<()> {
+    use crate::error::io_error;
+    let depth = prefix.matches('/').count();
+    if depth > crate::limits::NESTING.count() || files.len() > crate::limits::TENSORS.count() {
+        return Err(SourceError::NotAFile).at_file(folder);
+    }
+    for entry in folder.read_dir().map_err(io_error("list", folder))? {
+        let entry = entry.map_err(io_error("list", folder))?;
+        let path = entry.path();
+        let kind = entry.file_type().map_err(io_error("look at", &path))?;
+        let name = entry.file_name();
+        let name = name.to_str().ok_or_else(|| SourceError::PathName {
+            path: path.to_string_lossy().into_owned(),
+        })?;
+        let inner = format!("{prefix}{name}");
+        if kind.is_dir() {
+            walk(&path, &format!("{inner}/"), files)?;
+        } else if kind.is_file() {
+            let digest = digest_of(&path)?;
+            files.push(FileDigest {
+                path: inner,
+                ..digest
+            });
+        } else {
+            return Err(SourceError::NotAFile).at_file(&path);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
