@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use distill_convert::convert;
-use distill_convert::error::Result;
+use distill_convert::error::{Result, escape_name};
 use serde_json::Value;
 
 use super::args::InspectArgs;
@@ -26,7 +26,13 @@ fn render(out: &mut String, value: &Value, depth: usize) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                entry(out, &pad, &key.replace('_', " "), value, depth);
+                entry(
+                    out,
+                    &pad,
+                    &escape_name(&key.replace('_', " ")),
+                    value,
+                    depth,
+                );
             }
         }
         Value::Array(items) => {
@@ -62,7 +68,7 @@ fn inline(value: &Value) -> String {
         ),
         Value::Object(map) => map
             .iter()
-            .map(|(k, v)| format!("{} {}", k.replace('_', " "), inline(v)))
+            .map(|(k, v)| format!("{} {}", escape_name(&k.replace('_', " ")), inline(v)))
             .collect::<Vec<_>>()
             .join(", "),
         Value::Null => "none".into(),

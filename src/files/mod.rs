@@ -169,16 +169,24 @@ impl Private {
         }
         // Other runs for the same place wait, so that the files of two are not mixed. One file alone cannot be.
         let _turn = (entries.len() > 1).then(|| self.parent.lock());
-        let main = match entries {
-            [_, .., main] if self.take_away(main, &is_ours)? => Some(main),
+        let mut approved = Vec::new();
+        for entry in entries {
+            approved.push(self.approve(entry, &is_ours)?);
+        }
+        let old_main = match (entries, approved.as_slice()) {
+            ([_, .., main], [.., Some(id)]) => {
+                self.take_away(main, *id)?;
+                Some(main)
+            }
             _ => None,
         };
         for (i, entry) in entries.iter().enumerate() {
-            if let Err(error) = self.install_one(entry, &is_ours) {
+            let here = approved[i].filter(|_| old_main != Some(entry));
+            if let Err(error) = self.install_one(entry, here) {
                 for entry in entries[..i].iter().rev() {
                     self.put_back(entry);
                 }
-                if let Some(main) = main {
+                if let Some(main) = old_main {
                     let old = Path::new(&self.name).join(REPLACED).join(main);
                     // There is nobody left to tell if this fails as well.
                     let _ = self.parent.rename_new(&old, Path::new(main));
@@ -190,28 +198,33 @@ impl Private {
         Ok(())
     }
 
-    /// Moves an old output of ours out of the way; `false` when there is none.
-    fn take_away(&self, entry: &OsStr, is_ours: &impl Fn(&Path) -> bool) -> Result<bool> {
+    /// Looks at what stands in an entry's place: `None` when nothing does, its identity when it is ours.
+    fn approve(&self, entry: &OsStr, is_ours: &impl Fn(&Path) -> bool) -> Result<Option<Identity>> {
+        let to = self.parent.path().join(entry);
+        let Some(id) = identity(&to) else {
+            return Ok(None);
+        };
+        refuse_foreign(&to, is_ours)?;
+        Ok(Some(id))
+    }
+
+    /// Moves an old output of ours out of the way.
+    fn take_away(&self, entry: &OsStr, approved: Identity) -> Result<()> {
         let from = self.parent.path().join(entry);
-        if from.symlink_metadata().is_err() {
-            return Ok(false);
-        }
-        refuse_foreign(&from, is_ours)?;
-        // In a folder of its own, under its own name, by which `is_ours` may go.
         let failed = || io_error("replace", &from);
         fs::create_dir(self.path().join(REPLACED)).map_err(failed())?;
         let old = Path::new(&self.name).join(REPLACED).join(entry);
         self.parent
             .rename_new(Path::new(entry), &old)
             .map_err(failed())?;
-        // What came is looked at once more: it may not be what stood there a moment ago.
-        if refuse_foreign(&self.parent.path().join(&old), is_ours).is_err() {
+        // What came may not be what stood there when it was looked at.
+        if identity(&self.parent.path().join(&old)) != Some(approved) {
             self.parent
                 .rename_new(&old, Path::new(entry))
                 .map_err(failed())?;
             return Err(FilesError::Exists).at_file(&from);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Undoes [`Private::install_one`].
@@ -224,7 +237,7 @@ impl Private {
         };
     }
 
-    fn install_one(&self, entry: &OsStr, is_ours: &impl Fn(&Path) -> bool) -> Result<()> {
+    fn install_one(&self, entry: &OsStr, approved: Option<Identity>) -> Result<()> {
         let to = self.parent.path().join(entry);
         let failed = || io_error("move the finished output to", &to);
         let from = Path::new(&self.name).join(entry);
@@ -233,14 +246,16 @@ impl Private {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
             Err(e) => return Err(failed()(e)),
         }
-        refuse_foreign(&to, is_ours)?;
+        let Some(approved) = approved else {
+            return Err(FilesError::Exists).at_file(&to);
+        };
         match self.parent.exchange(&from, entry) {
             Ok(()) => {}
             Err(e) if sys::is_unsupported(&e) => return self.replace(entry).map_err(failed()),
             Err(e) => return Err(failed()(e)),
         }
-        // What came out in exchange is looked at once more: it may not be what stood there a moment ago.
-        if refuse_foreign(&self.path().join(entry), is_ours).is_err() {
+        // What came out in exchange may not be what stood there when it was looked at.
+        if identity(&self.path().join(entry)) != Some(approved) {
             self.parent.exchange(&from, entry).map_err(failed())?;
             return Err(FilesError::Exists).at_file(&to);
         }
@@ -348,6 +363,24 @@ impl Partial {
             .remove_tree(&self.name)
             .map_err(io_error("remove", &path))
     }
+}
+
+/// What tells one file or folder from another, whatever its name.
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = path.symlink_metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(path: &Path) -> Option<Identity> {
+    let metadata = path.symlink_metadata().ok()?;
+    let made = metadata.created().ok()?;
+    let since = made.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some((metadata.len(), u64::try_from(since.as_nanos()).ok()?))
 }
 
 /// Refuses a destination where something stands that this program did not make. Links are never followed, and never ours.
