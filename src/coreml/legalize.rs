@@ -238,6 +238,8 @@ fn narrow(dtype: DType) -> DType {
         | DType::I32
         | DType::F16
         | DType::BF16
+        | DType::F8E4M3
+        | DType::F8E5M2
         | DType::F32
         | DType::F64 => dtype,
     }
@@ -248,7 +250,7 @@ fn interface_dtype(dtype: DType, opset: Opset) -> DType {
     match dtype {
         DType::F16 if opset < Opset::CoreML6 => DType::F32,
         DType::F16 | DType::F32 => dtype,
-        DType::BF16 | DType::F64 => DType::F32,
+        DType::BF16 | DType::F8E4M3 | DType::F8E5M2 | DType::F64 => DType::F32,
         DType::Bool
         | DType::U1
         | DType::U2
@@ -279,7 +281,9 @@ fn legal_type(ty: &Type) -> Result<Type, CoremlError> {
     }
     let dtype = narrow(ty.dtype);
     match dtype {
-        DType::BF16 | DType::F64 => Err(CoremlError::Type { dtype }),
+        DType::BF16 | DType::F8E4M3 | DType::F8E5M2 | DType::F64 => {
+            Err(CoremlError::Type { dtype })
+        }
         DType::Bool
         | DType::U1
         | DType::U2

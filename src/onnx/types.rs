@@ -36,7 +36,15 @@ pub(crate) fn data_type(dtype: DType, opset: i64) -> Result<DataType, OnnxError>
         DType::F32 => DataType::Float,
         DType::F64 => DataType::Double,
         // Common engines have no kernels for bfloat16; the precision pass replaces it.
-        DType::BF16 | DType::U1 | DType::U2 | DType::U3 | DType::U4 | DType::U6 | DType::I4 => {
+        DType::BF16
+        | DType::F8E4M3
+        | DType::F8E5M2
+        | DType::U1
+        | DType::U2
+        | DType::U3
+        | DType::U4
+        | DType::U6
+        | DType::I4 => {
             return Err(OnnxError::DType { dtype, opset });
         }
     })

@@ -56,7 +56,15 @@ impl Elements {
             }
             DType::F32 => Elements::F32(tensor.floats()?.to_vec()),
             DType::F64 => Elements::F64(tensor.floats()?.iter().map(|&x| f64::from(x)).collect()),
-            DType::U1 | DType::U2 | DType::U3 | DType::U4 | DType::U6 | DType::I4 | DType::BF16 => {
+            DType::U1
+            | DType::U2
+            | DType::U3
+            | DType::U4
+            | DType::U6
+            | DType::I4
+            | DType::BF16
+            | DType::F8E4M3
+            | DType::F8E5M2 => {
                 return Err(RuntimeError::ValueType {
                     name: name.to_owned(),
                     found: tensor.dtype().to_string(),

@@ -261,7 +261,15 @@ fn from_tract(name: &str, value: &TractTensor) -> Result<Tensor> {
         DType::F16 => extract!(F16, half::f16),
         DType::F32 => extract!(F32, f32),
         DType::F64 => extract!(F64, f64),
-        DType::U1 | DType::U2 | DType::U3 | DType::U4 | DType::U6 | DType::I4 | DType::BF16 => {
+        DType::U1
+        | DType::U2
+        | DType::U3
+        | DType::U4
+        | DType::U6
+        | DType::I4
+        | DType::BF16
+        | DType::F8E4M3
+        | DType::F8E5M2 => {
             return Err(unsupported().into());
         }
     };

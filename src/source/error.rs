@@ -376,8 +376,8 @@ impl Diagnostic for SourceError {
                 "the file is damaged or incomplete: download it again"
             }
             SourceError::Dtype { .. } => {
-                "store the tensor as one of F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, U16, U8, BOOL \
-                 (`.npz` files: without BF16)"
+                "store the tensor as one of F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, I16, I8, U64, U32, U16, U8, BOOL \
+                 (`.npz` files: without BF16 and F8)"
             }
             SourceError::NotAModel | SourceError::NotFound | SourceError::MissingFile { .. } => {
                 "a model is a folder with `config.json` and `model.safetensors` (or shards with `model.safetensors.index.json`)"

@@ -36,10 +36,12 @@ pub(super) struct Header {
 }
 
 /// The names of the element types in the format.
-const DTYPES: [(&str, DType); 13] = [
+const DTYPES: [(&str, DType); 15] = [
     ("BOOL", DType::Bool),
     ("U8", DType::U8),
     ("I8", DType::I8),
+    ("F8_E4M3", DType::F8E4M3),
+    ("F8_E5M2", DType::F8E5M2),
     ("U16", DType::U16),
     ("I16", DType::I16),
     ("F16", DType::F16),

@@ -35,6 +35,10 @@ pub enum DType {
     I64,
     /// Unsigned, 64 bits.
     U64,
+    /// 8-bit float of 4 exponent and 3 mantissa bits: no infinity, one NaN per sign, largest 448 (`e4m3fn`).
+    F8E4M3,
+    /// 8-bit float of 5 exponent and 2 mantissa bits: the upper byte of a binary16.
+    F8E5M2,
     /// IEEE binary16.
     F16,
     /// bfloat16.
@@ -55,7 +59,7 @@ impl DType {
             DType::U3 => 3,
             DType::U4 | DType::I4 => 4,
             DType::U6 => 6,
-            DType::Bool | DType::I8 | DType::U8 => 8,
+            DType::Bool | DType::I8 | DType::U8 | DType::F8E4M3 | DType::F8E5M2 => 8,
             DType::I16 | DType::U16 | DType::F16 | DType::BF16 => 16,
             DType::I32 | DType::U32 | DType::F32 => 32,
             DType::I64 | DType::U64 | DType::F64 => 64,
@@ -73,7 +77,10 @@ impl DType {
     /// Whether this is a floating-point type.
     #[must_use]
     pub const fn is_float(self) -> bool {
-        matches!(self, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
+        matches!(
+            self,
+            DType::F8E4M3 | DType::F8E5M2 | DType::F16 | DType::BF16 | DType::F32 | DType::F64
+        )
     }
 
     /// Whether this is a signed or unsigned integer type (`Bool` is not).
@@ -110,6 +117,8 @@ impl DType {
             DType::U32 => "u32",
             DType::I64 => "i64",
             DType::U64 => "u64",
+            DType::F8E4M3 => "f8e4m3",
+            DType::F8E5M2 => "f8e5m2",
             DType::F16 => "f16",
             DType::BF16 => "bf16",
             DType::F32 => "f32",
@@ -118,7 +127,7 @@ impl DType {
     }
 
     /// Every element type, in declaration order.
-    pub const ALL: [DType; 19] = [
+    pub const ALL: [DType; 21] = [
         DType::Bool,
         DType::U1,
         DType::U2,
@@ -134,6 +143,8 @@ impl DType {
         DType::U32,
         DType::I64,
         DType::U64,
+        DType::F8E4M3,
+        DType::F8E5M2,
         DType::F16,
         DType::BF16,
         DType::F32,

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod dtype;
+mod f8;
 pub mod num;
 mod value;
 

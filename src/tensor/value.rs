@@ -7,7 +7,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::DType;
-use super::num;
+use super::{f8, num};
 use crate::error::{Class, Diagnostic};
 
 /// Why a tensor could not be built from its parts.
@@ -414,6 +414,10 @@ fn round_to(dtype: DType, values: &mut [f32]) {
         values.iter_mut().for_each(|x| *x = num::round_f16(*x));
     } else if dtype == DType::BF16 {
         values.iter_mut().for_each(|x| *x = num::round_bf16(*x));
+    } else if let Some(format) = f8::Format::of(dtype) {
+        values
+            .iter_mut()
+            .for_each(|x| *x = format.decode(format.encode(*x)));
     }
 }
 
@@ -443,6 +447,8 @@ pub fn encode_floats(dtype: DType, values: &[f32], out: &mut Vec<u8>) {
         for (o, &x) in out[start..].chunks_exact_mut(8).zip(values) {
             o.copy_from_slice(&f64::from(x).to_le_bytes());
         }
+    } else if let Some(format) = f8::Format::of(dtype) {
+        out.extend(values.iter().map(|&x| format.encode(x)));
     } else {
         out.resize(start + values.len() * 4, 0);
         for (o, &x) in out[start..].chunks_exact_mut(4).zip(values) {
@@ -476,6 +482,8 @@ pub fn decode_floats(dtype: DType, bytes: &[u8], out: &mut Vec<f32>) {
                 b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7],
             ]))
         }));
+    } else if let Some(format) = f8::Format::of(dtype) {
+        out.extend(bytes.iter().map(|&b| format.decode(b)));
     } else {
         out.extend(
             bytes

@@ -273,6 +273,8 @@ fn array_type(dtype: DType) -> Result<ArrayDataType, CoremlError> {
         | DType::I64
         | DType::U64
         | DType::BF16
+        | DType::F8E4M3
+        | DType::F8E5M2
         | DType::F64 => Err(CoremlError::Type { dtype }),
     }
 }

@@ -115,6 +115,8 @@ pub(super) fn goes_to_blob(constant: &Constant, opset: Opset) -> bool {
             | DType::I64
             | DType::U64
             | DType::BF16
+            | DType::F8E4M3
+            | DType::F8E5M2
             | DType::F64 => false,
         }
 }
