@@ -5,6 +5,7 @@
 mod audit;
 mod check;
 mod error;
+mod import;
 mod inspect;
 mod reference;
 mod request;
@@ -20,6 +21,7 @@ use serde::Serialize;
 pub use audit::{Audit, AuditOptions, Finding, Held, audit};
 pub use check::{Check, Engine, Ran, RunOptions, prediction_files, run, verify, verify_artifact};
 pub use error::ConvertError;
+pub use import::import;
 pub use inspect::inspect;
 pub use request::{
     ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target, parse_shape,
@@ -88,6 +90,7 @@ pub fn open(model: &Path, options: &SourceOptions) -> Result<Checkpoint> {
         model,
         &OpenOptions {
             require_lock: options.require_lock,
+            config: None,
         },
     )
 }
@@ -144,7 +147,7 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
         source_files: Vec::new(),
         repo: checkpoint.repo.clone(),
         revision: checkpoint.revision.clone(),
-        warnings: warning.into_iter().collect(),
+        warnings: checkpoint.notes.iter().cloned().chain(warning).collect(),
         artifacts: Vec::new(),
     };
     // Hashing the source takes one core for about as long as writing takes the other.

@@ -134,10 +134,20 @@ limits! {
         "Decoded constants that the interpreter keeps between runs; larger models read the rest anew.";
     TRACE_BYTES = "trace-bytes", GI, 1 << 60, "bytes",
         "Intermediate values of the source that are kept for comparison. Those beyond are counted in the report.";
+    PICKLE_BYTES = "pickle-bytes", 256 * MI, 4 * GI, "bytes",
+        "Longest pickle in a PyTorch checkpoint, without the weights. That of a model of 100,000 tensors has some 20 MB.";
+    PICKLE_VALUES = "pickle-values", 8_000_000, GI, "values",
+        "Most values in one pickle. A checkpoint of 100,000 tensors, optimizer included, has some 5 million; memory stays below 1 GB.";
+    REPEATED_BYTES = "repeated-bytes", 256 * MI, TI, "bytes",
+        "Most bytes that views of a PyTorch checkpoint which repeat elements of their storage (broadcast masks, tables) may have together, written out.";
     TASK_CASES = "task-cases", 1_000_000, 100_000_000, "cases",
         "Most cases of one task.";
 }
 
+/// Deepest nesting of containers, and most open marks, in one pickle. Checkpoints have some 5, configs some 10.
+pub const PICKLE_NESTING: usize = 64;
+/// Longest integer in a pickle, in bytes: PyTorch's own magic number has 10.
+pub const PICKLE_INTEGER_BYTES: u64 = 64;
 /// Most elements in one tensor: keeps every byte count within 2^53, exact in JSON and in `f64`.
 pub const ELEMENTS: u64 = 1 << 49;
 /// Largest protobuf that is parsed as a whole, in bytes: the format itself ends at 2 GiB.

@@ -23,5 +23,6 @@ mod hostile;
 #[cfg(all(feature = "tract", feature = "ort"))]
 mod onnx;
 mod reference;
+mod torch;
 mod trust;
 mod verify;

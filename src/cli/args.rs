@@ -56,6 +56,13 @@ pub(crate) enum Command {
         after_help = "Examples:\n  distill-convert inspect models/8ball\n  distill-convert inspect 8ball.mlpackage --json"
     )]
     Inspect(InspectArgs),
+    /// Turn a PyTorch checkpoint into safetensors, config and lock, without running anything in it
+    #[command(after_help = "Examples:\n  \
+        distill-convert import pytorch_model.bin -o MODEL\n  \
+        distill-convert import checkpoint.pt --config config.json -o MODEL\n  \
+        distill-convert --target coreml MODEL\n\
+        The checkpoint is read as data: whatever asks for more than tensors and plain values is refused (exit code 4).")]
+    Import(ImportArgs),
     /// Write or check distill-convert.lock: size and SHA-256 of every file of a model folder
     #[command(
         after_help = "Examples:\n  distill-convert lock MODEL\n  distill-convert lock MODEL --check"
@@ -214,7 +221,7 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// Model folder: config.json with model.safetensors, or shards with model.safetensors.index.json
+    /// Model folder: config.json with model.safetensors, or shards with model.safetensors.index.json; or a PyTorch checkpoint
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
     /// What to write
@@ -339,6 +346,21 @@ pub(crate) struct InspectArgs {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) output_format: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Checkpoint (.pt, .pth, .bin, .ckpt), or a model folder with one
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) checkpoint: PathBuf,
+    /// Folder to write: model.safetensors, config.json, distill-convert.lock, and the side files of a model folder
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+    /// The model's config [default: config.json beside the checkpoint, or the `config` in it]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output_format: OutputArgs,
 }

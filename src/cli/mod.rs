@@ -5,6 +5,7 @@ mod audit;
 mod convert;
 mod doctor;
 mod fetch;
+mod import;
 mod inspect;
 mod lock;
 mod output;
@@ -65,6 +66,7 @@ fn run(command: &Command) -> (&'static str, bool, distill_convert::error::Result
         Command::Verify(args) => ("verify", args.output_format.json, verify::run(args)),
         Command::Run(args) => ("run", args.output_format.json, run::run(args)),
         Command::Inspect(args) => ("inspect", args.output_format.json, inspect::run(args)),
+        Command::Import(args) => ("import", args.output_format.json, import::run(args)),
         Command::Lock(args) => ("lock", args.output_format.json, lock::run(args)),
         Command::Audit(args) => ("audit", args.output_format.json, audit::run(args)),
         Command::Fetch(args) => ("fetch", args.output_format.json, fetch::run(args)),

@@ -313,6 +313,7 @@ pub fn verify(
     let (options, warning) = super::reference::decide_rotary(&checkpoint, options, Some(check))?;
     let built = super::build(&checkpoint, &options, &shapes)?;
     let mut report = verify_artifact(&built.module, artifact, kind, check, progress)?;
+    report.warnings.extend(checkpoint.notes);
     report.warnings.extend(built.warnings);
     report.warnings.extend(warning);
     Ok(report)
@@ -434,6 +435,7 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
         ArtifactKind::Checkpoint => {
             let checkpoint = super::open(model, &options.source)?;
             let built = super::build(&checkpoint, &options.source, &Shapes::dynamic())?;
+            warnings.extend(checkpoint.notes);
             warnings.extend(built.warnings);
             built.module
         }

@@ -51,7 +51,7 @@ fn checkpoint(model: &Path, options: &SourceOptions) -> Result<Value> {
         "parameters": parameters,
         "revision": checkpoint.revision,
         "tensors": checkpoint.tensors.len(),
-        "warnings": built.warnings,
+        "warnings": checkpoint.notes.iter().chain(&built.warnings).collect::<Vec<_>>(),
         "weight_bytes": bytes,
     }))
 }

@@ -207,6 +207,12 @@ pub enum SourceError {
         /// The first of them, as `tensor in shard`.
         first_unlisted: Option<String>,
     },
+    /// What was written does not read back as it was meant.
+    #[error("what was written reads back otherwise, from byte {offset} on")]
+    NotAsWritten {
+        /// Where in the file.
+        offset: u64,
+    },
     /// No lock file, though one is required.
     #[error("no `{name}` in the folder, but a lock is required", name = super::lock::FILE_NAME)]
     LockMissing,
@@ -311,6 +317,7 @@ impl Diagnostic for SourceError {
             | SourceError::LockSyntax { .. }
             | SourceError::NothingToLock
             | SourceError::Archive { .. }
+            | SourceError::NotAsWritten { .. }
             | SourceError::NpyHeader { .. } => Class::Invalid,
         }
     }
@@ -356,6 +363,7 @@ impl Diagnostic for SourceError {
             | SourceError::ArchiveSize { .. }
             | SourceError::NpyHeader { .. } => "bad_tensor_file",
             SourceError::Foreign => "output_exists",
+            SourceError::NotAsWritten { .. } => "not_as_written",
         }
     }
 
@@ -366,8 +374,8 @@ impl Diagnostic for SourceError {
             SourceError::SideFileSize { .. } => return Some(limits::SIDE_FILE_BYTES.hint()),
             SourceError::FolderSize { .. } => return Some(limits::READ_BYTES.hint()),
             SourceError::UnsafeFormat { .. } => {
-                "convert it once, on a machine you can lose, with \
-                 `safetensors.torch.save_file(torch.load(FILE, weights_only=True), \"model.safetensors\")` in Python"
+                "a PyTorch checkpoint is read as data where it is named as what it is: `distill-convert import CHECKPOINT -o FOLDER`; \
+                 nothing else may be a pickle"
             }
             SourceError::LfsPointer => "fetch the weights with `git lfs pull`",
             SourceError::HeaderTruncated { .. }
@@ -401,6 +409,9 @@ impl Diagnostic for SourceError {
             }
             SourceError::UnpinnedRevision { .. } => {
                 "name the commit instead of the branch or tag: `git ls-remote URL BRANCH` shows it"
+            }
+            SourceError::NotAsWritten { .. } => {
+                "the disk or its driver is at fault: write to another one"
             }
             SourceError::Foreign => "choose another path, or remove the file",
             SourceError::HeaderSyntax { .. }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::error::SourceError;
 use super::hub::Snapshot;
 use super::lock::{self, Lock};
+use super::torch::{self, TorchError, TorchFile};
 use super::{Checkpoint, FileDigest, OpenOptions, Progress, SourceTensor};
 use super::{digest, json, safetensors, sniff};
 use crate::error::{Context, Result, io_error};
@@ -20,6 +21,28 @@ use crate::tensor::{SourceFile, num};
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// The name of a checkpoint that Hugging Face's libraries write.
+const CHECKPOINT: &str = "pytorch_model.bin";
+/// The index of one in several parts.
+const CHECKPOINT_INDEX: &str = "pytorch_model.bin.index.json";
+
+/// The checkpoint of a subfolder, which is read where it has no [`SIDE_WEIGHTS`].
+pub(super) const SIDE_CHECKPOINT: &str = "/pytorch_model.bin";
+/// The weights of a subfolder.
+pub(super) const SIDE_WEIGHTS: &str = "/model.safetensors";
+
+/// Where the weights are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Weights {
+    /// In `model.safetensors`.
+    Safetensors,
+    /// In the shards of `model.safetensors.index.json`.
+    Shards,
+    /// In a PyTorch checkpoint of this name.
+    Checkpoint(String),
+    /// In the parts of `pytorch_model.bin.index.json`.
+    CheckpointShards,
+}
 
 /// A file that was opened.
 #[derive(Debug)]
@@ -234,17 +257,49 @@ impl Folder {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Refuses a folder that has pickles where weights are expected.
-    fn refuse_pickles(&self, subfolder: &str) -> Result<()> {
-        let folder = self.root.join(subfolder);
+    /// The PyTorch checkpoint of a folder without safetensors: the one with the usual name, else the only one.
+    ///
+    /// # Errors
+    /// When there are several and none has the usual name.
+    pub(super) fn checkpoint(&self) -> Result<Option<Weights>> {
+        if self.find(CHECKPOINT)?.is_some() {
+            return Ok(Some(Weights::Checkpoint(CHECKPOINT.to_owned())));
+        }
+        if self.find(CHECKPOINT_INDEX)?.is_some() {
+            return Ok(Some(Weights::CheckpointShards));
+        }
+        let folder = &self.root;
         let mut names = Vec::new();
-        for entry in folder.read_dir().map_err(io_error("list", &folder))? {
-            names.push(entry.map_err(io_error("list", &folder))?.path());
+        for entry in folder.read_dir().map_err(io_error("list", folder))? {
+            let name = entry.map_err(io_error("list", folder))?.file_name();
+            if sniff::has_pickle_name(Path::new(&name)) {
+                names.push(name.to_string_lossy().into_owned());
+            }
         }
         names.sort();
-        match names.iter().find(|n| sniff::has_pickle_name(n)) {
-            Some(pickle) => Err(sniff::pickle_name_error()).at_file(pickle),
-            None => Ok(()),
+        match names.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(Weights::Checkpoint(one.clone()))),
+            _ => Err(TorchError::Several { names }).at_file(folder),
+        }
+    }
+
+    /// Where the weights of the folder are.
+    ///
+    /// # Errors
+    /// When there are none, or several.
+    pub(super) fn weights(&self) -> Result<Weights> {
+        let has = |name: &str| Ok::<_, crate::error::Error>(self.find(name)?.is_some());
+        match (has(WEIGHTS)?, has(INDEX)?) {
+            (true, false) => Ok(Weights::Safetensors),
+            (false, true) => Ok(Weights::Shards),
+            (true, true) => Err(SourceError::AmbiguousWeights).at_file(&self.root),
+            (false, false) => self
+                .checkpoint()?
+                .ok_or_else(|| SourceError::MissingFile {
+                    name: WEIGHTS.to_owned(),
+                })
+                .at_file(&self.root),
         }
     }
 }
@@ -258,6 +313,11 @@ pub(super) fn read_small(file: &SourceFile) -> Result<Vec<u8>> {
     let mut bytes = vec![0; num::usize_of(file.len())];
     file.read_at(0, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Whether a path inside a folder is that of a PyTorch checkpoint, by its name.
+pub(super) fn is_checkpoint_name(path: &str) -> bool {
+    sniff::has_pickle_name(Path::new(path))
 }
 
 /// Refuses paths that are anything but `file` or `folder/file`.
@@ -278,8 +338,8 @@ pub(super) fn check_path(path: &str) -> Result<(), SourceError> {
     })
 }
 
-/// The folder that MODEL means, and the weights file if MODEL names one.
-pub(super) fn resolve(path: &Path) -> Result<(PathBuf, Option<&'static str>)> {
+/// The folder that MODEL means, and where its weights are if MODEL says so.
+pub(super) fn resolve(path: &Path) -> Result<(PathBuf, Option<Weights>)> {
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -292,18 +352,18 @@ pub(super) fn resolve(path: &Path) -> Result<(PathBuf, Option<&'static str>)> {
     }
     let weights = match path.file_name().and_then(|n| n.to_str()) {
         Some(CONFIG) => None,
-        Some(WEIGHTS) => Some(WEIGHTS),
-        Some(INDEX) => Some(INDEX),
-        Some(_) | None => {
-            if sniff::has_pickle_name(path) {
-                return Err(sniff::pickle_name_error()).at_file(path);
-            }
-            if metadata.is_file() {
-                let file = SourceFile::open(path)?;
+        Some(WEIGHTS) => Some(Weights::Safetensors),
+        Some(INDEX) => Some(Weights::Shards),
+        Some(CHECKPOINT_INDEX) => Some(Weights::CheckpointShards),
+        Some(name) if metadata.is_file() => {
+            let file = SourceFile::open(path)?;
+            if !sniff::has_pickle_name(path) && !torch::looks_like_one(&file)? {
                 sniff::refuse_unsafe(&file).at_file(path)?;
+                return Err(SourceError::NotAModel).at_file(path);
             }
-            return Err(SourceError::NotAModel).at_file(path);
+            Some(Weights::Checkpoint(name.to_owned()))
         }
+        Some(_) | None => return Err(SourceError::NotAModel).at_file(path),
     };
     let parent = path.parent().unwrap_or(Path::new(""));
     let folder = if parent.as_os_str().is_empty() {
@@ -317,49 +377,64 @@ pub(super) fn resolve(path: &Path) -> Result<(PathBuf, Option<&'static str>)> {
 /// Opens a checkpoint; see [`super::open_with`].
 pub(super) fn open(
     path: &Path,
-    options: &OpenOptions,
+    options: &OpenOptions<'_>,
     progress: Progress<'_>,
 ) -> Result<Checkpoint> {
-    let (root, weights) = resolve(path)?;
+    let (root, named) = resolve(path)?;
     let files = Folder::locked(&root)?;
     if options.require_lock && files.lock.is_none() {
         return Err(SourceError::LockMissing).at_file(&root);
     }
-
-    let has = |name: &str| Ok::<_, crate::error::Error>(files.find(name)?.is_some());
-    let weights = match (weights, has(WEIGHTS)?, has(INDEX)?) {
-        (Some(named), ..) => named,
-        (None, true, false) => WEIGHTS,
-        (None, false, true) => INDEX,
-        (None, true, true) => return Err(SourceError::AmbiguousWeights).at_file(&root),
-        (None, false, false) => {
-            files.refuse_pickles("")?;
-            return Err(SourceError::MissingFile {
-                name: WEIGHTS.to_owned(),
-            })
-            .at_file(&root);
+    let weights = match named {
+        Some(named) => named,
+        None => files.weights()?,
+    };
+    let config = match files.read_optional(CONFIG)? {
+        Some(bytes) => Some(json::parse_object(&bytes).at_file(&root.join(CONFIG))?),
+        None => None,
+    };
+    let needed = |config: Option<_>| {
+        let missing = || SourceError::MissingFile {
+            name: CONFIG.to_owned(),
+        };
+        config.ok_or_else(missing).at_file(&root)
+    };
+    let (config, read) = match &weights {
+        Weights::Safetensors => {
+            let config = needed(config)?;
+            (config, read_single(&files, progress)?)
+        }
+        Weights::Shards => (needed(config)?, read_shards(&files, INDEX, progress)?),
+        Weights::Checkpoint(name) => {
+            let mut read = read_checkpoint(&files, name, progress)?;
+            let full = root.join(name);
+            let config = match (config, read.config.take()) {
+                (Some(beside), Some(inside)) if beside != inside && options.config.is_none() => {
+                    return Err(TorchError::TwoConfigs).at_file(&full);
+                }
+                (Some(config), _) | (None, Some(config)) => config,
+                (None, None) if options.config.is_some() => Default::default(),
+                (None, None) => return Err(TorchError::NoConfig).at_file(&full),
+            };
+            (config, read)
+        }
+        Weights::CheckpointShards => {
+            let config = needed(config)?;
+            (config, read_shards(&files, CHECKPOINT_INDEX, progress)?)
         }
     };
-    let config = files
-        .read_optional(CONFIG)?
-        .ok_or_else(|| SourceError::MissingFile {
-            name: CONFIG.to_owned(),
-        })
-        .at_file(&root)?;
-    let config = json::parse_object(&config).at_file(&root.join(CONFIG))?;
-    let tensors = if weights == INDEX {
-        read_shards(&files, progress)?
-    } else {
-        let opened = files.open_all(&[WEIGHTS.to_owned()], progress)?;
-        let mut tensors = BTreeMap::new();
-        for file in &opened {
-            tensors = safetensors::read_header(file)?.tensors;
+    let config = match options.config {
+        Some(path) => {
+            let bytes = read_small(&*SourceFile::open(path)?)?;
+            json::parse_object(&bytes).at_file(path)?
         }
-        tensors
+        None => config,
     };
     Ok(Checkpoint {
         config,
-        tensors,
+        tensors: read.tensors,
+        notes: read.notes,
+        storages: read.storages,
         repo: match (&files.lock, &files.snapshot) {
             (Some(lock), _) if lock.repo.is_some() => lock.repo.clone(),
             (_, Some(snapshot)) => Some(snapshot.repo.clone()),
@@ -375,15 +450,39 @@ pub(super) fn open(
     })
 }
 
-/// The tensors of all shards. The index and the shards' own headers must agree exactly.
-fn read_shards(files: &Folder, progress: Progress<'_>) -> Result<BTreeMap<String, SourceTensor>> {
-    let index_path = files.root.join(INDEX);
-    let index = files.read_optional(INDEX)?.unwrap_or_default();
-    let weight_map = parse_index(&index).at_file(&index_path)?;
+fn read_single(files: &Folder, progress: Progress<'_>) -> Result<TorchFile> {
+    let opened = files.open_all(&[WEIGHTS.to_owned()], progress)?;
+    let mut read = TorchFile::default();
+    for file in &opened {
+        read.tensors = safetensors::read_header(file)?.tensors;
+    }
+    Ok(read)
+}
+
+fn read_checkpoint(files: &Folder, name: &str, progress: Progress<'_>) -> Result<TorchFile> {
+    let opened = files.open_all(&[name.to_owned()], progress)?;
+    let mut read = TorchFile::default();
+    for file in &opened {
+        sniff::refuse_pointer(file).at_file(file.path())?;
+        read = torch::read(file)?;
+    }
+    read.notes.insert(
+        0,
+        format!("`{name}` was read as data; nothing in it was executed"),
+    );
+    Ok(read)
+}
+
+/// The tensors of all shards. The index and the shards themselves must agree exactly.
+fn read_shards(files: &Folder, index: &str, progress: Progress<'_>) -> Result<TorchFile> {
+    let index_path = files.root.join(index);
+    let in_checkpoints = index == CHECKPOINT_INDEX;
+    let bytes = files.read_optional(index)?.unwrap_or_default();
+    let weight_map = parse_index(&bytes).at_file(&index_path)?;
     let shards: BTreeSet<&String> = weight_map.values().collect();
     let shards: Vec<String> = shards.into_iter().cloned().collect();
     for shard in &shards {
-        if sniff::has_pickle_name(Path::new(shard)) {
+        if !in_checkpoints && sniff::has_pickle_name(Path::new(shard)) {
             return Err(sniff::pickle_name_error()).at_file(&files.root.join(shard));
         }
         if shard.contains('/') {
@@ -395,12 +494,23 @@ fn read_shards(files: &Folder, progress: Progress<'_>) -> Result<BTreeMap<String
         check_path(shard).at_file(&index_path)?;
     }
 
-    let mut tensors = BTreeMap::new();
+    let mut out = TorchFile::default();
     let mut unlisted = Vec::new();
     for (shard, file) in shards.iter().zip(files.open_all(&shards, progress)?) {
-        for (name, tensor) in safetensors::read_header(&file)?.tensors {
+        let read = if in_checkpoints {
+            sniff::refuse_pointer(&file).at_file(file.path())?;
+            torch::read(&file)?
+        } else {
+            TorchFile {
+                tensors: safetensors::read_header(&file)?.tensors,
+                ..TorchFile::default()
+            }
+        };
+        out.notes.extend(read.notes);
+        out.storages.extend(read.storages);
+        for (name, tensor) in read.tensors {
             if weight_map.get(&name) == Some(shard) {
-                tensors.insert(name, tensor);
+                out.tensors.insert(name, tensor);
             } else {
                 unlisted.push(format!("`{name}` in `{shard}`"));
             }
@@ -408,7 +518,7 @@ fn read_shards(files: &Folder, progress: Progress<'_>) -> Result<BTreeMap<String
     }
     let mut missing = weight_map
         .iter()
-        .filter(|(name, _)| !tensors.contains_key(*name))
+        .filter(|(name, _)| !out.tensors.contains_key(*name))
         .map(|(name, shard)| format!("`{name}` in `{shard}`"))
         .peekable();
     if !unlisted.is_empty() || missing.peek().is_some() {
@@ -421,7 +531,8 @@ fn read_shards(files: &Folder, progress: Progress<'_>) -> Result<BTreeMap<String
         })
         .at_file(&index_path);
     }
-    Ok(tensors)
+    drop(missing);
+    Ok(out)
 }
 
 /// The `weight_map` of a shard index: tensor → shard.
@@ -467,11 +578,14 @@ pub(super) fn side_tensors(
     files: &Folder,
     subfolder: &str,
 ) -> Result<Option<BTreeMap<String, SourceTensor>>> {
-    let Some(file) = files.open_optional(&format!("{subfolder}/{WEIGHTS}"))? else {
-        if files.root.join(subfolder).is_dir() {
-            files.refuse_pickles(subfolder)?;
+    if let Some(file) = files.open_optional(&format!("{subfolder}/{WEIGHTS}"))? {
+        return Ok(Some(safetensors::read_header(&file)?.tensors));
+    }
+    match files.open_optional(&format!("{subfolder}/{CHECKPOINT}"))? {
+        Some(file) => {
+            sniff::refuse_pointer(&file).at_file(file.path())?;
+            Ok(Some(torch::read(&file)?.tensors))
         }
-        return Ok(None);
-    };
-    Ok(Some(safetensors::read_header(&file)?.tensors))
+        None => Ok(None),
+    }
 }

@@ -10,7 +10,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::error::SourceError;
-use super::folder::{self, Folder};
+use super::folder::{self, Folder, Weights};
+use super::sniff::has_pickle_name;
 use super::{Progress, atomic, digest};
 use crate::error::{Context, Result, io_error};
 use crate::tensor::SourceFile;
@@ -278,8 +279,25 @@ pub fn write_with(
         revision: identity.revision.clone(),
         files: entries.collect(),
     };
+    save(&root, &lock)?;
+    Ok(lock)
+}
+
+/// Writes the lock of a folder whose files were hashed while they were written.
+pub(super) fn write_known(root: &Path, files: BTreeMap<String, Entry>) -> Result<Lock> {
+    let lock = Lock {
+        schema_version: SCHEMA_VERSION,
+        repo: None,
+        revision: None,
+        files,
+    };
+    save(root, &lock)?;
+    Ok(lock)
+}
+
+fn save(root: &Path, lock: &Lock) -> Result<()> {
     let path = root.join(FILE_NAME);
-    let text = toml::to_string(&lock)
+    let text = toml::to_string(lock)
         .map_err(|e| SourceError::LockSyntax {
             detail: e.to_string(),
         })
@@ -292,8 +310,26 @@ pub fn write_with(
             out.write_all(text.as_bytes())?;
             Ok(())
         },
-    )?;
-    Ok(lock)
+    )
+}
+
+/// The paths of everything in a folder and its subfolders, hidden files included; deeper folders count as files.
+pub(super) fn list_all(root: &Path) -> Result<Vec<String>> {
+    let mut out = Vec::new();
+    for entry in root.read_dir().map_err(io_error("list", root))? {
+        let entry = entry.map_err(io_error("list", root))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
+        if !is_folder {
+            out.push(name);
+            continue;
+        }
+        for inner in entry.path().read_dir().map_err(io_error("list", root))? {
+            let inner = inner.map_err(io_error("list", root))?.file_name();
+            out.push(format!("{name}/{}", inner.to_string_lossy()));
+        }
+    }
+    Ok(out)
 }
 
 /// Compares every file of the model at `model` with its lock.
@@ -350,7 +386,7 @@ pub fn covers(path: &Path) -> bool {
 }
 
 /// The files that a lock covers.
-fn covered(files: &Folder) -> Result<BTreeSet<String>> {
+pub(super) fn covered(files: &Folder) -> Result<BTreeSet<String>> {
     let mut paths = BTreeSet::new();
     for (name, is_folder) in list(files.root())? {
         if !is_folder {
@@ -363,7 +399,19 @@ fn covered(files: &Folder) -> Result<BTreeSet<String>> {
             }
         }
     }
-    paths.retain(|path| covers(Path::new(path)));
+    let weights = files.weights();
+    // A checkpoint is covered where it is what the model is read from.
+    let is_read = |path: &str| match &weights {
+        Ok(Weights::Checkpoint(name)) => name == path,
+        Ok(Weights::CheckpointShards) => !path.contains('/') && has_pickle_name(Path::new(path)),
+        Ok(Weights::Safetensors | Weights::Shards) | Err(_) => false,
+    };
+    let all = paths.clone();
+    let is_side = |path: &str| {
+        let sub = path.strip_suffix(folder::SIDE_CHECKPOINT);
+        sub.is_some_and(|sub| !all.contains(&format!("{sub}{}", folder::SIDE_WEIGHTS)))
+    };
+    paths.retain(|path| covers(Path::new(path)) || is_read(path) || is_side(path));
     // A link that leaves the folder, or a name that no lock can hold, is an error rather than a gap.
     for path in &paths {
         files.find(path)?;

@@ -17,17 +17,23 @@ mod digest;
 mod error;
 mod folder;
 pub mod hub;
+mod import;
 mod json;
 pub mod lock;
 mod npz;
+mod pickle;
 mod safetensors;
 mod sniff;
 mod tensors;
+mod torch;
 
 pub use digest::hex;
 pub use error::SourceError;
+pub use import::{Imported, import, is_imported};
+pub use pickle::PickleError;
 pub use sniff::has_pickle_name;
 pub use tensors::{read_tensors, write_tensors};
+pub use torch::TorchError;
 
 /// Is told how many more bytes were hashed; called from several threads.
 pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);
@@ -56,9 +62,11 @@ pub struct FileDigest {
 
 /// How a checkpoint is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OpenOptions {
+pub struct OpenOptions<'a> {
     /// Whether the absence of a lock file is an error.
     pub require_lock: bool,
+    /// A file to use instead of the model's own config.
+    pub config: Option<&'a Path>,
 }
 
 /// A model folder whose headers were checked.
@@ -74,14 +82,19 @@ pub struct Checkpoint {
     pub repo: Option<String>,
     /// Pinned revision, if the lock file names one.
     pub revision: Option<String>,
+    /// What the user should know about how the weights were read.
+    pub notes: Vec<String>,
+    storages: Vec<torch::Stored>,
     files: folder::Folder,
 }
 
-/// Opens the model at `path`: a folder, or its `config.json`, `model.safetensors` or `model.safetensors.index.json`.
+/// Opens the model at `path`: a folder, or its `config.json`, `model.safetensors` or `model.safetensors.index.json`; or a PyTorch checkpoint.
+///
+/// A folder's safetensors come first; only where there are none is a checkpoint looked for, and it is read as data, never executed.
 ///
 /// # Errors
 /// When a file is missing, malformed, unsafe or unlike the lock; see [`SourceError`].
-pub fn open(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
+pub fn open(path: &Path, options: &OpenOptions<'_>) -> Result<Checkpoint> {
     open_with(path, options, &|_| {})
 }
 
@@ -89,7 +102,11 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_with(path: &Path, options: &OpenOptions, progress: Progress<'_>) -> Result<Checkpoint> {
+pub fn open_with(
+    path: &Path,
+    options: &OpenOptions<'_>,
+    progress: Progress<'_>,
+) -> Result<Checkpoint> {
     folder::open(path, options, progress)
 }
 

@@ -345,16 +345,53 @@ impl<'de> Deserialize<'de> for Metadata {
     }
 }
 
-/// Writes `tensors` in the format, wide elements first so that all data is aligned; one tensor's bytes are held at a time.
+/// The header of a file that is yet to be written.
+pub(super) struct HeaderBytes<'a, T> {
+    /// Length and header, padded.
+    pub(super) bytes: Vec<u8>,
+    /// The tensors in the order of their data.
+    pub(super) order: Vec<&'a T>,
+    /// Bytes of data.
+    pub(super) len: u64,
+}
+
+/// What the header says about a tensor.
+pub(super) trait Described {
+    /// Element type.
+    fn dtype(&self) -> DType;
+    /// Shape.
+    fn shape(&self) -> &[usize];
+}
+
+impl Described for Tensor {
+    fn dtype(&self) -> DType {
+        Tensor::dtype(self)
+    }
+
+    fn shape(&self) -> &[usize] {
+        Tensor::shape(self)
+    }
+}
+
+impl Described for SourceTensor {
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+}
+
+/// The header for `tensors`, wide elements first so that all data is aligned.
 ///
 /// # Errors
-/// When a tensor's element type or name does not exist in the format, or `out` refuses.
-pub(super) fn write(
-    tensors: &BTreeMap<String, Tensor>,
+/// When a tensor's element type or name does not exist in the format.
+pub(super) fn header_bytes<'a, T: Described>(
+    tensors: &'a BTreeMap<String, T>,
     metadata: &BTreeMap<String, String>,
-    out: &mut dyn Write,
-) -> Result<(), WriteError> {
-    let mut order: Vec<(&String, &Tensor)> = tensors.iter().collect();
+) -> Result<HeaderBytes<'a, T>, SourceError> {
+    let mut order: Vec<(&String, &T)> = tensors.iter().collect();
     order.sort_by_key(|(_, t)| std::cmp::Reverse(t.dtype().bits()));
     let mut entries = BTreeMap::new();
     if !metadata.is_empty() {
@@ -374,8 +411,7 @@ pub(super) fn write(
         if name.as_str() == METADATA {
             return Err(SourceError::TensorName {
                 name: (*name).clone(),
-            }
-            .into());
+            });
         }
         check_name(name)?;
         let shape: Vec<u64> = tensor.shape().iter().map(|&d| num::u64_of(d)).collect();
@@ -390,11 +426,31 @@ pub(super) fn write(
         );
         offset += len;
     }
-    let mut header = serde_json::to_vec(&entries).map_err(std::io::Error::from)?;
+    let mut header = serde_json::to_vec(&entries).map_err(|e| SourceError::HeaderSyntax {
+        detail: e.to_string(),
+    })?;
     header.resize(header.len().next_multiple_of(8), b' ');
-    out.write_all(&num::u64_of(header.len()).to_le_bytes())?;
-    out.write_all(&header)?;
-    for (_, tensor) in order {
+    let mut bytes = num::u64_of(header.len()).to_le_bytes().to_vec();
+    bytes.extend(header);
+    Ok(HeaderBytes {
+        bytes,
+        order: order.into_iter().map(|(_, tensor)| tensor).collect(),
+        len: offset,
+    })
+}
+
+/// Writes `tensors` in the format; one tensor's bytes are held at a time.
+///
+/// # Errors
+/// When a tensor's element type or name does not exist in the format, or `out` refuses.
+pub(super) fn write(
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: &BTreeMap<String, String>,
+    out: &mut dyn Write,
+) -> Result<(), WriteError> {
+    let header = header_bytes(tensors, metadata)?;
+    out.write_all(&header.bytes)?;
+    for tensor in header.order {
         out.write_all(&tensor.to_le_bytes())?;
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! What a file is, by its first bytes and by its name: formats that run code are refused under any name.
+//! What a file is, by its first bytes and by its name. A pickle under the name of another format is refused; one that is named as what it
+//! is goes to `torch`, which reads it as data.
 
 use std::path::Path;
 
@@ -17,17 +18,26 @@ pub(super) fn refuse_unsafe(file: &SourceFile) -> Result<()> {
     file.read_at(0, start)?;
     if is_pickle(start) {
         return Err(SourceError::UnsafeFormat {
-            format: "a Python pickle",
+            format: "a Python pickle under the name of another format",
         }
         .into());
     }
     if is_zip(start) {
         return Err(SourceError::UnsafeFormat {
-            format: "a zip archive, as PyTorch writes around a Python pickle",
+            format: "a zip archive, as PyTorch writes around a Python pickle, under the name of another format",
         }
         .into());
     }
-    if start.starts_with(b"version https://git-lfs.") {
+    refuse_pointer(file)
+}
+
+/// Refuses a placeholder instead of the weights.
+pub(super) fn refuse_pointer(file: &SourceFile) -> Result<()> {
+    const POINTER: &[u8] = b"version https://git-lfs.";
+    let mut start = [0; POINTER.len()];
+    let len = start.len().min(num::usize_of(file.len()));
+    file.read_at(0, &mut start[..len])?;
+    if start == POINTER {
         return Err(SourceError::LfsPointer.into());
     }
     Ok(())
@@ -35,7 +45,7 @@ pub(super) fn refuse_unsafe(file: &SourceFile) -> Result<()> {
 
 /// A pickle of protocol 2 to 5. The same two bytes can start a safetensors header length (640 is `80 02`), but then six zeros follow,
 /// and no pickle has those: zero is not one of its operations.
-fn is_pickle(start: &[u8]) -> bool {
+pub(super) fn is_pickle(start: &[u8]) -> bool {
     matches!(start, [0x80, 2..=5, ..]) && !(start.len() >= 8 && start[2..8] == [0; 6])
 }
 

@@ -14,6 +14,16 @@ const PRODUCER_KEY: &str = "producer";
 /// The value of [`PRODUCER_KEY`].
 pub(super) const PRODUCER: &str = "distill-convert";
 
+/// The metadata entry by which this program knows its own safetensors files again.
+pub(super) fn mark() -> (String, String) {
+    (PRODUCER_KEY.to_owned(), PRODUCER.to_owned())
+}
+
+/// Whether the metadata has [`mark`].
+pub(super) fn has_mark(metadata: &BTreeMap<String, String>) -> bool {
+    metadata.get(PRODUCER_KEY).is_some_and(|p| p == PRODUCER)
+}
+
 /// The kinds of tensor files.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -76,7 +86,7 @@ pub fn write_tensors(path: &Path, tensors: &NamedTensors) -> Result<()> {
     refuse_foreign(path, kind)?;
     match kind {
         Kind::Safetensors => {
-            let metadata = BTreeMap::from([(PRODUCER_KEY.to_owned(), PRODUCER.to_owned())]);
+            let metadata = BTreeMap::from([mark()]);
             atomic::write_whole(
                 path,
                 |p| is_ours(p, kind),
@@ -94,7 +104,7 @@ fn is_ours(path: &Path, kind: Kind) -> bool {
     match kind {
         Kind::Safetensors => {
             let header = SourceFile::open(path).and_then(|file| safetensors::read_header(&file));
-            header.is_ok_and(|h| h.metadata.get(PRODUCER_KEY).is_some_and(|p| p == PRODUCER))
+            header.is_ok_and(|h| has_mark(&h.metadata))
         }
         Kind::Npz => npz::is_ours(path),
     }

@@ -11,8 +11,15 @@ use crate::error::{Result, io_error};
 #[derive(Debug)]
 pub struct SourceFile {
     path: PathBuf,
-    file: File,
+    backing: Backing,
     len: u64,
+}
+
+/// Where a [`SourceFile`] reads from.
+#[derive(Debug)]
+enum Backing {
+    File(File),
+    Memory(Vec<u8>),
 }
 
 impl SourceFile {
@@ -22,15 +29,33 @@ impl SourceFile {
     /// When the file cannot be opened or its length cannot be read.
     pub fn open(path: &Path) -> Result<Arc<Self>> {
         let file = File::open(path).map_err(io_error("open", path))?;
+        SourceFile::from_file(path, file)
+    }
+
+    /// A file that is open already, under a name for messages.
+    ///
+    /// # Errors
+    /// When its length cannot be read.
+    pub fn from_file(path: &Path, file: File) -> Result<Arc<Self>> {
         let len = file
             .metadata()
             .map_err(io_error("read the length of", path))?
             .len();
         Ok(Arc::new(SourceFile {
             path: path.to_path_buf(),
-            file,
+            backing: Backing::File(file),
             len,
         }))
+    }
+
+    /// Bytes in memory that are read as if they were the file `path`: what a reader does with them does not depend on a disk.
+    #[must_use]
+    pub fn in_memory(path: &Path, bytes: Vec<u8>) -> Arc<Self> {
+        Arc::new(SourceFile {
+            path: path.to_path_buf(),
+            len: num::u64_of(bytes.len()),
+            backing: Backing::Memory(bytes),
+        })
     }
 
     /// The path it was opened under.
@@ -56,7 +81,20 @@ impl SourceFile {
     /// # Errors
     /// When the file ends early or cannot be read.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        read_exact_at(&self.file, buffer, offset).map_err(io_error("read", &self.path))
+        let read = match &self.backing {
+            Backing::File(file) => read_exact_at(file, buffer, offset),
+            Backing::Memory(bytes) => {
+                let start = num::usize_of(offset);
+                match bytes.get(start..start.saturating_add(buffer.len())) {
+                    Some(part) => {
+                        buffer.copy_from_slice(part);
+                        Ok(())
+                    }
+                    None => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                }
+            }
+        };
+        read.map_err(io_error("read", &self.path))
     }
 }
 

@@ -269,7 +269,7 @@ fn side_files_are_confined_checked_and_remembered() {
         ),
         (
             checkpoint.side_tensors("3_Dense").unwrap_err(),
-            "unsafe_format",
+            "unsafe_pickle",
         ),
         (
             checkpoint.side_json("../modules.json").unwrap_err(),
@@ -302,6 +302,7 @@ fn side_files_are_confined_checked_and_remembered() {
         [
             "2_Dense/config.json",
             "2_Dense/model.safetensors",
+            "3_Dense/pytorch_model.bin",
             "config.json",
             "model.safetensors",
             "modules.json"

@@ -235,7 +235,7 @@ fn names_and_fields_stand_once_and_none_is_unknown() {
 
 #[test]
 fn element_types_without_support_are_named() {
-    for dtype in ["F8_E4M3", "F8_E5M2", "C64", "f32", "U128"] {
+    for dtype in ["F8_E8M0", "F4", "C64", "f32", "U128"] {
         weights_refused(
             &raw(
                 &format!(r#"{{"w":{{"dtype":"{dtype}","shape":[1],"data_offsets":[0,1]}}}}"#),
@@ -249,34 +249,31 @@ fn element_types_without_support_are_named() {
 }
 
 #[test]
-fn pickles_are_refused_under_any_name() {
+fn pickles_are_refused_under_the_names_of_other_formats() {
     let pickle = b"\x80\x02}q\x00X\x01\x00\x00\x00wq\x01K\x01s.";
     let protocol_5 = b"\x80\x05\x95\x0b\x00\x00\x00\x00\x00\x00\x00}\x94.";
     let zip = b"PK\x03\x04\x00\x00\x08\x08\x00\x00\x00\x00\x00\x00archive/data.pkl";
-    let runs = "which can run code when it is loaded";
+    let runs = "under the name of another format, which can run code when it is loaded";
     for (bytes, what) in [
         (pickle.as_slice(), "a Python pickle"),
         (protocol_5, "a Python pickle"),
         (b"\x80\x04".as_slice(), "a Python pickle"),
         (
             zip,
-            "a zip archive, as PyTorch writes around a Python pickle",
+            "a zip archive, as PyTorch writes around a Python pickle,",
         ),
     ] {
         weights_refused(
             bytes,
             4,
             "unsafe_format",
-            &format!("the file is {what}, {runs}"),
+            &format!("the file is {what} {runs}"),
         );
-        // As MODEL, under a name that says nothing.
+        // As MODEL, under a name that says nothing: read as data, and found to be no checkpoint.
         let dir = folder(&[("weights.data", bytes)]);
         let path = dir.path().join("weights.data");
         let error = source::open(&path, &OpenOptions::default()).unwrap_err();
-        assert_eq!(
-            (error.class().exit_code(), error.code()),
-            (4, "unsafe_format")
-        );
+        assert_eq!(error.class().exit_code(), 4, "{error}");
         // As a tensor file.
         let dir = folder(&[("inputs.safetensors", bytes)]);
         let error = source::read_tensors(&dir.path().join("inputs.safetensors")).unwrap_err();
@@ -286,22 +283,28 @@ fn pickles_are_refused_under_any_name() {
         );
     }
     for name in ["model.pt", "pytorch_model.bin", "x.PTH", "x.ckpt", "x.pkl"] {
-        let by_name = format!(
-            "MODEL/{name}: the file is a PyTorch checkpoint (a Python pickle) by its name, {runs}"
-        );
-        // As MODEL, as the only weights of a folder, and as a tensor file.
+        // As MODEL and as the only weights of a folder: read as data, and found to be no checkpoint.
         let dir = folder(&[(name, b"anything")]);
         let path = dir.path().join(name);
+        let found = format!(
+            "MODEL/{name}: the file is of no known kind; expected a PyTorch checkpoint: a zip archive with `data.pkl`, or the layout before PyTorch 1.6"
+        );
         let errors = [
             source::open(&path, &OpenOptions::default()).unwrap_err(),
             open(&dir).unwrap_err(),
-            source::read_tensors(&path).unwrap_err(),
         ];
         for error in errors {
-            let expected = (4, "unsafe_format", by_name.clone());
+            let expected = (4, "unsafe_format", found.clone());
             assert_eq!(describe(&dir, &error), expected);
             assert!(error.hint().unwrap().contains("save_file"));
         }
+        // As a tensor file it is not even opened.
+        let error = source::read_tensors(&path).unwrap_err();
+        let by_name = format!(
+            "MODEL/{name}: the file is a PyTorch checkpoint (a Python pickle) by its name, which can run code when it is loaded"
+        );
+        assert_eq!(describe(&dir, &error), (4, "unsafe_format", by_name));
+        assert!(error.hint().unwrap().contains("import"));
     }
     // A pickle beside sound weights is not read and does not matter.
     let files: [(&str, &[u8]); 2] = [("model.safetensors", &sound()), ("x.bin", pickle)];

@@ -30,6 +30,7 @@ fn a_lock_covers_the_folder_and_is_written_the_same_every_time() {
             "1_Pooling/config.json",
             "2_Dense/config.json",
             "2_Dense/model.safetensors",
+            "3_Dense/pytorch_model.bin",
             "config.json",
             "model.safetensors",
             "modules.json",
@@ -45,7 +46,10 @@ fn a_lock_covers_the_folder_and_is_written_the_same_every_time() {
     let report = lock::check(dir.path(), &|_| {}).unwrap();
     assert!(report.is_ok() && report.files.len() == 7, "{report:?}");
     assert!(report.ok(dir.path()).is_ok());
-    let options = OpenOptions { require_lock: true };
+    let options = OpenOptions {
+        require_lock: true,
+        ..OpenOptions::default()
+    };
     let checkpoint = source::open(dir.path(), &options).unwrap();
     assert_eq!(checkpoint.revision.as_deref(), Some(COMMIT));
     // What the lock check hashed is not hashed again.
@@ -58,7 +62,10 @@ fn a_lock_covers_the_folder_and_is_written_the_same_every_time() {
 #[test]
 fn a_required_lock_must_be_there() {
     let dir = sentence_folder();
-    let options = OpenOptions { require_lock: true };
+    let options = OpenOptions {
+        require_lock: true,
+        ..OpenOptions::default()
+    };
     let error = source::open(dir.path(), &options).unwrap_err();
     assert_eq!(
         describe(&dir, &error),

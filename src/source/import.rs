@@ -1,0 +1,263 @@
+//! A checkpoint of any layout → a folder of safetensors, config, side files and lock. Streams: no tensor is held in memory.
+//!
+//! What is written is read back while it is written: every byte is compared with its source by CRC-32, and the lock's digests are those of
+//! the bytes that came back from the file. Checksums of the source, where its layout has them, are compared too.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::error::SourceError;
+use super::lock::{self, Entry, Lock};
+use super::safetensors::{self, HeaderBytes};
+use super::torch::Stored;
+use super::{Checkpoint, OpenOptions, Progress, SourceTensor, digest, folder};
+use crate::error::{Context, Result, io_error};
+use crate::limits;
+use crate::tensor::{SourceFile, TargetFile, num};
+
+const WEIGHTS: &str = "model.safetensors";
+const CONFIG: &str = "config.json";
+
+/// What was imported.
+#[derive(Clone, Debug, Serialize)]
+pub struct Imported {
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Bytes of all tensors.
+    pub weight_bytes: u64,
+    /// What the user should know.
+    pub notes: Vec<String>,
+    /// The lock that was written beside the files.
+    pub lock: Lock,
+}
+
+/// Writes the model at `source` (as [`super::open`] takes it) into the empty folder `target`: `model.safetensors`, `config.json`, the
+/// side files if `source` is a folder, and the lock.
+///
+/// # Errors
+/// When the source is malformed or unsafe, has no config, or what was written does not read back alike.
+pub fn import(
+    source: &Path,
+    target: &Path,
+    options: &OpenOptions<'_>,
+    progress: Progress<'_>,
+) -> Result<Imported> {
+    let checkpoint = folder::open(source, options, &|_| {})?;
+    let mut files = BTreeMap::new();
+    let metadata = BTreeMap::from([
+        ("format".to_owned(), "pt".to_owned()),
+        super::tensors::mark(),
+    ]);
+    let entry = write(
+        &checkpoint.tensors,
+        &checkpoint.storages,
+        &metadata,
+        &target.join(WEIGHTS),
+        progress,
+    )?;
+    files.insert(WEIGHTS.to_owned(), entry);
+    let config =
+        serde_json::to_string_pretty(&checkpoint.config).map_err(|e| SourceError::Json {
+            detail: e.to_string(),
+        })?;
+    let config = format!("{config}\n");
+    files.insert(
+        CONFIG.to_owned(),
+        write_small(&target.join(CONFIG), config.as_bytes())?,
+    );
+    if source.is_dir() {
+        copy_side_files(&checkpoint, target, &metadata, &mut files)?;
+    }
+    let lock = lock::write_known(target, files)?;
+    Ok(Imported {
+        tensors: checkpoint.tensors.len(),
+        weight_bytes: checkpoint.tensors.values().map(|t| t.region.len).sum(),
+        notes: checkpoint.notes,
+        lock,
+    })
+}
+
+/// Whether everything in the folder was written by [`import`]: the lock is there, nothing else is but what it lists, and the weights say so.
+#[must_use]
+pub fn is_imported(folder: &Path) -> bool {
+    let Ok(files) = folder::Folder::unlocked(folder) else {
+        return false;
+    };
+    let Ok(Some(lock)) = lock::read(&files) else {
+        return false;
+    };
+    let listed = |path: &str| path == lock::FILE_NAME || lock.files.contains_key(path);
+    let Ok(entries) = lock::list_all(folder) else {
+        return false;
+    };
+    let weights = SourceFile::open(&folder.join(WEIGHTS));
+    let header = weights.and_then(|file| safetensors::read_header(&file));
+    entries.iter().all(|path| listed(path))
+        && header.is_ok_and(|h| super::tensors::has_mark(&h.metadata))
+}
+
+fn write_small(path: &Path, bytes: &[u8]) -> Result<Entry> {
+    std::fs::write(path, bytes).map_err(io_error("write", path))?;
+    let file = SourceFile::open(path)?;
+    Ok(Entry {
+        size: file.len(),
+        sha256: digest::sha256(&file, &|_| {})?,
+    })
+}
+
+/// Tokenizer, pooling, dense layers: what lies beside the weights. Checkpoints of subfolders become safetensors, too.
+fn copy_side_files(
+    checkpoint: &Checkpoint,
+    target: &Path,
+    metadata: &BTreeMap<String, String>,
+    files: &mut BTreeMap<String, Entry>,
+) -> Result<()> {
+    let mut subfolders = Vec::new();
+    for path in lock::covered(&checkpoint.files)? {
+        if let Some((sub, _)) = path.split_once('/') {
+            if !subfolders.iter().any(|s| s == sub) {
+                subfolders.push(sub.to_owned());
+            }
+        }
+        let is_weights = path.ends_with(".safetensors") || path.ends_with(".index.json");
+        if is_weights || path == CONFIG || folder::is_checkpoint_name(&path) {
+            continue;
+        }
+        if let Some(bytes) = checkpoint.files.read_optional(&path)? {
+            let to = target.join(&path);
+            if let Some(parent) = to.parent() {
+                std::fs::create_dir_all(parent).map_err(io_error("create the folder", parent))?;
+            }
+            let entry = write_small(&to, &bytes)?;
+            files.insert(path, entry);
+        }
+    }
+    for sub in subfolders {
+        if let Some(tensors) = folder::side_tensors(&checkpoint.files, &sub)? {
+            let path = format!("{sub}/{WEIGHTS}");
+            let entry = write(&tensors, &[], metadata, &target.join(&path), &|_| {})?;
+            files.insert(path, entry);
+        }
+    }
+    Ok(())
+}
+
+/// A part that was written: where, how much, and the CRC-32 of what was meant.
+struct Part {
+    offset: u64,
+    len: usize,
+    crc: u32,
+}
+
+/// Writes the tensors; what reads back is compared and hashed on a second thread.
+fn write(
+    tensors: &BTreeMap<String, SourceTensor>,
+    storages: &[Stored],
+    metadata: &BTreeMap<String, String>,
+    path: &Path,
+    progress: Progress<'_>,
+) -> Result<Entry> {
+    let HeaderBytes { bytes, order, len } =
+        safetensors::header_bytes(tensors, metadata).at_file(path)?;
+    let total = num::u64_of(bytes.len()) + len;
+    let out = TargetFile::create(path, total)?;
+    let back = SourceFile::open(path)?;
+    let (sender, receiver) = channel();
+    let sha256 = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read_back(&back, receiver));
+        let copied = copy(&out, bytes, &order, storages, &sender, progress);
+        // The reader ends when nobody can send any more.
+        drop(sender);
+        let hashed = reader
+            .join()
+            .unwrap_or_else(|_| Err(SourceError::NotAsWritten { offset: 0 }).at_file(path));
+        copied.and(hashed)
+    })?;
+    let read = safetensors::read_header(&back)?;
+    let same = read.tensors.len() == tensors.len()
+        && read.tensors.iter().all(|(name, t)| {
+            tensors
+                .get(name)
+                .is_some_and(|s| s.dtype == t.dtype && s.shape == t.shape)
+        });
+    if !same {
+        return Err(SourceError::NotAsWritten { offset: 0 }).at_file(path);
+    }
+    Ok(Entry {
+        size: total,
+        sha256,
+    })
+}
+
+fn copy(
+    out: &TargetFile,
+    header: Vec<u8>,
+    order: &[&SourceTensor],
+    storages: &[Stored],
+    sender: &Sender<Part>,
+    progress: Progress<'_>,
+) -> Result<()> {
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| -> Result<u32> {
+        out.write_at(at, bytes)?;
+        let crc = crc32fast::hash(bytes);
+        let part = Part {
+            offset: at,
+            len: bytes.len(),
+            crc,
+        };
+        // A reader that stopped early has an error of its own.
+        let _ = sender.send(part);
+        at += num::u64_of(bytes.len());
+        progress(num::u64_of(bytes.len()));
+        Ok(crc)
+    };
+    put(&header)?;
+    let mut checked = vec![false; storages.len()];
+    let mut buffer = vec![0; limits::STREAM_CHUNK_BYTES];
+    for tensor in order {
+        let region = &tensor.region;
+        let mut whole = crc32fast::Hasher::new();
+        let mut done = 0;
+        while done < region.len {
+            let n = num::usize_of(region.len - done).min(buffer.len());
+            let part = &mut buffer[..n];
+            region.file.read_at(region.offset + done, part)?;
+            let crc = put(part)?;
+            whole.combine(&crc32fast::Hasher::new_with_initial_len(
+                crc,
+                num::u64_of(n),
+            ));
+            done += num::u64_of(n);
+        }
+        if let Some(i) = storages.iter().position(|s| s.is(region)) {
+            storages[i].compare(whole.finalize())?;
+            checked[i] = true;
+        }
+    }
+    for (storage, _) in storages.iter().zip(checked).filter(|(_, checked)| !checked) {
+        storage.check()?;
+    }
+    Ok(())
+}
+
+/// Reads every part again, compares it, and gives the digest of the whole.
+fn read_back(file: &Arc<SourceFile>, parts: Receiver<Part>) -> Result<String> {
+    let mut hasher = Sha256::new();
+    let mut buffer = Vec::new();
+    for part in parts {
+        buffer.resize(part.len, 0);
+        file.read_at(part.offset, &mut buffer)?;
+        if crc32fast::hash(&buffer) != part.crc {
+            let offset = part.offset;
+            return Err(SourceError::NotAsWritten { offset }).at_file(file.path());
+        }
+        hasher.update(&buffer);
+    }
+    Ok(digest::hex(&hasher.finalize()))
+}

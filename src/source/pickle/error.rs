@@ -1,0 +1,140 @@
+//! Why a pickle was refused. Whatever the reason, it is unsafe: a pickle that is not understood to its last byte is not used at all.
+
+use crate::error::{Class, Diagnostic};
+
+/// Why a pickle was refused. The place holds the offset of the opcode in the file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PickleError {
+    /// An opcode that does not build data, or that no checkpoint uses.
+    #[error("opcode `{opcode}` is not one that builds plain data{}", asked(name.as_deref()))]
+    Opcode {
+        /// The opcode.
+        opcode: String,
+        /// What it asks for, if it names something.
+        name: Option<String>,
+    },
+    /// A name of something that checkpoints are not made of.
+    #[error(
+        "opcode `{opcode}` asks for `{name}`, which is not on the list of what a checkpoint is made of"
+    )]
+    Global {
+        /// The opcode.
+        opcode: &'static str,
+        /// `module.name`.
+        name: String,
+    },
+    /// A call of something that only names a type, or with arguments that do not fit.
+    #[error("opcode `{opcode}` applies `{name}` to {found}; expected {expected}")]
+    Call {
+        /// The opcode.
+        opcode: &'static str,
+        /// What is called.
+        name: String,
+        /// The arguments that it takes.
+        expected: &'static str,
+        /// What was found.
+        found: String,
+    },
+    /// A persistent id that names no storage.
+    #[error(
+        "opcode `BINPERSID` asks for {found}; expected a storage: `('storage', type, key, device, elements)`"
+    )]
+    PersistentId {
+        /// What was found.
+        found: String,
+    },
+    /// An opcode that needs something else on the stack.
+    #[error("opcode `{opcode}` needs {expected}, found {found}")]
+    Stack {
+        /// The opcode.
+        opcode: &'static str,
+        /// What it needs.
+        expected: &'static str,
+        /// What the stack holds.
+        found: &'static str,
+    },
+    /// A memo entry that is not there, or is written twice.
+    #[error("opcode `{opcode}`: memo entry {index} {problem}")]
+    Memo {
+        /// The opcode.
+        opcode: &'static str,
+        /// The entry.
+        index: u64,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A key that cannot be one.
+    #[error("opcode `{opcode}`: {found} cannot be a key")]
+    Key {
+        /// The opcode.
+        opcode: &'static str,
+        /// What was found.
+        found: &'static str,
+    },
+    /// The same key twice.
+    #[error("opcode `{opcode}`: key `{key}` stands twice")]
+    DuplicateKey {
+        /// The opcode.
+        opcode: &'static str,
+        /// The key.
+        key: String,
+    },
+    /// The bytes end inside an opcode.
+    #[error("the pickle ends within opcode `{opcode}`")]
+    Truncated {
+        /// The opcode.
+        opcode: &'static str,
+    },
+    /// The first opcode is not the protocol, or a protocol that is not read.
+    #[error("expected a pickle of protocol 2 to 5, found {found}")]
+    Protocol {
+        /// What was found.
+        found: String,
+    },
+    /// Text that is not UTF-8, or a name without end.
+    #[error("opcode `{opcode}` holds {problem}")]
+    Text {
+        /// The opcode.
+        opcode: &'static str,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// More of something than any real checkpoint has.
+    #[error("the pickle holds more than {cap} {what}")]
+    Limit {
+        /// What.
+        what: &'static str,
+        /// The cap.
+        cap: u64,
+    },
+    /// Bytes after the end.
+    #[error("{count} bytes follow the end of the pickle")]
+    Trailing {
+        /// How many.
+        count: u64,
+    },
+}
+
+fn asked(name: Option<&str>) -> String {
+    name.map(|n| format!("; it asks for `{n}`"))
+        .unwrap_or_default()
+}
+
+impl Diagnostic for PickleError {
+    fn class(&self) -> Class {
+        Class::Unsafe
+    }
+
+    fn code(&self) -> &'static str {
+        "unsafe_pickle"
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(
+            "nothing was executed. If you trust where the file comes from, save its tensors alone: \
+             `torch.save(model.state_dict(), FILE)`, or `safetensors.torch.save_file`, in Python"
+                .to_owned(),
+        )
+    }
+}
