@@ -323,7 +323,7 @@ fn typed(tensor: &TensorProto, dtype: DType, elements: usize) -> Result<Vec<u8>,
                 out.extend(&x.to_le_bytes()[..1]);
             }
         }
-        DType::Bool | DType::I8 | DType::U8 => {
+        DType::Bool | DType::I8 | DType::U8 | DType::F8E4M3 | DType::F8E5M2 => {
             count(tensor.int32_data.len(), elements)?;
             for &x in &tensor.int32_data {
                 out.extend(&x.to_le_bytes()[..1]);
