@@ -20,6 +20,7 @@ pub mod limits;
 pub mod onnx;
 pub mod passes;
 pub mod provenance;
+pub mod readers;
 pub mod runtime;
 pub mod source;
 pub mod tensor;

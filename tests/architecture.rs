@@ -41,6 +41,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "provenance",
         ],
     ),
+    // A table over the readers of every room.
+    (
+        "readers",
+        &["verify", "onnx", "coreml", "arch", "source", "tensor"],
+    ),
     ("lib", &[]),
 ];
 

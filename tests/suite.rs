@@ -20,6 +20,7 @@ mod conformance;
 mod coreml;
 mod end_to_end;
 mod hostile;
+mod mutation;
 #[cfg(all(feature = "tract", feature = "ort"))]
 mod onnx;
 mod reference;

@@ -4,6 +4,7 @@
 //! the weight file (`blob`), the folder (`package`) and the convention about names (`names`).
 
 mod blob;
+pub mod bytes;
 mod dtype;
 mod error;
 mod export;

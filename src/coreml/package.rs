@@ -210,9 +210,19 @@ pub(crate) fn open(path: &Path) -> Result<Items> {
 }
 
 fn read_manifest(package: &Path, manifest: &Path) -> Result<Items> {
-    let bytes = read_limited(manifest, limits::SIDE_FILE_BYTES.get())?;
+    parse_manifest(
+        package,
+        &read_limited(manifest, limits::SIDE_FILE_BYTES.get())?,
+    )
+}
+
+/// Finds the items that a manifest names in the package.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn parse_manifest(package: &Path, bytes: &[u8]) -> Result<Items> {
     let json: Value =
-        serde_json::from_slice(&bytes).map_err(|source| PackageError::Json { source })?;
+        serde_json::from_slice(bytes).map_err(|source| PackageError::Json { source })?;
     let text = |value: &Value, key: &str, at: String| -> Result<String> {
         match value.get(key).and_then(Value::as_str) {
             Some(text) => Ok(text.to_owned()),

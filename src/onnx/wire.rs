@@ -76,7 +76,11 @@ pub(crate) fn read(path: &Path) -> Result<Model> {
     read_file(&file).at_file(path)
 }
 
-fn read_file(file: &Arc<SourceFile>) -> Result<Model> {
+/// As [`read`], of a file that is open.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_file(file: &Arc<SourceFile>) -> Result<Model> {
     if file.len() > limits::PROTO_BYTES {
         return Err(OnnxError::TooLarge {
             bytes: file.len(),

@@ -536,7 +536,7 @@ fn read_shards(files: &Folder, index: &str, progress: Progress<'_>) -> Result<To
 }
 
 /// The `weight_map` of a shard index: tensor → shard.
-fn parse_index(bytes: &[u8]) -> Result<BTreeMap<String, String>, SourceError> {
+pub(super) fn parse_index(bytes: &[u8]) -> Result<BTreeMap<String, String>, SourceError> {
     let shape = |expected: &str, found: &str| SourceError::JsonShape {
         expected: expected.to_owned(),
         found: found.to_owned(),

@@ -230,7 +230,7 @@ pub(super) fn read(files: &Folder) -> Result<Option<Lock>> {
     parse(&bytes).map(Some).at_file(&path)
 }
 
-fn parse(bytes: &[u8]) -> Result<Lock, SourceError> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Lock, SourceError> {
     let syntax = |detail: String| SourceError::LockSyntax { detail };
     let text = std::str::from_utf8(bytes).map_err(|e| syntax(e.to_string()))?;
     let lock: Lock = toml::from_str(text).map_err(|e| syntax(e.message().to_owned()))?;

@@ -13,6 +13,7 @@ use crate::error::{Context, Result};
 use crate::tensor::{DType, FileRegion};
 
 mod atomic;
+pub mod bytes;
 mod digest;
 mod error;
 mod folder;

@@ -56,7 +56,12 @@ fn broken(detail: &str) -> SourceError {
 /// Reads every array of the archive.
 pub(super) fn read(path: &Path) -> Result<NamedTensors> {
     let file = File::open(path).map_err(io_error("open", path))?;
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| archive_error(&e))?;
+    read_from(BufReader::new(file))
+}
+
+/// As [`read`], from anything that can be read and searched.
+pub(super) fn read_from<R: Read + Seek>(input: R) -> Result<NamedTensors> {
+    let mut archive = ZipArchive::new(input).map_err(|e| archive_error(&e))?;
     check_archive(&mut archive)?;
     let mut out = BTreeMap::new();
     for index in 0..archive.len() {

@@ -23,8 +23,15 @@ impl BlobFile {
     /// # Errors
     /// When anything about the file contradicts the format.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = SourceFile::open(path)?;
-        let records = scan(&file).at_file(path)?;
+        BlobFile::of(SourceFile::open(path)?)
+    }
+
+    /// As [`BlobFile::open`], of a file that is open.
+    ///
+    /// # Errors
+    /// As [`BlobFile::open`].
+    pub(crate) fn of(file: Arc<SourceFile>) -> Result<Self> {
+        let records = scan(&file).at_file(file.path())?;
         Ok(BlobFile { file, records })
     }
 

@@ -36,7 +36,7 @@ use super::wire;
 use crate::error::{Context, Result};
 use crate::ir::{Builder, Constant, Dim, Module, Shape, Type, ValueId};
 use crate::limits;
-use crate::tensor::{DType, FileRegion, Storage, Tensor, num};
+use crate::tensor::{DType, FileRegion, SourceFile, Storage, Tensor, num};
 
 /// Oldest and newest operator set of the standard domain that is read.
 const OPSETS: (i64, i64) = (7, 26);
@@ -69,6 +69,16 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Read> {
             import(&model, folder, &stem, options)
         })
         .at_file(path)
+}
+
+/// As [`read`], from the bytes of a model whose external data lies in `folder`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_bytes(bytes: &[u8], folder: &Path, options: &ReadOptions) -> Result<Read> {
+    let path = Path::new("bytes in memory");
+    let model = wire::read_file(&SourceFile::in_memory(path, bytes.to_vec()))?;
+    import(&model, folder, "model", options)
 }
 
 fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions) -> Result<Read> {

@@ -153,6 +153,14 @@ fn read_parts(file: &Arc<SourceFile>) -> Result<TorchFile> {
     })
 }
 
+/// Finds the model in a pickle, for the readers on bytes.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn find(pickle: &Pickle) -> Result<()> {
+    state::find(pickle).map(|_| ())
+}
+
 /// What another kind of file is.
 fn foreign(start: &[u8]) -> &'static str {
     const KINDS: [(&[u8], &str); 8] = [

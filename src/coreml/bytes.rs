@@ -1,0 +1,51 @@
+//! The readers of this room on bytes in memory. For [`crate::readers`].
+
+use std::path::Path;
+
+use prost::Message;
+
+use super::blob::BlobFile;
+use super::import::symbols::Sizes;
+use super::package::{self, PackageError};
+use super::proto::Model;
+use super::read::Opened;
+use crate::error::Result;
+use crate::tensor::SourceFile;
+
+fn name() -> &'static Path {
+    Path::new("bytes in memory")
+}
+
+/// The manifest of a package whose folder is `package`.
+///
+/// # Errors
+/// As [`super::read`].
+pub fn manifest(package: &Path, bytes: &[u8]) -> Result<()> {
+    package::parse_manifest(package, bytes).map(|_| ())
+}
+
+/// A weight file.
+///
+/// # Errors
+/// As [`super::read`].
+pub fn weights(bytes: &[u8]) -> Result<()> {
+    BlobFile::of(SourceFile::in_memory(name(), bytes.to_vec())).map(|_| ())
+}
+
+/// A model with its weight file, down to the module.
+///
+/// # Errors
+/// As [`super::read`].
+pub fn program(model: &[u8], weights: Option<&[u8]>) -> Result<()> {
+    let model = Model::decode(bytes::Bytes::copy_from_slice(model))
+        .map_err(|source| PackageError::Proto { source })?;
+    let blobs = weights
+        .map(|bytes| BlobFile::of(SourceFile::in_memory(name(), bytes.to_vec())))
+        .transpose()?;
+    let opened = Opened {
+        model_path: name().to_path_buf(),
+        model,
+        blobs,
+    };
+    opened.import("model", None, Sizes::Together).map(|_| ())
+}

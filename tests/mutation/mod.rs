@@ -1,0 +1,275 @@
+//! Mutants: every reader gets thousands of damaged files, and must read or refuse each: no panic, no more than 5 seconds, no more than 1 GB.
+//!
+//! Seeded, so that a mutant is named by its reader and number. `DISTILL_MUTANTS` sets how many each reader gets (20,000 unless set). Each
+//! reader runs in a process of its own whose address space is limited. What was found once stays in `tests/fixtures/mutants/READER/`.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use distill_convert::readers::{self, Reader};
+
+use crate::common::{TinyModel, root};
+
+mod change;
+mod seeds;
+
+use change::Random;
+use seeds::{Seeds, seeds};
+
+const MUTANTS: u64 = 20_000;
+const SLOWEST: Duration = Duration::from_secs(5);
+/// Address space of a reader's process: 1 GB beside what the program itself maps.
+const ADDRESS_SPACE_KB: u64 = 1_700_000;
+
+fn wanted() -> u64 {
+    let text = std::env::var("DISTILL_MUTANTS").unwrap_or_default();
+    text.parse().unwrap_or(MUTANTS)
+}
+
+/// The mutant of this number.
+fn mutant(seeds: &Seeds, reader: &str, number: u64) -> Vec<u8> {
+    let mut random = Random::new(reader, number);
+    let mut bytes = random.pick(&seeds.files).clone();
+    for _ in 0..=random.below(3) {
+        let other = random.pick(&seeds.files);
+        change::once(&mut bytes, other, &mut random);
+    }
+    if random.below(4) != 0 {
+        (seeds.repair)(&mut bytes);
+    }
+    bytes.truncate(1 << 20);
+    bytes
+}
+
+/// What a sweep over mutants saw.
+#[derive(Default)]
+struct Sweep {
+    accepted: u64,
+    refused: u64,
+    slowest: Duration,
+    problems: Vec<String>,
+}
+
+fn sweep(reader: &Reader, seeds: &Seeds, numbers: std::ops::Range<u64>) -> Sweep {
+    let mut out = Sweep::default();
+    for number in numbers {
+        let bytes = mutant(seeds, reader.name, number);
+        NOW.store(number, Ordering::Relaxed);
+        let start = Instant::now();
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            (reader.read)(seeds.folder.path(), &bytes)
+        }));
+        let took = start.elapsed();
+        out.slowest = out.slowest.max(took);
+        let problem = match read {
+            Ok(Ok(())) => {
+                out.accepted += 1;
+                None
+            }
+            Ok(Err(error)) => {
+                // A message must not fail either, nor carry control characters to a terminal.
+                let text = error.to_string();
+                out.refused += 1;
+                text.chars()
+                    .any(|c| c.is_control() && c != '\n')
+                    .then_some("control characters in the message")
+            }
+            Err(_) => Some("panic"),
+        };
+        let problem = problem.or((took > SLOWEST).then_some("slow"));
+        if let Some(problem) = problem {
+            let keep = std::env::temp_dir().join(format!("{}-{number}", reader.name));
+            fs::write(&keep, &bytes).unwrap();
+            out.problems.push(format!(
+                "{problem}: mutant {number}, kept as {}",
+                keep.display()
+            ));
+        }
+    }
+    out
+}
+
+/// The mutant that is being read, for the report of a process that dies.
+static NOW: AtomicU64 = AtomicU64::new(0);
+
+/// The part of the test that runs in a process of its own.
+#[test]
+#[ignore = "run by the others, once per reader"]
+fn one_reader_in_a_process_of_its_own() {
+    let Ok(name) = std::env::var("DISTILL_MUTATED_READER") else {
+        return;
+    };
+    let reader = readers::find(&name).unwrap();
+    let seeds = seeds(&name);
+    // A mutant that never ends would hold up everything: the process ends instead, and says which it was.
+    std::thread::spawn(|| {
+        let (mut last, mut since) = (u64::MAX, Instant::now());
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let now = NOW.load(Ordering::Relaxed);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            } else if since.elapsed() > Duration::from_secs(60) {
+                println!("mutant {now} does not end");
+                std::process::exit(1);
+            }
+        }
+    });
+    // Panics are counted, not shown.
+    std::panic::set_hook(Box::new(|_| {}));
+    let swept = sweep(reader, &seeds, 0..wanted());
+    let _ = std::panic::take_hook();
+    println!(
+        "{name}: {} mutants, {} read, {} refused, slowest {:.1} ms",
+        wanted(),
+        swept.accepted,
+        swept.refused,
+        swept.slowest.as_secs_f64() * 1e3
+    );
+    for problem in swept.problems.iter().take(20) {
+        println!("PROBLEM {problem}");
+    }
+    assert!(
+        swept.problems.is_empty(),
+        "{} problems",
+        swept.problems.len()
+    );
+    // A sweep in which nothing is refused, or nothing but garbage is tried, tests nothing.
+    assert!(swept.refused > wanted() / 4);
+    assert!(swept.accepted > 0);
+}
+
+/// Runs the sweep over one reader under a limited address space.
+fn contained(reader: &Reader) -> Result<String, String> {
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(format!("ulimit -v {ADDRESS_SPACE_KB}; exec \"$0\" \"$@\""))
+        .arg(program)
+        .args(["--ignored", "--exact", "--nocapture", "--test-threads=1"])
+        .arg("mutation::one_reader_in_a_process_of_its_own")
+        .env("DISTILL_MUTATED_READER", reader.name)
+        // Each thread's own heap would be counted in full.
+        .env("MALLOC_ARENA_MAX", "1")
+        .env("RAYON_NUM_THREADS", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|l| l.starts_with(reader.name) || l.contains("PROBLEM") || l.contains("mutant"))
+        .collect();
+    let ran = lines.iter().any(|l| l.starts_with(reader.name));
+    if output.status.success() && ran {
+        return Ok(lines.join("\n"));
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let end: Vec<&str> = errors.lines().rev().take(5).collect();
+    Err(format!(
+        "{}: {}\n{}\n{}",
+        reader.name,
+        output.status,
+        lines.join("\n"),
+        end.join("\n")
+    ))
+}
+
+#[cfg(unix)]
+#[test]
+fn no_mutant_makes_a_reader_panic_hang_or_take_a_gigabyte() {
+    let left = Mutex::new(readers::ALL.iter());
+    let (done, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let next = left.lock().unwrap().next();
+                    let Some(reader) = next else { break };
+                    match contained(reader) {
+                        Ok(line) => done.lock().unwrap().push(line),
+                        Err(text) => failed.lock().unwrap().push(text),
+                    }
+                }
+            });
+        }
+    });
+    println!("{}", done.into_inner().unwrap().join("\n"));
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
+#[test]
+fn every_seed_is_sound_and_every_reader_has_some() {
+    for reader in readers::ALL {
+        let seeds = seeds(reader.name);
+        assert!(!seeds.files.is_empty(), "{}", reader.name);
+        for (i, bytes) in seeds.files.iter().enumerate() {
+            let read = (reader.read)(seeds.folder.path(), bytes);
+            assert!(read.is_ok(), "{} {i}: {}", reader.name, read.unwrap_err());
+            // What repairs a mutant leaves a sound file sound.
+            let mut repaired = bytes.clone();
+            (seeds.repair)(&mut repaired);
+            let read = (reader.read)(seeds.folder.path(), &repaired);
+            assert!(read.is_ok(), "{} {i}: {}", reader.name, read.unwrap_err());
+        }
+    }
+}
+
+#[test]
+fn what_was_found_before_is_read_or_refused() {
+    let folder = root().join("tests/fixtures/mutants");
+    let mut tried = 0;
+    for reader in readers::ALL {
+        let Ok(entries) = fs::read_dir(folder.join(reader.name)) else {
+            continue;
+        };
+        let seeds = seeds(reader.name);
+        let mut paths: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
+        paths.sort();
+        for path in paths {
+            let bytes = fs::read(&path).unwrap();
+            let start = Instant::now();
+            let _ = (reader.read)(seeds.folder.path(), &bytes);
+            assert!(start.elapsed() < SLOWEST, "{}", path.display());
+            tried += 1;
+        }
+    }
+    println!("{tried} inputs");
+}
+
+/// The folder of a fixture.
+fn fixture(path: &str) -> PathBuf {
+    root().join(path)
+}
+
+/// A file of a fixture.
+fn file(path: &str) -> Vec<u8> {
+    fs::read(fixture(path)).unwrap()
+}
+
+/// Copies a fixture's file into a folder.
+fn copy(path: &str, folder: &Path) {
+    let from = fixture(path);
+    fs::copy(&from, folder.join(from.file_name().unwrap())).unwrap();
+}
+
+/// The bytes of a tiny model's weights.
+fn tiny() -> TinyModel {
+    TinyModel::new()
+}
+
+#[test]
+fn every_reader_has_a_fuzz_target() {
+    let manifest = String::from_utf8(file("tests/fuzz/Cargo.toml")).unwrap();
+    for reader in readers::ALL {
+        let target = format!("fuzz_targets/{}.rs", reader.name);
+        assert!(manifest.contains(&format!("path = \"{target}\"")), "{target}");
+        let text = String::from_utf8(file(&format!("tests/fuzz/{target}"))).unwrap();
+        assert!(text.contains(&format!("read(\"{}\"", reader.name)), "{text}");
+    }
+}
