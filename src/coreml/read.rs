@@ -231,7 +231,12 @@ impl Opened {
         })
     }
 
-    pub(super) fn import(&self, name: &str, wanted: Option<&str>, sizes: Sizes<'_>) -> Result<Package> {
+    pub(super) fn import(
+        &self,
+        name: &str,
+        wanted: Option<&str>,
+        sizes: Sizes<'_>,
+    ) -> Result<Package> {
         let program = self.program()?;
         let described = self.described_as(wanted)?;
         if self.model.is_updatable {

@@ -44,7 +44,7 @@ fn a_lock_covers_the_folder_and_is_written_the_same_every_time() {
     );
     assert_eq!(lock.files["config.json"].size, 2);
     let report = lock::check(dir.path(), &|_| {}).unwrap();
-    assert!(report.is_ok() && report.files.len() == 7, "{report:?}");
+    assert!(report.is_ok() && report.files.len() == 8, "{report:?}");
     assert!(report.ok(dir.path()).is_ok());
     let options = OpenOptions {
         require_lock: true,

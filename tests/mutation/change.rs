@@ -131,7 +131,7 @@ pub(super) fn once(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
         4 => {
             // The length of the file, or what is left of it.
             let len = bytes.len() as u64;
-            let number = *random.pick(&[len, len - at as u64, len - 8, len + 1]);
+            let number = *random.pick(&[len, len - at as u64, len.wrapping_sub(8), len + 1]);
             put(bytes, at, &number.to_le_bytes()[..1 << random.below(4)]);
         }
         5 => bytes.truncate(at),

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use distill_convert::error::Class;
 use distill_convert::readers::{self, Reader};
 
 use crate::common::{TinyModel, root};
@@ -68,6 +69,11 @@ fn sweep(reader: &Reader, seeds: &Seeds, numbers: std::ops::Range<u64>) -> Sweep
         out.slowest = out.slowest.max(took);
         let problem = match read {
             Ok(Ok(())) => {
+                out.accepted += 1;
+                None
+            }
+            // What is understood, but asks for something that is not read.
+            Ok(Err(error)) if error.class() == Class::Unsupported => {
                 out.accepted += 1;
                 None
             }
@@ -160,10 +166,16 @@ fn contained(reader: &Reader) -> Result<String, String> {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|l| l.starts_with(reader.name) || l.contains("PROBLEM") || l.contains("mutant"))
-        .collect();
+    // The test runner puts its own words before the first line.
+    let wanted = |line: &str| {
+        let at = ["PROBLEM", "does not end"]
+            .iter()
+            .find_map(|w| line.find(w));
+        let own = line.find(" mutants, ").and_then(|_| line.find(reader.name));
+        at.map(|_| line.to_owned())
+            .or(own.map(|at| line[at..].to_owned()))
+    };
+    let lines: Vec<String> = text.lines().filter_map(wanted).collect();
     let ran = lines.iter().any(|l| l.starts_with(reader.name));
     if output.status.success() && ran {
         return Ok(lines.join("\n"));
@@ -209,13 +221,18 @@ fn every_seed_is_sound_and_every_reader_has_some() {
         let seeds = seeds(reader.name);
         assert!(!seeds.files.is_empty(), "{}", reader.name);
         for (i, bytes) in seeds.files.iter().enumerate() {
-            let read = (reader.read)(seeds.folder.path(), bytes);
-            assert!(read.is_ok(), "{} {i}: {}", reader.name, read.unwrap_err());
+            let sound = |bytes: &[u8]| match (reader.read)(seeds.folder.path(), bytes) {
+                Ok(()) => true,
+                Err(e) => {
+                    println!("{} {i}: {e}", reader.name);
+                    e.class() == Class::Unsupported
+                }
+            };
+            assert!(sound(bytes), "{} {i}", reader.name);
             // What repairs a mutant leaves a sound file sound.
             let mut repaired = bytes.clone();
             (seeds.repair)(&mut repaired);
-            let read = (reader.read)(seeds.folder.path(), &repaired);
-            assert!(read.is_ok(), "{} {i}: {}", reader.name, read.unwrap_err());
+            assert!(sound(&repaired), "{} {i}, repaired", reader.name);
         }
     }
 }
@@ -268,8 +285,14 @@ fn every_reader_has_a_fuzz_target() {
     let manifest = String::from_utf8(file("tests/fuzz/Cargo.toml")).unwrap();
     for reader in readers::ALL {
         let target = format!("fuzz_targets/{}.rs", reader.name);
-        assert!(manifest.contains(&format!("path = \"{target}\"")), "{target}");
+        assert!(
+            manifest.contains(&format!("path = \"{target}\"")),
+            "{target}"
+        );
         let text = String::from_utf8(file(&format!("tests/fuzz/{target}"))).unwrap();
-        assert!(text.contains(&format!("read(\"{}\"", reader.name)), "{text}");
+        assert!(
+            text.contains(&format!("read(\"{}\"", reader.name)),
+            "{text}"
+        );
     }
 }
