@@ -551,6 +551,87 @@ mod tests {
         }
     }
 
+    /// `x` doubled until it has reached 100, and every value on the way; then −`x` if that took more than three rounds.
+    fn control() -> Module {
+        use crate::ir::ops::{Compare, CompareKind, If, Loop, Size};
+        let mut b = Builder::new("test");
+        let scalar = |dtype| Type::known(dtype, &[]);
+        let x = b.param("x", scalar(DType::F32), Domain::Any).unwrap();
+        let limit = b.scalar("limit", DType::F32, 100.0).unwrap();
+        let most = b.scalar("most", DType::I64, 50.0).unwrap();
+        let go = Tensor::bool(vec![], vec![true]).unwrap();
+        let go = b.tensor("go", &go).unwrap();
+        let body = b.body("double", |b| {
+            b.param("round", scalar(DType::I64), Domain::Any)?;
+            b.param("goes_on", scalar(DType::Bool), Domain::Any)?;
+            let value = b.param("value", scalar(DType::F32), Domain::Any)?;
+            let limit = b.param("captured", scalar(DType::F32), Domain::Any)?;
+            let next = b.binary("next", BinaryKind::Add, value, value)?;
+            let kind = CompareKind::Less;
+            let less = b.push("less", Op::Compare(Compare { kind }), &[next, limit])?;
+            b.output("goes_on", less)?;
+            b.output("next", next)?;
+            b.output("row", next)?;
+            Ok(())
+        });
+        let rounds = b.run_time_size();
+        let op = Op::Loop(Loop {
+            body: body.unwrap(),
+            carried: 1,
+            results: vec![
+                scalar(DType::F32),
+                Type::new(DType::F32, vec![rounds.clone()]),
+            ],
+        });
+        let found = b.push_all("doubled", op, &[most, go, x, limit]).unwrap();
+        let size = Op::Size(Size {
+            dtype: DType::I64,
+            dim: rounds,
+        });
+        let size = b.push("rounds", size, &[]).unwrap();
+        let three = b.scalar("three", DType::I64, 3.0).unwrap();
+        let more = Op::Compare(Compare {
+            kind: CompareKind::Greater,
+        });
+        let many = b.push("many", more, &[size, three]).unwrap();
+        let then_body = b.body("negated", |b| {
+            let v = b.param("negated_in", scalar(DType::F32), Domain::Any)?;
+            let v = b.unary("negated_out", UnaryKind::Neg, v)?;
+            Ok(b.output("out", v)?)
+        });
+        let else_body = b.body("kept", |b| {
+            let v = b.param("kept_in", scalar(DType::F32), Domain::Any)?;
+            Ok(b.output("out", v)?)
+        });
+        let op = Op::If(If {
+            then_body: then_body.unwrap(),
+            else_body: else_body.unwrap(),
+            results: vec![scalar(DType::F32)],
+        });
+        let signed = b.push("signed", op, &[many, found[0]]).unwrap();
+        b.output("signed", signed).unwrap();
+        b.output("way", found[1]).unwrap();
+        b.finish().unwrap()
+    }
+
+    #[test]
+    fn control_flow_runs_its_bodies() {
+        let module = control();
+        let interpreter = Interpreter::new(&module, Mode::F32).unwrap();
+        let run = |x: f32| {
+            let x = Tensor::f32(vec![], vec![x]).unwrap();
+            let outputs = interpreter.run(&NamedTensors::from([("x".to_owned(), x)]), None);
+            let outputs = outputs.unwrap();
+            let floats = |name: &str| outputs[name].floats().unwrap().to_vec();
+            (floats("signed"), floats("way"))
+        };
+        assert_eq!(run(20.0), (vec![160.0], vec![40.0, 80.0, 160.0]));
+        assert_eq!(run(10.0), (vec![-160.0], vec![20.0, 40.0, 80.0, 160.0]));
+        let text = crate::ir::print(&module);
+        assert!(text.contains("body double"), "{text}");
+        assert!(text.contains("= result 1 of %doubled"), "{text}");
+    }
+
     #[test]
     fn errors_name_the_node() {
         let mut b = Builder::new("test");

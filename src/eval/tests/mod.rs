@@ -2,6 +2,7 @@
 
 mod properties;
 mod tables;
+mod wide;
 
 use super::*;
 use crate::ir::Dim;
