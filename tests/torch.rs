@@ -510,3 +510,26 @@ fn safetensors_come_first_and_the_pickle_beside_them_is_never_opened() {
     assert_eq!(read, ["config.json", "model.safetensors"]);
     assert!(checkpoint.notes.is_empty());
 }
+
+#[test]
+fn the_caps_on_checkpoints_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("config.json"), "{}").unwrap();
+    fs::copy(fixture("views.zip.pt"), dir.path().join("views.pt")).unwrap();
+    let import = |limit: &str| {
+        let mut arguments = vec!["import", "views.pt", "-o", "out"];
+        arguments.extend(
+            (!limit.is_empty())
+                .then_some(["--limit", limit])
+                .iter()
+                .flatten(),
+        );
+        run_json(dir.path(), &arguments)
+    };
+    for limit in ["pickle-bytes=100", "pickle-values=100", "repeated-bytes=10"] {
+        let (code, document) = import(limit);
+        assert_eq!(code, 4, "{limit}: {document:#}");
+        assert!(!dir.path().join("out").exists());
+    }
+    assert_eq!(import("").0, 0);
+}
