@@ -180,10 +180,8 @@ fn outputs(audit: &mut Audit, artifact: &Path, stated: &BTreeMap<String, String>
     } else {
         found.insert(name.clone(), source::digest_of(artifact)?);
         let data = format!("{name}.data");
-        if folder.join(&data).is_file() || stated.contains_key(&data) {
-            if let Ok(file) = source::digest_of(&folder.join(&data)) {
-                found.insert(data, file);
-            }
+        if let Ok(file) = source::digest_of(&folder.join(&data)) {
+            found.insert(data, file);
         }
     }
     for (path, expected) in stated {
