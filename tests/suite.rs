@@ -23,6 +23,8 @@ mod hostile;
 mod mutation;
 #[cfg(all(feature = "tract", feature = "ort"))]
 mod onnx;
+#[cfg(all(feature = "tract", feature = "ort"))]
+mod onnx_ops;
 mod reference;
 mod torch;
 mod trust;

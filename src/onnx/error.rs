@@ -25,11 +25,21 @@ pub enum OnnxError {
         /// The opset.
         opset: i64,
     },
-    /// An operation of the model that is not written as ONNX.
-    #[error("`{op}` cannot be written to ONNX")]
-    NotWritten {
+    /// A form of an operation that ONNX has no words for.
+    #[error("this `{op}` cannot be written to ONNX: {reason}")]
+    NotSaid {
         /// The operation.
         op: &'static str,
+        /// What is in the way.
+        reason: &'static str,
+    },
+    /// An operation that ONNX only has in a later opset.
+    #[error("`{op}` needs ONNX opset {opset}")]
+    NeedsOpset {
+        /// The operation.
+        op: &'static str,
+        /// The first opset that has it.
+        opset: i64,
     },
     /// An operation that ONNX defines for other element types only.
     #[error("ONNX `{op_type}` does not take `{dtype}`")]
@@ -113,7 +123,8 @@ impl Diagnostic for OnnxError {
             OnnxError::Opset { .. }
             | OnnxError::DType { .. }
             | OnnxError::OperandType { .. }
-            | OnnxError::NotWritten { .. }
+            | OnnxError::NotSaid { .. }
+            | OnnxError::NeedsOpset { .. }
             | OnnxError::HiddenSymbol { .. }
             | OnnxError::Functions { .. }
             | OnnxError::TooLarge { .. } => Class::Unsupported,
@@ -130,7 +141,8 @@ impl Diagnostic for OnnxError {
         match self {
             OnnxError::Opset { .. } => "onnx_opset",
             OnnxError::DType { .. } | OnnxError::OperandType { .. } => "onnx_dtype",
-            OnnxError::NotWritten { .. } => "onnx_operation",
+            OnnxError::NotSaid { .. } => "onnx_operation",
+            OnnxError::NeedsOpset { .. } => "onnx_needs_opset",
             OnnxError::HiddenSymbol { .. } => "onnx_hidden_symbol",
             OnnxError::Functions { .. } => "onnx_functions",
             OnnxError::InterfaceName { .. } => "onnx_interface_name",
@@ -156,11 +168,12 @@ impl Diagnostic for OnnxError {
             OnnxError::HiddenSymbol { symbol } => {
                 format!("fix the size with `--shape`, or give an input the axis `{symbol}`")
             }
+            OnnxError::NeedsOpset { opset, .. } => format!("use `--opset {opset}` or later"),
             OnnxError::TooLarge { .. } => "use `--external-data`".into(),
             OnnxError::InterfaceName { .. } => "rename the output".into(),
             OnnxError::ExternalData { .. } => "keep the `.data` file of the model beside it".into(),
             OnnxError::OperandType { .. }
-            | OnnxError::NotWritten { .. }
+            | OnnxError::NotSaid { .. }
             | OnnxError::Functions { .. }
             | OnnxError::ConstantLength { .. }
             | OnnxError::Malformed { .. }

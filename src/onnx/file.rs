@@ -32,6 +32,7 @@ const PIECE_BYTES: u64 = 16 * 1024 * 1024;
 // Field numbers of the framing that is written by hand; all else is encoded by prost.
 const MODEL_GRAPH: u32 = 7;
 const MODEL_OPSET_IMPORT: u32 = 8;
+const MODEL_METADATA: u32 = 14;
 const GRAPH_NODE: u32 = 1;
 const GRAPH_NAME: u32 = 2;
 const GRAPH_INITIALIZER: u32 = 5;
@@ -195,6 +196,9 @@ fn layout<'a>(
         version: Some(opset),
     };
     message(MODEL_OPSET_IMPORT, &default_opset, &mut end);
+    for (key, value) in &graph.metadata {
+        message(MODEL_METADATA, &entry(key, value), &mut end);
+    }
     model.bytes(end);
     Ok(model)
 }

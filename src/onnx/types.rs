@@ -4,15 +4,16 @@ use super::error::OnnxError;
 use super::proto::tensor_proto::DataType;
 use crate::tensor::DType;
 
-/// Oldest opset that is written: the first with `LayerNormalization`.
-pub const MIN_OPSET: i64 = 17;
+/// Oldest opset that is written: the first whose reductions take their axes as an input. What came later is composed, or refused by name.
+pub const MIN_OPSET: i64 = 13;
 /// Newest opset that is written.
 pub const MAX_OPSET: i64 = 23;
 
 /// The IR version that goes with an opset: the oldest that has all of its types, so that older runtimes read the file.
 pub(crate) fn ir_version(opset: i64) -> i64 {
     match opset {
-        ..=18 => 8,
+        ..=14 => 7,
+        15..=18 => 8,
         19..=20 => 9,
         21.. => 10,
     }

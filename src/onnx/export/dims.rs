@@ -1,4 +1,4 @@
-//! Dimensions that are only known at run time, as small integer graphs over the shapes of the inputs.
+//! Dimensions that are only known at run time, as small integer graphs over the shapes of inputs and results.
 
 use super::emitter::{Emitter, int};
 use crate::error::Result;
@@ -34,45 +34,45 @@ impl Emitter<'_> {
         Ok(output)
     }
 
+    /// A dimension as a scalar.
+    pub(super) fn size_scalar(&mut self, dim: &Dim) -> Result<String> {
+        if let Some(n) = dim.integer() {
+            return self.scalar_int(n);
+        }
+        let size = self.size(dim)?;
+        let axis = self.vector(&[0])?;
+        Ok(self.emit("Squeeze", [size, axis], vec![]))
+    }
+
     /// A dimension as a vector of one element, computed once however often it is asked for.
     pub(super) fn size(&mut self, dim: &Dim) -> Result<String> {
         if let Some(n) = dim.integer() {
             return self.vector(&[n]);
         }
-        if let Some(known) = self.sizes.get(dim) {
+        if let Some(known) = self.view.sizes.get(dim) {
             return Ok(known.clone());
         }
         let name = match dim.as_symbol() {
             Some(symbol) => self.symbol(symbol)?,
             None => self.tree(&dim.tree())?,
         };
-        self.sizes.insert(dim.clone(), name.clone());
+        self.view.sizes.insert(dim.clone(), name.clone());
         Ok(name)
     }
 
     fn symbol(&mut self, symbol: &str) -> Result<String> {
-        let function = self.function;
-        let found = function.params.iter().find_map(|param| {
-            let axis = self
-                .ty(param.value)
-                .shape
-                .iter()
-                .position(|d| d.as_symbol() == Some(symbol))?;
-            Some((param.value, axis))
-        });
-        let Some((value, axis)) = found else {
+        let Some((input, axis)) = self.view.symbols.get(symbol).cloned() else {
             return Err(OnnxError::HiddenSymbol {
                 symbol: symbol.to_owned(),
             }
             .into());
         };
-        let input = self.name(value);
-        let shape = match self.shapes.get(&input) {
+        let shape = match self.view.shapes.get(&input) {
             Some(shape) => shape.clone(),
             None => {
                 let shape = self.fresh(&format!("{input}/Shape"));
                 self.push("Shape", vec![input.clone()], shape.clone(), vec![]);
-                self.shapes.insert(input, shape.clone());
+                self.view.shapes.insert(input, shape.clone());
                 shape
             }
         };

@@ -1,13 +1,13 @@
 //! The graph under construction: names, nodes, initialisers and small constants.
 //!
-//! Names: the result of an IR operation keeps the IR value's name (an interface output has the output's), helpers are `{value}/{OpType}`, nodes `/{value}/{OpType}`.
+//! Names are unique across the graph and its subgraphs: the result of an IR operation keeps the IR value's name (an interface output has the output's), helpers are `{value}/{OpType}`, nodes `/{value}/{OpType}`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::error::OnnxError;
-use super::super::proto::{AttributeProto, NodeProto, attribute_proto::AttributeType};
+use super::super::proto::{AttributeProto, GraphProto, NodeProto, attribute_proto::AttributeType};
 use crate::error::{Context, Result};
-use crate::ir::{ConstId, Constant, Def, Dim, Function, Module, Op, Type, ValueId};
+use crate::ir::{ConstId, Constant, Def, Dim, Function, Module, Node, Op, Type, ValueId};
 use crate::tensor::{DType, Tensor, num};
 
 /// Weights up to this size are transposed on the way; larger ones by a node, so that transposing never costs more memory than this.
@@ -39,6 +39,15 @@ pub(super) fn last<const N: usize>(op_type: &'static str, inputs: [String; N]) -
 }
 
 impl Last {
+    /// Without attributes, of any number of inputs.
+    pub(super) fn of(op_type: &'static str, inputs: Vec<String>) -> Self {
+        Last {
+            op_type,
+            inputs,
+            attributes: Vec::new(),
+        }
+    }
+
     pub(super) fn with(mut self, attribute: AttributeProto) -> Self {
         self.attributes.push(attribute);
         self
@@ -72,6 +81,36 @@ pub(super) fn float(name: &str, f: f64) -> AttributeProto {
     }
 }
 
+pub(super) fn floats(name: &str, floats: Vec<f32>) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Floats.into()),
+        floats,
+        ..AttributeProto::default()
+    }
+}
+
+pub(super) fn strings(name: &str, strings: Vec<&'static str>) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Strings.into()),
+        strings: strings
+            .into_iter()
+            .map(|s| bytes::Bytes::from_static(s.as_bytes()))
+            .collect(),
+        ..AttributeProto::default()
+    }
+}
+
+pub(super) fn graph(name: &str, graph: GraphProto) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Graph.into()),
+        g: Some(graph),
+        ..AttributeProto::default()
+    }
+}
+
 pub(super) fn string(name: &str, s: &'static str) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),
@@ -99,15 +138,36 @@ type Fingerprint = (
     Vec<[u8; SAMPLE_BYTES]>,
 );
 
+/// Names that were computed already.
+#[derive(Clone, Default)]
+pub(super) struct View {
+    /// Run-time dimensions, as vectors of one element.
+    pub(super) sizes: BTreeMap<Dim, String>,
+    /// Shapes of values.
+    pub(super) shapes: BTreeMap<String, String>,
+    /// Symbol → the value and axis that show it.
+    pub(super) symbols: BTreeMap<String, (String, usize)>,
+    /// Constants that a node transposes.
+    turned: BTreeMap<ConstId, String>,
+}
+
+/// What is set aside while a subgraph is written.
+pub(super) struct Outer<'a> {
+    function: &'a Function,
+    nodes: Vec<NodeProto>,
+    values: Vec<Option<String>>,
+    view: View,
+    scope: String,
+}
+
 pub(super) struct Emitter<'a> {
     pub(super) module: &'a Module,
     pub(super) function: &'a Function,
     pub(super) opset: i64,
     pub(super) nodes: Vec<NodeProto>,
     pub(super) initializers: Vec<Initializer>,
-    /// Run-time dimensions (vectors of one element) and shapes of parameters that were computed already.
-    pub(super) sizes: BTreeMap<Dim, String>,
-    pub(super) shapes: BTreeMap<String, String>,
+    /// What can be seen from here on: subgraphs see what is around them, but not the reverse.
+    pub(super) view: View,
     scope: String,
     names: BTreeSet<String>,
     node_names: BTreeSet<String>,
@@ -125,20 +185,20 @@ impl<'a> Emitter<'a> {
             opset,
             nodes: Vec::new(),
             initializers: Vec::new(),
-            sizes: BTreeMap::new(),
-            shapes: BTreeMap::new(),
+            view: View::default(),
             scope: String::new(),
             names: BTreeSet::new(),
             node_names: BTreeSet::new(),
             values: vec![None; function.values.len()],
             forms: BTreeMap::new(),
             contents: BTreeMap::new(),
-            transposed_only: transposed_only(function),
+            transposed_only: transposed_only(module, function),
         };
         // The interface comes first: its names are promised.
         for param in &function.params {
             let name = function.value(param.value).name.clone();
             emitter.names.insert(name.clone());
+            emitter.show(&name, function.ty(param.value));
             emitter.values[param.value.index()] = Some(name);
         }
         for output in &function.outputs {
@@ -153,14 +213,71 @@ impl<'a> Emitter<'a> {
                 *slot = Some(output.name.clone());
             }
         }
-        // Then every value that keeps its name, so that no helper takes it.
-        for (i, value) in function.values.iter().enumerate() {
-            if emitter.values[i].is_none() && matches!(value.def, Def::Node(_)) {
-                let name = emitter.fresh(&value.name);
-                emitter.values[i] = Some(name);
+        emitter.keep_names();
+        Ok(emitter)
+    }
+
+    /// Every value of the function that has no name yet keeps its own, so that no helper takes it.
+    fn keep_names(&mut self) {
+        for (i, value) in self.function.values.iter().enumerate() {
+            if self.values[i].is_none() && matches!(value.def, Def::Node(_)) {
+                let name = self.fresh(&value.name);
+                self.values[i] = Some(name);
             }
         }
-        Ok(emitter)
+    }
+
+    /// Begins a subgraph: a body whose parameters have these names. Ends with [`Emitter::leave`].
+    pub(super) fn body(&mut self, body: &'a Function, params: &[String]) -> Outer<'a> {
+        let outer = Outer {
+            function: std::mem::replace(&mut self.function, body),
+            nodes: std::mem::take(&mut self.nodes),
+            values: std::mem::replace(&mut self.values, vec![None; body.values.len()]),
+            view: self.view.clone(),
+            scope: self.scope.clone(),
+        };
+        for (param, name) in body.params.iter().zip(params) {
+            self.values[param.value.index()] = Some(name.clone());
+            // A size that a body's own parameter shows may differ from round to round.
+            for dim in &body.ty(param.value).shape {
+                if let Some(symbol) = dim.as_symbol().filter(|_| dim.is_run_time()) {
+                    self.forget(symbol);
+                }
+            }
+            self.show(name, body.ty(param.value));
+        }
+        self.keep_names();
+        outer
+    }
+
+    /// Ends a subgraph and gives its nodes.
+    pub(super) fn leave(&mut self, outer: Outer<'a>) -> Vec<NodeProto> {
+        self.function = outer.function;
+        self.values = outer.values;
+        self.view = outer.view;
+        self.scope = outer.scope;
+        std::mem::replace(&mut self.nodes, outer.nodes)
+    }
+
+    /// Remembers which sizes a value shows.
+    pub(super) fn show(&mut self, name: &str, ty: &Type) {
+        for (axis, dim) in ty.shape.iter().enumerate() {
+            if let Some(symbol) = dim.as_symbol()
+                && !self.view.symbols.contains_key(symbol)
+            {
+                let place = (name.to_owned(), axis);
+                self.view.symbols.insert(symbol.to_owned(), place);
+            }
+        }
+    }
+
+    fn forget(&mut self, symbol: &str) {
+        self.view.symbols.remove(symbol);
+        self.view.sizes.retain(|dim, _| {
+            let mut symbols = BTreeSet::new();
+            dim.symbols(&mut symbols);
+            !symbols.contains(symbol)
+        });
     }
 
     /// A name that nothing has yet.
@@ -209,6 +326,57 @@ impl<'a> Emitter<'a> {
         output: String,
         attribute: Vec<AttributeProto>,
     ) {
+        self.push_all(op_type, input, vec![output], attribute);
+    }
+
+    /// What was to be the last node, as a helper.
+    pub(super) fn settle(&mut self, last: Last) -> String {
+        let name = self.helper_name(last.op_type);
+        self.push(last.op_type, last.inputs, name.clone(), last.attributes);
+        name
+    }
+
+    /// `last` computes in `from`; this computes in `to`.
+    pub(super) fn converted(&mut self, last: Last, from: DType, to: DType) -> Result<Last> {
+        let (from, to) = (self.carried(from), self.carried(to));
+        if from == to {
+            return Ok(last);
+        }
+        let x = self.settle(last);
+        let to = super::super::types::data_type(to, self.opset)?;
+        Ok(self::last("Cast", [x]).with(int("to", i64::from(i32::from(to)))))
+    }
+
+    /// Adds the last node of a node with one result.
+    pub(super) fn finish(&mut self, node: &Node, last: Last) {
+        let name = self.name(node.result());
+        self.push(last.op_type, last.inputs, name, last.attributes);
+    }
+
+    /// The element type that stands for `dtype` inside the graph: integers that the opset does not have are held in the next wider type.
+    pub(super) fn carried(&self, dtype: DType) -> DType {
+        if super::super::types::data_type(dtype, self.opset).is_ok() || !dtype.is_int() {
+            dtype
+        } else if dtype.is_signed_int() {
+            DType::I8
+        } else {
+            DType::U8
+        }
+    }
+
+    /// Adds the node that computes `outputs`; an empty name is a result that nothing uses.
+    pub(super) fn push_all(
+        &mut self,
+        op_type: &'static str,
+        input: Vec<String>,
+        outputs: Vec<String>,
+        attribute: Vec<AttributeProto>,
+    ) {
+        let output = outputs
+            .iter()
+            .find(|o| !o.is_empty())
+            .cloned()
+            .unwrap_or_default();
         let suffix = format!("/{op_type}");
         let base = if output.ends_with(&suffix) {
             format!("/{output}")
@@ -218,7 +386,7 @@ impl<'a> Emitter<'a> {
         let name = free(&mut self.node_names, &base);
         self.nodes.push(NodeProto {
             input,
-            output: vec![output],
+            output: outputs,
             name: Some(name),
             op_type: Some(op_type.to_owned()),
             attribute,
@@ -232,6 +400,11 @@ impl<'a> Emitter<'a> {
             Def::Param(_) | Def::Node(_) => Ok(self.name(value)),
             Def::Const(id) => {
                 let constant = self.module.constant(id).clone();
+                let carried = self.carried(constant.dtype());
+                if carried != constant.dtype() {
+                    let constant = constant.cast(carried);
+                    return self.form(value, id, Form::Cast(carried), "", constant);
+                }
                 self.form(value, id, Form::Plain, "", constant)
             }
         }
@@ -239,7 +412,7 @@ impl<'a> Emitter<'a> {
 
     /// An operand cast to `to`; a constant is cast when it is written.
     pub(super) fn operand_as(&mut self, value: ValueId, to: DType) -> Result<String> {
-        if self.ty(value).dtype == to {
+        if self.carried(self.ty(value).dtype) == to {
             return self.operand(value);
         }
         match self.function.value(value).def {
@@ -271,7 +444,7 @@ impl<'a> Emitter<'a> {
             let constant = constant.transpose()?;
             return self.form(value, id, Form::Transposed, "", constant);
         }
-        if let Some(name) = self.forms.get(&(id, Form::Transposed)) {
+        if let Some(name) = self.view.turned.get(&id) {
             return Ok(name.clone());
         }
         let x = self.operand(value)?;
@@ -282,12 +455,12 @@ impl<'a> Emitter<'a> {
             name.clone(),
             vec![ints("perm", vec![1, 0])],
         );
-        self.forms.insert((id, Form::Transposed), name.clone());
+        self.view.turned.insert(id, name.clone());
         Ok(name)
     }
 
     /// A helper `Transpose` of the last two axes.
-    fn swap_last(&mut self, x: String, rank: usize) -> String {
+    pub(super) fn swap_last(&mut self, x: String, rank: usize) -> String {
         let mut perm: Vec<i64> = (0..rank).map(num::i64_of).collect();
         perm.swap(rank - 2, rank - 1);
         self.emit("Transpose", [x], vec![ints("perm", perm)])
@@ -390,17 +563,20 @@ fn free(taken: &mut BTreeSet<String>, base: &str) -> String {
 }
 
 /// Constants that are only ever used as the transposed right-hand matrix of a product.
-fn transposed_only(function: &Function) -> BTreeSet<ConstId> {
+fn transposed_only(module: &Module, function: &Function) -> BTreeSet<ConstId> {
+    let (mut transposed, mut plain) = (BTreeSet::new(), BTreeSet::new());
+    for function in std::iter::once(function).chain(&module.bodies) {
+        uses(function, &mut transposed, &mut plain);
+    }
+    transposed.difference(&plain).copied().collect()
+}
+
+fn uses(function: &Function, transposed: &mut BTreeSet<ConstId>, plain: &mut BTreeSet<ConstId>) {
     let constant = |v: ValueId| match function.value(v).def {
         Def::Const(id) => Some(id),
         Def::Param(_) | Def::Node(_) => None,
     };
-    let mut transposed = BTreeSet::new();
-    let mut plain: BTreeSet<ConstId> = function
-        .outputs
-        .iter()
-        .filter_map(|o| constant(o.value))
-        .collect();
+    plain.extend(function.outputs.iter().filter_map(|o| constant(o.value)));
     for node in &function.nodes {
         for (i, &operand) in node.operands.iter().enumerate() {
             let Some(id) = constant(operand) else {
@@ -418,7 +594,6 @@ fn transposed_only(function: &Function) -> BTreeSet<ConstId> {
             }
         }
     }
-    transposed.difference(&plain).copied().collect()
 }
 
 fn fingerprint(constant: &Constant) -> Result<Fingerprint> {

@@ -1,13 +1,21 @@
 //! IR → ONNX graph: one exhaustive match over the operations, a file per family. Standard operators only. Knows nothing of bytes; see `file`.
 
+mod control;
+mod conv;
 mod dims;
+mod dynamic;
 mod elementwise;
 mod emitter;
+mod image;
 mod index;
+mod kernels;
 mod linear;
 mod norm;
+mod quant;
+mod recurrent;
 mod reduce;
 mod shape;
+mod taps;
 
 use std::collections::BTreeMap;
 
@@ -19,7 +27,7 @@ use super::types::data_type;
 use crate::error::{Context, Result};
 use crate::ir::{Def, Function, Module, Node, Op, Type};
 use crate::tensor::num;
-use emitter::{Emitter, Last};
+use emitter::Emitter;
 
 pub(super) use emitter::Initializer;
 
@@ -31,6 +39,8 @@ pub(super) struct Graph {
     pub(super) inputs: Vec<ValueInfoProto>,
     pub(super) outputs: Vec<ValueInfoProto>,
     pub(super) value_info: Vec<ValueInfoProto>,
+    /// What the graph itself cannot say, by key.
+    pub(super) metadata: BTreeMap<String, String>,
     /// IR value → ONNX value.
     pub(super) names: BTreeMap<String, String>,
 }
@@ -44,12 +54,8 @@ pub(super) fn export(module: &Module, opset: i64) -> Result<Graph> {
         .into());
     };
     let mut emitter = Emitter::new(module, function, opset)?;
-    for node in &function.nodes {
-        let value = function.value(node.result());
-        let name = emitter.name(node.result());
-        emitter.enter(&name);
-        let last = operation(&mut emitter, node).at_node(&value.name)?;
-        emitter.push(last.op_type, last.inputs, name, last.attributes);
+    for n in &function.nodes {
+        node(&mut emitter, n)?;
     }
     interface(emitter, module, function)
 }
@@ -72,12 +78,16 @@ fn interface(mut e: Emitter<'_>, module: &Module, function: &Function) -> Result
     let mut names = BTreeMap::new();
     let mut infos = Vec::new();
     for node in &function.nodes {
-        let value = function.value(node.result());
-        let name = e.name(node.result());
-        if !function.outputs.iter().any(|o| o.name == name) {
-            infos.push(value_info(&name, &value.ty, e.opset).at_node(&value.name)?);
+        for &result in &node.results {
+            let value = function.value(result);
+            let name = e.name(result);
+            if !function.outputs.iter().any(|o| o.name == name) {
+                let mut ty = value.ty.clone();
+                ty.dtype = e.carried(ty.dtype);
+                infos.push(value_info(&name, &ty, e.opset).at_node(&value.name)?);
+            }
+            names.insert(value.name.clone(), name);
         }
-        names.insert(value.name.clone(), name);
     }
     for value in &function.values {
         if let Def::Param(_) = value.def {
@@ -91,8 +101,19 @@ fn interface(mut e: Emitter<'_>, module: &Module, function: &Function) -> Result
         inputs,
         outputs,
         value_info: infos,
+        metadata: states(function),
         names,
     })
+}
+
+/// State is kept by whoever runs the model: `state.{name}` names the input and the output that becomes its next value.
+fn states(function: &Function) -> BTreeMap<String, String> {
+    let pair = |s: &crate::ir::State| format!("{} <- {}", function.value(s.param).name, s.output);
+    function
+        .states
+        .iter()
+        .map(|s| (format!("state.{}", s.name), pair(s)))
+        .collect()
 }
 
 fn value_info(name: &str, ty: &Type, opset: i64) -> Result<ValueInfoProto, OnnxError> {
@@ -101,10 +122,12 @@ fn value_info(name: &str, ty: &Type, opset: i64) -> Result<ValueInfoProto, OnnxE
         .shape
         .iter()
         .map(|d| Dimension {
-            value: Some(match d.known() {
-                Some(n) => Value::DimValue(num::i64_of(n)),
-                None => Value::DimParam(d.to_string()),
-            }),
+            value: match d.known() {
+                Some(n) => Some(Value::DimValue(num::i64_of(n))),
+                // Such a size may be another every time the node runs.
+                None if d.is_run_time() => None,
+                None => Some(Value::DimParam(d.to_string())),
+            },
         })
         .collect();
     Ok(ValueInfoProto {
@@ -118,8 +141,20 @@ fn value_info(name: &str, ty: &Type, opset: i64) -> Result<ValueInfoProto, OnnxE
     })
 }
 
-fn operation(e: &mut Emitter<'_>, node: &Node) -> Result<Last> {
-    match &node.op {
+/// Adds what computes a node's results, under their names.
+fn node(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
+    let name = e.name(node.result());
+    e.enter(&name);
+    operation(e, node).at_node(&e.function.value(node.result()).name)?;
+    for &result in &node.results {
+        let (name, ty) = (e.name(result), e.ty(result));
+        e.show(&name, ty);
+    }
+    Ok(())
+}
+
+fn operation(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
+    let last = match &node.op {
         Op::Unary(o) => elementwise::unary(e, node, *o),
         Op::Binary(o) => elementwise::binary(e, node, *o),
         Op::Compare(o) => elementwise::compare(e, node, *o),
@@ -143,43 +178,43 @@ fn operation(e: &mut Emitter<'_>, node: &Node) -> Result<Last> {
         Op::Iota(o) => shape::iota(e, o),
         Op::Gather(o) => index::gather(e, node, *o),
         Op::GatherElements(o) => index::gather_elements(e, node, *o),
-        Op::Classify(_)
-        | Op::Activation(_)
-        | Op::ArgReduce(_)
-        | Op::TopK(_)
-        | Op::Inverse(_)
-        | Op::Conv(_)
-        | Op::ConvTranspose(_)
-        | Op::Pool(_)
-        | Op::BatchNorm(_)
-        | Op::InstanceNorm(_)
-        | Op::Lrn(_)
-        | Op::Pad(_)
-        | Op::Tile(_)
-        | Op::Reverse(_)
-        | Op::DepthToSpace(_)
-        | Op::SpaceToDepth(_)
-        | Op::Size(_)
-        | Op::ReshapeTo(_)
-        | Op::ExpandTo(_)
-        | Op::TileBy(_)
-        | Op::SliceBy(_)
-        | Op::PadBy(_)
-        | Op::RangeBy(_)
-        | Op::NonZero(_)
-        | Op::GatherNd(_)
-        | Op::ScatterElements(_)
-        | Op::ScatterNd(_)
-        | Op::NonMaxSuppression(_)
-        | Op::Resize(_)
-        | Op::GridSample(_)
-        | Op::Recurrent(_)
-        | Op::Quantize(_)
-        | Op::Dequantize(_)
-        | Op::If(_)
-        | Op::Loop(_) => {
-            let op = node.op.name();
-            Err(OnnxError::NotWritten { op }.into())
-        }
-    }
+        Op::Classify(o) => elementwise::classify(e, node, *o),
+        Op::Activation(o) => elementwise::activation(e, node, *o),
+        Op::ArgReduce(o) => reduce::arg_reduce(e, node, *o),
+        Op::Inverse(_) => linear::inverse(e, node),
+        Op::Conv(o) => conv::conv(e, node, o),
+        Op::ConvTranspose(o) => conv::conv_transpose(e, node, o),
+        Op::Pool(o) => conv::pool(e, node, o),
+        Op::BatchNorm(o) => norm::batch_norm(e, node, *o),
+        Op::InstanceNorm(o) => norm::instance_norm(e, node, *o),
+        Op::Lrn(o) => norm::lrn(e, node, *o),
+        Op::Pad(o) => shape::pad(e, node, o),
+        Op::Tile(o) => shape::tile(e, node, o),
+        Op::Reverse(o) => shape::reverse(e, node, o),
+        Op::DepthToSpace(o) => shape::depth_to_space(e, node, *o),
+        Op::SpaceToDepth(o) => shape::space_to_depth(e, node, *o),
+        Op::Size(o) => dynamic::size(e, o),
+        Op::ReshapeTo(o) => dynamic::reshape_to(e, node, o),
+        Op::ExpandTo(_) => dynamic::by_vector(e, node, "Expand"),
+        Op::TileBy(_) => dynamic::by_vector(e, node, "Tile"),
+        Op::SliceBy(o) => dynamic::slice_by(e, node, o),
+        Op::PadBy(o) => dynamic::pad_by(e, node, o),
+        Op::RangeBy(_) => dynamic::range_by(e, node),
+        Op::NonZero(o) => dynamic::non_zero(e, node, o),
+        Op::GatherNd(o) => index::gather_nd(e, node, *o),
+        Op::ScatterElements(o) => index::scatter_elements(e, node, *o),
+        Op::ScatterNd(o) => index::scatter_nd(e, node, *o),
+        Op::NonMaxSuppression(o) => index::non_max_suppression(e, node, o),
+        Op::Resize(o) => image::resize(e, node, o),
+        Op::GridSample(o) => image::grid_sample(e, node, o),
+        Op::Quantize(o) => quant::quantize(e, node, o),
+        Op::Dequantize(o) => quant::dequantize(e, node, o),
+        // What may have several results adds them itself.
+        Op::TopK(o) => return reduce::top_k(e, node, o),
+        Op::Recurrent(o) => return recurrent::recurrent(e, node, o),
+        Op::If(o) => return control::branch(e, node, o),
+        Op::Loop(o) => return control::repeat(e, node, o),
+    }?;
+    e.finish(node, last);
+    Ok(())
 }

@@ -1,10 +1,14 @@
 //! Data movement that is known from shapes.
 
-use super::emitter::{Emitter, Last, int, ints, last};
+use super::emitter::{Emitter, Last, int, ints, last, string};
 use crate::error::Result;
-use crate::ir::ops::{Concat, Expand, Iota, Reshape, Slice, Squeeze, Transpose, Unsqueeze};
-use crate::ir::{Dim, Node};
-use crate::tensor::{DType, num};
+use crate::ir::ops::{
+    BlockOrder, Concat, DepthToSpace, Expand, Iota, Pad, PadMode, Reshape, Reverse, Slice,
+    SpaceToDepth, Squeeze, Tile, Transpose, Unsqueeze,
+};
+use crate::ir::{Dim, Node, ValueId};
+use crate::onnx::proto::AttributeProto;
+use crate::tensor::{DType, Tensor, num};
 
 /// "To the end", whatever the size.
 const END: i64 = i64::MAX;
@@ -13,8 +17,14 @@ pub(super) fn reshape(e: &mut Emitter<'_>, node: &Node, o: &Reshape) -> Result<L
     let from = &e.ty(node.operands[0]).shape;
     let x = e.operand(node.operands[0])?;
     if o.shape.iter().any(|d| d.known() == Some(0)) {
-        // A size of 0 is meant here, not "as the operand".
         let shape = e.shape(&o.shape)?;
+        if e.opset < 14 {
+            // Nothing is in it, so that anything may be.
+            let dtype = e.ty(node.operands[0]).dtype;
+            let empty = last("ConstantOfShape", [shape]);
+            return e.converted(empty, DType::F32, dtype);
+        }
+        // A size of 0 is meant here, not "as the operand".
         return Ok(last("Reshape", [x, shape]).with(int("allowzero", 1)));
     }
     // 0 copies the operand's size, -1 is what remains: most shapes need nothing at run time.
@@ -143,19 +153,232 @@ pub(super) fn unsqueeze(e: &mut Emitter<'_>, node: &Node, o: &Unsqueeze) -> Resu
 pub(super) fn iota(e: &mut Emitter<'_>, o: &Iota) -> Result<Last> {
     let zero = e.scalar_int(0)?;
     let one = e.scalar_int(1)?;
-    let len = match o.len.integer() {
-        Some(n) => e.scalar_int(n)?,
-        None => {
-            let len = e.size(&o.len)?;
-            let axis = e.vector(&[0])?;
-            e.emit("Squeeze", [len, axis], vec![])
-        }
-    };
-    let range = [zero, len, one];
-    if o.dtype == DType::I64 {
-        return Ok(last("Range", range));
+    let len = e.size_scalar(&o.len)?;
+    e.converted(last("Range", [zero, len, one]), DType::I64, o.dtype)
+}
+
+/// An operand of one element as a scalar of `dtype`.
+pub(super) fn scalar_operand(e: &mut Emitter<'_>, value: ValueId, dtype: DType) -> Result<String> {
+    let rank = e.ty(value).rank();
+    let x = e.operand_as(value, dtype)?;
+    if rank == 0 {
+        return Ok(x);
     }
-    let to = crate::onnx::types::data_type(o.dtype, e.opset)?;
-    let range = e.emit("Range", range, vec![]);
-    Ok(last("Cast", [range]).with(int("to", i64::from(i32::from(to)))))
+    let shape = e.small("const/i64/scalar", &Tensor::i64(vec![0], Vec::new())?)?;
+    Ok(e.emit("Reshape", [x, shape], vec![]))
+}
+
+pub(super) fn mode_name(mode: PadMode) -> AttributeProto {
+    let name = match mode {
+        PadMode::Constant => "constant",
+        PadMode::Reflect => "reflect",
+        PadMode::Edge => "edge",
+        PadMode::Wrap => "wrap",
+    };
+    string("mode", name)
+}
+
+pub(super) fn pad(e: &mut Emitter<'_>, node: &Node, o: &Pad) -> Result<Last> {
+    let ty = e.ty(node.operands[0]);
+    let ends = o.begin.iter().zip(&o.end).enumerate();
+    if o.mode == PadMode::Wrap {
+        let x = e.operand(node.operands[0])?;
+        let mut pads = Vec::new();
+        for (axis, (begin, end)) in ends {
+            if begin.integer() != Some(0) || end.integer() != Some(0) {
+                pads.push((axis, e.size_scalar(begin)?, e.size_scalar(end)?));
+            }
+        }
+        return wrapped(e, x, pads);
+    }
+    // `Pad` mirrors once; what is mirrored again and again is picked by index.
+    let beyond = |axis: usize, pad: &Dim| match (pad.known(), ty.shape[axis].known()) {
+        (Some(p), Some(n)) => p >= n.max(1),
+        (_, _) => false,
+    };
+    let more = o.mode == PadMode::Reflect
+        && ends
+            .clone()
+            .any(|(axis, (b, e))| beyond(axis, b) || beyond(axis, e));
+    if more {
+        return reflected(e, node, o);
+    }
+    let kernel = e.kernel("Pad", ty.dtype)?;
+    let x = e.operand_as(node.operands[0], kernel)?;
+    let amounts: Vec<Dim> = o.begin.iter().chain(&o.end).cloned().collect();
+    let amounts = e.shape(&amounts)?;
+    let mut inputs = vec![x, amounts];
+    if let Some(&value) = node.operands.get(1) {
+        inputs.push(scalar_operand(e, value, kernel)?);
+    }
+    let pad = Last::of("Pad", inputs).with(mode_name(o.mode));
+    e.converted(pad, kernel, ty.dtype)
+}
+
+/// Axes continued periodically, by (axis, how many before, how many after): `Pad` has that mode only since opset 19, and for no more than one
+/// period.
+pub(super) fn wrapped(
+    e: &mut Emitter<'_>,
+    mut x: String,
+    pads: Vec<(usize, String, String)>,
+) -> Result<Last> {
+    for (axis, before, after) in pads {
+        let shape = e.emit("Shape", [x.clone()], vec![]);
+        let index = e.scalar_int(num::i64_of(axis))?;
+        let size = e.emit("Gather", [shape, index], vec![int("axis", 0)]);
+        let start = e.emit("Neg", [before], vec![]);
+        let end = e.emit("Add", [size.clone(), after], vec![]);
+        let one = e.scalar_int(1)?;
+        let places = e.emit("Range", [start, end, one], vec![]);
+        let places = e.emit("Mod", [places, size], vec![]);
+        x = e.emit("Gather", [x, places], vec![int("axis", num::i64_of(axis))]);
+    }
+    Ok(last("Identity", [x]))
+}
+
+/// Mirroring beyond one period, of known sizes.
+fn reflected(e: &mut Emitter<'_>, node: &Node, o: &Pad) -> Result<Last> {
+    let ty = e.ty(node.operands[0]);
+    let mut x = e.operand(node.operands[0])?;
+    for (axis, (begin, end)) in o.begin.iter().zip(&o.end).enumerate() {
+        if begin.integer() == Some(0) && end.integer() == Some(0) {
+            continue;
+        }
+        let (Some(n), Some(begin), Some(end)) =
+            (ty.shape[axis].integer(), begin.integer(), end.integer())
+        else {
+            return Err(crate::onnx::error::OnnxError::NotSaid {
+                op: node.op.name(),
+                reason: "mirroring beyond one period needs known sizes",
+            }
+            .into());
+        };
+        let period = (2 * (n - 1)).max(1);
+        let places: Vec<i64> = (-begin..n + end)
+            .map(|i| {
+                let at = i.rem_euclid(period);
+                at.min(period - at).min(n - 1)
+            })
+            .collect();
+        let places = e.vector(&places)?;
+        x = e.emit("Gather", [x, places], vec![int("axis", num::i64_of(axis))]);
+    }
+    Ok(last("Identity", [x]))
+}
+
+pub(super) fn tile(e: &mut Emitter<'_>, node: &Node, o: &Tile) -> Result<Last> {
+    let x = e.operand(node.operands[0])?;
+    let repeats = e.shape(&o.repeats)?;
+    Ok(last("Tile", [x, repeats]))
+}
+
+pub(super) fn reverse(e: &mut Emitter<'_>, node: &Node, o: &Reverse) -> Result<Last> {
+    let x = e.operand(node.operands[0])?;
+    if o.axes.is_empty() {
+        return Ok(last("Identity", [x]));
+    }
+    let count = o.axes.len();
+    let starts = e.vector(&vec![-1; count])?;
+    // Before the first element, however long the axis is.
+    let ends = e.vector(&vec![-END; count])?;
+    let axes = e.axes(&o.axes)?;
+    let steps = e.vector(&vec![-1; count])?;
+    Ok(last("Slice", [x, starts, ends, axes, steps]))
+}
+
+pub(super) fn depth_to_space(e: &mut Emitter<'_>, node: &Node, o: DepthToSpace) -> Result<Last> {
+    let ty = e.ty(node.operands[0]);
+    if let Ok(kernel) = e.kernel("DepthToSpace", ty.dtype)
+        && kernel == ty.dtype
+    {
+        let x = e.operand(node.operands[0])?;
+        let order = match o.order {
+            BlockOrder::BlockFirst => "DCR",
+            BlockOrder::BlockLast => "CRD",
+        };
+        return Ok(last("DepthToSpace", [x])
+            .with(int("blocksize", num::i64_of(o.block)))
+            .with(string("mode", order)));
+    }
+    let [n, c, h, w] = four(&ty.shape);
+    let side = Dim::from(o.block);
+    let channels = c.floor_div(&side.mul(&side)).unwrap_or_default();
+    let (split, perm) = match o.order {
+        BlockOrder::BlockFirst => (
+            vec![
+                n.clone(),
+                side.clone(),
+                side.clone(),
+                channels.clone(),
+                h.clone(),
+                w.clone(),
+            ],
+            vec![0, 3, 4, 1, 5, 2],
+        ),
+        BlockOrder::BlockLast => (
+            vec![
+                n.clone(),
+                channels.clone(),
+                side.clone(),
+                side.clone(),
+                h.clone(),
+                w.clone(),
+            ],
+            vec![0, 1, 4, 2, 5, 3],
+        ),
+    };
+    let joined = [n, channels, h.mul(&side), w.mul(&side)];
+    rearranged(e, node, &split, perm, &joined)
+}
+
+pub(super) fn space_to_depth(e: &mut Emitter<'_>, node: &Node, o: SpaceToDepth) -> Result<Last> {
+    let ty = e.ty(node.operands[0]);
+    if o.order == BlockOrder::BlockFirst
+        && let Ok(kernel) = e.kernel("SpaceToDepth", ty.dtype)
+        && kernel == ty.dtype
+    {
+        let x = e.operand(node.operands[0])?;
+        return Ok(last("SpaceToDepth", [x]).with(int("blocksize", num::i64_of(o.block))));
+    }
+    let [n, c, h, w] = four(&ty.shape);
+    let side = Dim::from(o.block);
+    let (h, w) = (
+        h.floor_div(&side).unwrap_or_default(),
+        w.floor_div(&side).unwrap_or_default(),
+    );
+    let split = [
+        n.clone(),
+        c.clone(),
+        h.clone(),
+        side.clone(),
+        w.clone(),
+        side.clone(),
+    ];
+    let perm = match o.order {
+        BlockOrder::BlockFirst => vec![0, 3, 5, 1, 2, 4],
+        BlockOrder::BlockLast => vec![0, 1, 3, 5, 2, 4],
+    };
+    let joined = [n, c.mul(&side).mul(&side), h, w];
+    rearranged(e, node, &split, perm, &joined)
+}
+
+/// The four dimensions of an image; inference saw to it that they are four.
+fn four(shape: &[Dim]) -> [Dim; 4] {
+    std::array::from_fn(|i| shape.get(i).cloned().unwrap_or_default())
+}
+
+/// Axes split, permuted and joined.
+fn rearranged(
+    e: &mut Emitter<'_>,
+    node: &Node,
+    split: &[Dim],
+    perm: Vec<i64>,
+    joined: &[Dim],
+) -> Result<Last> {
+    let x = e.operand(node.operands[0])?;
+    let split = e.shape(split)?;
+    let x = e.emit("Reshape", [x, split], vec![]);
+    let x = e.emit("Transpose", [x], vec![ints("perm", perm)]);
+    let joined = e.shape(joined)?;
+    Ok(last("Reshape", [x, joined]))
 }
