@@ -11,6 +11,7 @@ mod reference;
 mod request;
 mod stage;
 mod statement;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 pub use audit::{Audit, AuditOptions, Finding, Held, audit};
-pub use check::{Check, Engine, Ran, RunOptions, prediction_files, run, verify, verify_artifact};
+pub use check::{
+    Check, Engine, Ran, RunOptions, prediction_files, run, run_steps, verify, verify_artifact,
+};
 pub use error::ConvertError;
 pub use import::import;
 pub use inspect::inspect;

@@ -321,6 +321,12 @@ pub(crate) struct RunArgs {
     /// Inputs by name, .safetensors or .npz
     #[arg(long, value_name = "FILE")]
     pub(crate) inputs: PathBuf,
+    /// Inputs of a further step, which sees the states that the one before left; may be repeated. Outputs of step N go to OUTPUT with `.N` before its ending
+    #[arg(long, value_name = "FILE")]
+    pub(crate) steps: Vec<PathBuf>,
+    /// Function of a Core ML model [default: the model's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
     /// Where to write the outputs, .safetensors or .npz
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
@@ -344,6 +350,9 @@ pub(crate) struct InspectArgs {
     /// Model folder, ONNX file or Core ML package
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
+    /// Show the program of a Core ML model as text
+    #[arg(long)]
+    pub(crate) mil: bool,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]

@@ -11,6 +11,11 @@ use super::convert::{source_options, source_path};
 use super::output::Answer;
 
 pub(super) fn run(args: &InspectArgs) -> Result<Answer> {
+    if args.mil {
+        let text = distill_convert::coreml::listing(&args.model)?;
+        let result = serde_json::json!({"mil": text});
+        return Ok(Answer::ok(text, result));
+    }
     let result = convert::inspect(
         &source_path(&args.model, &args.source)?,
         &source_options(&args.source),

@@ -1,6 +1,7 @@
 //! `run`: a model on given inputs.
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 use distill_convert::convert::{self, Engine, RunOptions};
 use distill_convert::error::Result;
@@ -25,10 +26,19 @@ pub(super) fn run(args: &RunArgs) -> Result<Answer> {
         },
         onnxruntime: args.onnxruntime.clone(),
         source: source_options(&args.source),
+        function: args.function.clone(),
     };
-    let inputs = read_tensors(&args.inputs)?;
-    let ran = convert::run(&source_path(&args.model, &args.source)?, inputs, &options)?;
-    write_tensors(&args.output, &ran.outputs)?;
+    let mut steps = vec![read_tensors(&args.inputs)?];
+    for step in &args.steps {
+        steps.push(read_tensors(step)?);
+    }
+    let count = steps.len();
+    let model = source_path(&args.model, &args.source)?;
+    let ran = convert::run_steps(&model, steps, &options)?;
+    for (i, outputs) in ran.earlier.iter().enumerate() {
+        write_tensors(&numbered(&args.output, i), outputs)?;
+    }
+    write_tensors(&numbered(&args.output, count - 1), &ran.outputs)?;
     let mut text = format!("ran on {}\n", ran.engine);
     let mut outputs = Vec::new();
     for (name, tensor) in &ran.outputs {
@@ -58,11 +68,23 @@ pub(super) fn run(args: &RunArgs) -> Result<Answer> {
             "nonfinite_elements": nonfinite,
         }));
     }
+    if let Some(label) = &ran.label {
+        let _ = writeln!(text, "  {:24} {label}", "label");
+    }
     let _ = writeln!(text, "wrote {}", args.output.display());
-    let result = json!({"engine": ran.engine, "outputs": outputs, "file": args.output.display().to_string()});
+    let result = json!({"engine": ran.engine, "outputs": outputs, "file": args.output.display().to_string(), "label": ran.label, "steps": count});
     let mut answer = Answer::ok(text, result);
     answer.warnings = ran.warnings;
     Ok(answer)
+}
+
+/// Where the outputs of a step go: `out.npz`, `out.1.npz`, …
+fn numbered(path: &Path, step: usize) -> PathBuf {
+    if step == 0 {
+        return path.to_path_buf();
+    }
+    let ending = path.extension().unwrap_or_default().to_string_lossy();
+    path.with_extension(format!("{step}.{ending}"))
 }
 
 /// A float for JSON: as a string when it is not finite.

@@ -108,7 +108,7 @@ impl Session for ThroughOnnx {
 }
 
 /// Writes a module to a temporary ONNX file and opens it in an engine.
-fn through_onnx(
+pub(super) fn through_onnx(
     module: &Module,
     engine: Engine,
     library: Option<&Path>,
@@ -391,6 +391,8 @@ pub struct RunOptions {
     pub onnxruntime: Option<PathBuf>,
     /// How to read a source.
     pub source: SourceOptions,
+    /// The function of a Core ML model; the default one if none is named.
+    pub function: Option<String>,
 }
 
 /// What a run gave.
@@ -398,8 +400,12 @@ pub struct RunOptions {
 pub struct Ran {
     /// What ran, with its version.
     pub engine: String,
-    /// The outputs.
+    /// The outputs, of the last step if there were several.
     pub outputs: NamedTensors,
+    /// The outputs of the steps before it.
+    pub earlier: Vec<NamedTensors>,
+    /// What a classifier called it.
+    pub label: Option<String>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -428,10 +434,12 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
             return Ok(Ran {
                 engine: session.engine(),
                 outputs: session.run(&inputs)?,
+                earlier: Vec::new(),
+                label: None,
                 warnings,
             });
         }
-        ArtifactKind::Coreml => coreml::read(model)?.module,
+        ArtifactKind::Coreml => return super::steps::run(model, vec![inputs], options),
         ArtifactKind::Checkpoint => {
             let checkpoint = super::open(model, &options.source)?;
             let built = super::build(&checkpoint, &options.source, &Shapes::dynamic())?;
@@ -448,8 +456,24 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
     Ok(Ran {
         engine: session.engine(),
         outputs: session.run(&inputs)?,
+        earlier: Vec::new(),
+        label: None,
         warnings,
     })
+}
+
+/// Runs a model on the inputs of several steps. Only Core ML models have states to keep between them.
+///
+/// # Errors
+/// As [`run`]; also when another kind of model is given more than one step.
+pub fn run_steps(model: &Path, mut steps: Vec<NamedTensors>, options: &RunOptions) -> Result<Ran> {
+    if ArtifactKind::of(model)? == ArtifactKind::Coreml {
+        return super::steps::run(model, steps, options);
+    }
+    match (steps.pop(), steps.is_empty()) {
+        (Some(inputs), true) => run(model, inputs, options),
+        (_, _) => Err(ConvertError::Stateless.into()),
+    }
 }
 
 /// Masks that the inputs lack become all ones, with a warning.

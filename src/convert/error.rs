@@ -45,6 +45,9 @@ pub enum ConvertError {
     /// A file that is none of the known kinds.
     #[error("neither a model folder, an `.onnx` file nor a Core ML package")]
     UnknownKind,
+    /// Several steps for a model that keeps nothing between them.
+    #[error("only core ml models keep states between steps")]
+    Stateless,
     /// An engine that cannot run this kind of file.
     #[error("`{engine}` cannot run {kind}")]
     Engine {
@@ -77,7 +80,8 @@ impl Diagnostic for ConvertError {
             ConvertError::Shape { .. }
             | ConvertError::Length { .. }
             | ConvertError::OneStatement
-            | ConvertError::NoTarget => Class::Usage,
+            | ConvertError::NoTarget
+            | ConvertError::Stateless => Class::Usage,
         }
     }
 
@@ -89,6 +93,7 @@ impl Diagnostic for ConvertError {
             | ConvertError::Length { .. } => "bad_shape",
             ConvertError::NoTarget => "no_target",
             ConvertError::OneStatement => "bad_output",
+            ConvertError::Stateless => "no_states",
             ConvertError::UnknownKind => "unknown_kind",
             ConvertError::Engine { .. } => "engine_unsuitable",
             ConvertError::EngineAbsent { .. } => "engine_absent",
@@ -112,6 +117,7 @@ impl Diagnostic for ConvertError {
                 ConvertError::UnknownKind => "see `distill-convert --help` for what can be read",
                 ConvertError::Engine { .. } => "leave `--runtime` away to use the engine that fits",
                 ConvertError::EngineAbsent { .. } => "build with the default features",
+                ConvertError::Stateless => "leave `--steps` away",
                 ConvertError::Interrupted => return None,
             }
             .into(),
