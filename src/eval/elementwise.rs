@@ -134,6 +134,7 @@ pub(super) fn order(dtype: DType) -> impl Fn(i64) -> i64 + Sync + Send + Copy {
 }
 
 pub(super) fn binary(op: Binary, a: Tensor, b: Tensor, target: Target) -> Result<Tensor> {
+    target.broadcasts(&[&a, &b])?;
     match a.storage() {
         Storage::Float(_) => match op.kind {
             BinaryKind::Add => floats(a, b, target, |x, y| x + y),
@@ -338,6 +339,7 @@ fn floats(
 }
 
 pub(super) fn compare(op: Compare, a: &Tensor, b: &Tensor, target: Target) -> Result<Tensor> {
+    target.broadcasts(&[a, b])?;
     let (sa, sb, shape) = (a.shape(), b.shape(), target.shape());
     let values = match a.storage() {
         Storage::Float(x) => {
@@ -385,6 +387,7 @@ pub(super) fn select(
     b: &Tensor,
     target: Target,
 ) -> Result<Tensor> {
+    target.broadcasts(&[c, a, b])?;
     let condition = c.bools()?;
     let shapes = [c.shape(), a.shape(), b.shape()];
     match (a.storage(), b.storage()) {

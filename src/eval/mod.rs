@@ -176,6 +176,24 @@ impl Target {
         Ok(Tensor::from_storage(self.dtype, self.shape, storage)?)
     }
 
+    /// Refuses operands that do not broadcast to the result: sizes that only a run tells are not compared before.
+    fn broadcasts(&self, operands: &[&Tensor]) -> Result<()> {
+        let fits = |t: &&Tensor| {
+            let own = t.shape();
+            own.len() <= self.shape.len()
+                && own
+                    .iter()
+                    .rev()
+                    .zip(self.shape.iter().rev())
+                    .all(|(&n, &m)| n == m || n == 1)
+        };
+        if operands.iter().all(fits) {
+            Ok(())
+        } else {
+            Err(self.mismatch(operands))
+        }
+    }
+
     /// Operands that type inference would have refused.
     fn mismatch(&self, operands: &[&Tensor]) -> crate::error::Error {
         let found: Vec<String> = operands

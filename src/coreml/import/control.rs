@@ -383,7 +383,7 @@ fn while_loop(
     let begin = importer.block(condition, given)?;
     let begin = truth(importer, call, only(call, &begin)?)?;
     let mut operands = Vec::with_capacity(vars.len() + captured.len() + 2);
-    let rounds = Tensor::i64(Vec::new(), vec![i64::MAX])?;
+    let rounds = Tensor::i64(Vec::new(), vec![i64::from(i32::MAX)])?;
     operands.push(
         importer
             .builder
