@@ -11,6 +11,9 @@ use crate::ir::{Function, Module};
 use crate::runtime::{NamedTensors, Session};
 use crate::tensor::{Storage, Tensor};
 
+/// The model for inputs of these shapes, in an engine.
+type Opened = (BTreeMap<String, Vec<usize>>, Box<dyn Session>, Package);
+
 /// Runs the model on the inputs of every step, states beginning with zeros.
 pub(super) fn run(model: &Path, mut steps: Vec<NamedTensors>, options: &RunOptions) -> Result<Ran> {
     let function = options.function.as_deref();
@@ -22,7 +25,7 @@ pub(super) fn run(model: &Path, mut steps: Vec<NamedTensors>, options: &RunOptio
             warnings.extend(fill_masks(&package.module, inputs)?);
         }
     }
-    let mut opened: Option<(BTreeMap<String, Vec<usize>>, Box<dyn Session>, Package)> = None;
+    let mut opened: Option<Opened> = None;
     let mut states: Option<NamedTensors> = None;
     let mut outputs = Vec::with_capacity(steps.len());
     let mut engine = String::new();

@@ -225,20 +225,20 @@ fn elements(tensor: &TensorValue, dtype: DataType) -> Option<Vec<String>> {
         Field::LongInts(v) => v.values.iter().map(ToString::to_string).collect(),
         Field::Bools(v) => v.values.iter().map(ToString::to_string).collect(),
         Field::Strings(v) => v.values.iter().map(|s| format!("{s:?}")).collect(),
-        Field::Bytes(v) => match dtype {
-            DataType::Float16 => v
-                .values
-                .chunks_exact(2)
-                .map(|b| format!("{:?}", half::f16::from_le_bytes([b[0], b[1]])))
-                .collect(),
-            DataType::Int8 => v
-                .values
-                .iter()
-                .map(|b| i8::from_le_bytes([*b]).to_string())
-                .collect(),
-            DataType::Uint8 => v.values.iter().map(ToString::to_string).collect(),
-            _ => return None,
-        },
+        Field::Bytes(v) if dtype == DataType::Float16 => v
+            .values
+            .chunks_exact(2)
+            .map(|b| format!("{:?}", half::f16::from_le_bytes([b[0], b[1]])))
+            .collect(),
+        Field::Bytes(v) if dtype == DataType::Int8 => v
+            .values
+            .iter()
+            .map(|b| i8::from_le_bytes([*b]).to_string())
+            .collect(),
+        Field::Bytes(v) if dtype == DataType::Uint8 => {
+            v.values.iter().map(ToString::to_string).collect()
+        }
+        Field::Bytes(_) => return None,
     })
 }
 

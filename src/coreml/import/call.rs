@@ -281,14 +281,15 @@ impl Call {
 
     /// The whole numbers of a constant of any shape, in order.
     pub(super) fn matrix(&mut self, parameter: &str) -> Result<Vec<i64>> {
-        match self.required(parameter)? {
-            Entry::Constant { constant } if constant.dtype().is_int() => {
-                Ok(constant.read()?.ints()?.to_vec())
-            }
-            entry => Err(self
-                .wrong(parameter, "constant integers", &entry.describe())
-                .into()),
+        let entry = self.required(parameter)?;
+        if let Entry::Constant { constant } = &entry
+            && constant.dtype().is_int()
+        {
+            return Ok(constant.read()?.ints()?.to_vec());
         }
+        Err(self
+            .wrong(parameter, "constant integers", &entry.describe())
+            .into())
     }
 
     /// A floating-point number.

@@ -24,12 +24,13 @@ pub(super) fn handler(op: &str) -> Option<Handler> {
 }
 
 fn constant(call: &mut Call, parameter: &str) -> Result<Constant> {
-    match call.required(parameter)? {
-        Entry::Constant { constant } => Ok(constant),
-        other => Err(call
-            .wrong(parameter, "a constant", &other.describe())
-            .into()),
+    let entry = call.required(parameter)?;
+    if let Entry::Constant { constant } = entry {
+        return Ok(constant);
     }
+    Err(call
+        .wrong(parameter, "a constant", &entry.describe())
+        .into())
 }
 
 fn optional(call: &mut Call, parameter: &str) -> Result<Option<Constant>> {
@@ -366,7 +367,7 @@ fn sparse(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
         let count = bounded(call, "shape", &shape)?;
         let bytes = mask.len();
         let bits = unpacked(call, "mask", &mask, 1, bytes.saturating_mul(8))?;
-        if bytes != count.div_ceil(8) || bits[count..].iter().any(|&b| b == 1) {
+        if bytes != count.div_ceil(8) || bits[count..].contains(&1) {
             let expected = format!(
                 "{} bytes with nothing set after bit {count}",
                 count.div_ceil(8)

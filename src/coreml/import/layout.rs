@@ -393,10 +393,14 @@ fn slice_update(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entr
                 (None, None) => Place::Whole,
             }
         };
-        let place = match place {
-            Place::Known { begin: 0, step: 1 } if part[axis] == shape[axis] => Place::Whole,
-            Place::Computed { step: 1, .. } if part[axis] == shape[axis] => Place::Whole,
-            other => other,
+        let from_first = matches!(
+            place,
+            Place::Known { begin: 0, step: 1 } | Place::Computed { step: 1, .. }
+        );
+        let place = if from_first && part[axis] == shape[axis] {
+            Place::Whole
+        } else {
+            place
         };
         let Some((at, hit)) = position(importer, call, &place, &shape[axis], &part[axis])? else {
             continue;

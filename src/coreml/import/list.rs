@@ -26,10 +26,11 @@ pub(super) fn handler(op: &str) -> Option<Handler> {
 }
 
 fn list(call: &mut Call) -> Result<List> {
-    match call.required("ls")? {
-        Entry::List(list) => Ok(list),
-        other => Err(call.wrong("ls", "a list", &other.describe()).into()),
+    let entry = call.required("ls")?;
+    if let Entry::List(list) = entry {
+        return Ok(list);
     }
+    Err(call.wrong("ls", "a list", &entry.describe()).into())
 }
 
 /// Zeros; elements whose shape is not known here get it from the first that is written.

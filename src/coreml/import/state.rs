@@ -47,10 +47,11 @@ impl Importer<'_> {
 }
 
 fn name(call: &mut Call) -> Result<String> {
-    match call.required("input")? {
-        Entry::State { name } => Ok(name),
-        other => Err(call.wrong("input", "a state", &other.describe()).into()),
+    let entry = call.required("input")?;
+    if let Entry::State { name } = entry {
+        return Ok(name);
     }
+    Err(call.wrong("input", "a state", &entry.describe()).into())
 }
 
 fn read_state(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
