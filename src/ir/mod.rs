@@ -14,6 +14,7 @@ mod types;
 mod verify;
 
 pub use builder::{Builder, Folder};
+pub use compose::derive_domains;
 pub use constant::{Constant, ConstantScan, Transform};
 pub use dim::{Bindings, Dim, DimOp, DimTree};
 pub use module::{

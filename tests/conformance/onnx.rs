@@ -86,7 +86,14 @@ fn import(case: &Case) -> std::result::Result<(Module, NamedTensors), String> {
             .map(|(name, t)| (name.clone(), t.shape().to_vec()))
             .collect();
         match onnx::read(&case.model, &options) {
-            Ok(read) => return Ok((read.module, inputs)),
+            Ok(read) => {
+                // As a conversion does it.
+                let module =
+                    distill_convert::passes::fold(&read.module).map_err(|e| e.to_string())?;
+                let function = module.main().map_err(|e| e.to_string())?;
+                inputs.retain(|name, _| function.param(name).is_some());
+                return Ok((module, inputs));
+            }
             Err(error) if error.code() == "onnx_not_constant" => {
                 let text = error.to_string();
                 let name = text.split("(`").nth(1).and_then(|t| t.split("`)").next());

@@ -48,9 +48,7 @@ use super::proto::mil_spec::{Block, Operation, Value};
 use super::target::Opset;
 use crate::error::{Context, Result};
 use crate::ir::ops::{Cast, Concat, Size, Unsqueeze};
-use crate::ir::{
-    Builder, Constant, Def, Dim, Domain, Function, IrError, Module, Op, Symbol, Type, ValueId,
-};
+use crate::ir::{Builder, Constant, Domain, IrError, Module, Op, Symbol, Type, ValueId};
 use crate::limits;
 use crate::tensor::{DType, num};
 
@@ -169,7 +167,7 @@ pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classes>)> {
     }
     importer.keep_states()?;
     let mut module = std::mem::replace(&mut importer.builder, Builder::new("")).finish()?;
-    derive_domains(&mut module);
+    crate::ir::derive_domains(&mut module);
     Ok((module, importer.classes))
 }
 
@@ -563,51 +561,5 @@ impl Importer<'_> {
         }
         let id = self.step(call, "wide", op, &wide)?;
         self.result(call, Op::Cast(Cast { to: narrow }), &[id])
-    }
-}
-
-/// Gives the parameters that index tables of known size the domain that follows from it.
-fn derive_domains(module: &mut Module) {
-    for function in &mut module.functions {
-        let mut below: BTreeMap<usize, u64> = BTreeMap::new();
-        for node in &function.nodes {
-            let (axis, data, indices) = match (&node.op, node.operands.as_slice()) {
-                (Op::Gather(o), [data, indices]) => (o.axis, *data, *indices),
-                (Op::GatherElements(o), [data, indices]) => (o.axis, *data, *indices),
-                _ => continue,
-            };
-            let size = function.ty(data).shape.get(axis).and_then(Dim::known);
-            if let (Some(size), Some(param)) = (size, origin(function, indices)) {
-                let size = num::u64_of(size);
-                let least = below.entry(param).or_insert(size);
-                *least = size.min(*least);
-            }
-        }
-        for (param, below) in below {
-            let ints = |v: ValueId| function.ty(v).dtype.is_int();
-            if function.params.get(param).is_none_or(|p| !ints(p.value)) {
-                continue;
-            }
-            if let Some(param) = function.params.get_mut(param) {
-                param.domain = Domain::Index { below };
-            }
-        }
-    }
-}
-
-/// The parameter whose elements these are, if nothing but data movement lies between.
-fn origin(function: &Function, mut id: ValueId) -> Option<usize> {
-    loop {
-        match function.value(id).def {
-            Def::Param(index) => return Some(index),
-            Def::Const(_) => return None,
-            Def::Node(_) => {
-                let node = function.producer(id)?;
-                if !node.op.is_view() && !matches!(node.op, Op::Cast(_)) {
-                    return None;
-                }
-                id = *node.operands.first()?;
-            }
-        }
     }
 }

@@ -3,3 +3,6 @@
 //! [`basic`] are the builder's short forms: a node named after its operation, in the builder's current scope.
 
 mod basic;
+mod domains;
+
+pub use domains::derive_domains;

@@ -147,11 +147,6 @@ impl<'n> Call<'n> {
         self.read.insert(name.to_owned());
     }
 
-    /// Takes every input as read.
-    pub(super) fn ignore_inputs(&mut self) {
-        self.taken.extend(0..self.inputs.len());
-    }
-
     fn attribute(
         &mut self,
         name: &str,

@@ -4,8 +4,8 @@ use super::call::Call;
 use super::entry::{Code, Entry};
 use super::{Importer, one};
 use crate::error::Result;
-use crate::ir::ValueId;
-use crate::ir::ops::{CompareKind, ReduceKind, UnaryKind};
+use crate::ir::ops::{Classify, ClassifyKind, CompareKind, ReduceKind, UnaryKind};
+use crate::ir::{Op, ValueId};
 use crate::tensor::{DType, Tensor, num};
 
 impl Code {
@@ -136,7 +136,6 @@ pub(super) fn encode(
         .map(|c| code.magnitude(c))
         .take_while(|v| v.is_finite())
         .collect();
-    let infinity = code == Code::E5M2;
     // From which value on a code is the nearest.
     let mut thresholds: Vec<f32> = finite
         .windows(2)
@@ -176,10 +175,13 @@ pub(super) fn encode(
     let mut codes = m.b.reduce(ReduceKind::Sum, reached, &[axis], false)?;
     let number = |m: &mut Importer<'_>, n: usize| m.b.scalar("code", DType::I32, num::f64_of(n));
     let nan = match code {
-        Code::E4M3Fn | Code::E5M2 => code.magnitudes() - 1,
+        Code::E4M3Fn => 127,
+        // Quiet, as hardware gives it.
+        Code::E5M2 => 126,
         Code::E4M3FnUz | Code::E5M2FnUz => code.magnitudes(),
         Code::E8M0 => 255,
-        Code::E2M1 => 0,
+        // It has none: negative zero stands in.
+        Code::E2M1 => 8,
     };
     let signs = !matches!(code, Code::E8M0);
     let unsigned_zero = matches!(code, Code::E4M3FnUz | Code::E5M2FnUz);
@@ -190,19 +192,17 @@ pub(super) fn encode(
         let special = number(m, nan)?;
         let signed = sign(m, x, codes, code, unsigned_zero)?;
         codes = m.b.select(over, special, signed)?;
-    } else {
-        if infinity && saturate {
-            // Infinity saturates too.
-        }
-        if signs {
-            codes = sign(m, x, codes, code, unsigned_zero)?;
-        }
+    } else if signs {
+        codes = sign(m, x, codes, code, unsigned_zero)?;
     }
-    if code != Code::E2M1 {
-        let is_nan = m.b.cmp(CompareKind::NotEqual, x, x)?;
-        let special = number(m, nan)?;
-        codes = m.b.select(is_nan, special, codes)?;
-    }
+    let is_nan = m.b.node(
+        Op::Classify(Classify {
+            kind: ClassifyKind::Nan,
+        }),
+        &[x],
+    )?;
+    let special = number(m, nan)?;
+    codes = m.b.select(is_nan, special, codes)?;
     m.b.to(codes, DType::U8)
 }
 

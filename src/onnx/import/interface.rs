@@ -144,8 +144,8 @@ fn port<'g>(info: &'g ValueInfoProto, options: &ReadOptions) -> Result<Port<'g>,
                 Some(DimValue::DimValue(n)) if *n >= 0 => {
                     Axis::Known(usize::try_from(*n).unwrap_or(usize::MAX))
                 }
-                Some(DimValue::DimParam(symbol)) if !symbol.is_empty() => {
-                    // `?` marks sizes that are only known at run time.
+                // Some exporters call every open size `?`. Elsewhere it marks sizes that are only known at run time.
+                Some(DimValue::DimParam(symbol)) if !matches!(symbol.as_str(), "" | "?") => {
                     Axis::Named(symbol.replace('?', "_"))
                 }
                 Some(DimValue::DimValue(_) | DimValue::DimParam(_)) | None => {
@@ -326,10 +326,14 @@ impl Importer<'_> {
                 });
             }
             let ty = Type::new(port.dtype, shape);
-            let value = self
-                .b
-                .param(port.name, ty, Domain::Any)
-                .at_node(port.name)?;
+            if let Some(shape) = ty.known_shape().filter(|s| s.contains(&0)) {
+                self.nothing(port, shape)?;
+                continue;
+            }
+            // The name that exporters and tokenizers agree on: 1 for what counts, 0 for padding.
+            let mask = port.name == "attention_mask" && ty.rank() == 2 && ty.dtype.is_int();
+            let domain = if mask { Domain::Mask } else { Domain::Any };
+            let value = self.b.param(port.name, ty, domain).at_node(port.name)?;
             let entry = match port.coded {
                 Some(code) => Entry::Coded(value, code),
                 None => Entry::Value(value),
@@ -337,6 +341,19 @@ impl Importer<'_> {
             self.define(port.name, entry).at_node(port.name)?;
         }
         Ok(open)
+    }
+
+    /// An input without elements says nothing but its type: it is a constant, and no input of the result.
+    fn nothing(&mut self, port: &Port<'_>, shape: Vec<usize>) -> Result<()> {
+        let empty = Tensor::from_le_bytes(port.dtype, shape, &[])?;
+        let constant = Constant::from_tensor(port.name, &empty)?;
+        let entry = self.stored((constant, port.coded));
+        self.define(port.name, entry).at_node(port.name)?;
+        self.notes.insert(format!(
+            "`{}` has no elements: it is no input of the result",
+            port.name
+        ));
+        Ok(())
     }
 
     /// The dimension of a size that varies.

@@ -6,7 +6,7 @@ use super::table::{Row, row};
 use super::{Importer, one};
 use crate::error::Result;
 use crate::ir::ops::MatMul;
-use crate::ir::{Dim, Op, ValueId};
+use crate::ir::{Op, ValueId};
 
 pub(super) const ROWS: &[Row] = &[row("MatMul", 1, matmul), row("Gemm", 7, gemm)];
 
@@ -71,21 +71,4 @@ fn gemm(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         y = m.b.add(y, c)?;
     }
     one(y)
-}
-
-/// Swaps the last two axes.
-pub(super) fn swap(m: &mut Importer<'_>, x: ValueId) -> Result<ValueId> {
-    let rank = m.b.rank(x);
-    let mut perm: Vec<usize> = (0..rank).collect();
-    perm.swap(rank - 1, rank - 2);
-    m.b.transpose(x, &perm)
-}
-
-/// The size of an axis counted from the end.
-pub(super) fn from_end(m: &Importer<'_>, x: ValueId, back: usize) -> Dim {
-    let shape = m.b.shape(x);
-    shape
-        .len()
-        .checked_sub(back)
-        .map_or_else(|| Dim::from(1), |i| shape[i].clone())
 }

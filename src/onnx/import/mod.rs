@@ -2,20 +2,31 @@
 //!
 //! Owns the walk over a graph: names, scopes, functions, declared types. Every attribute and input of every node is read or named in an error.
 
+mod activation;
+mod attention;
 mod bounds;
 mod call;
 mod codes;
+mod control;
+mod conv;
 mod dims;
+mod einsum;
 mod elementwise;
 mod entry;
 mod error;
 mod functions;
+mod image;
 mod index;
 mod interface;
+mod layout;
 mod linear;
+mod loss;
 mod norm;
+mod quant;
+mod recurrent;
 mod reduce;
 mod shape;
+mod signal;
 mod table;
 mod tensors;
 
@@ -34,12 +45,13 @@ use self::tensors::{Loader, Stored};
 use super::proto::{FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoProto};
 use super::wire;
 use crate::error::{Context, Result};
-use crate::ir::{Builder, Constant, Dim, Module, Shape, Type, ValueId};
+use crate::ir::ops::Size;
+use crate::ir::{Builder, Constant, Dim, Module, Op, Shape, Type, ValueId};
 use crate::limits;
 use crate::tensor::{DType, FileRegion, SourceFile, Storage, Tensor, num};
 
-/// Oldest and newest operator set of the standard domain that is read.
-const OPSETS: (i64, i64) = (7, 26);
+/// Oldest and newest operator set of the standard domain that is read. Every operator says besides since which set its row reads it.
+const OPSETS: (i64, i64) = (1, 26);
 /// Newest IR version that is read.
 const MAX_IR_VERSION: i64 = 13;
 
@@ -114,16 +126,23 @@ fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions)
         notes: BTreeSet::new(),
         nodes: 0,
         depth: 0,
-        fresh: 0,
     };
     importer.b.fold_with(crate::eval::fold_op);
+    if importer.opsets.is_empty() {
+        return Err(OnnxImportError::Missing {
+            op: "the model".into(),
+            what: "the list of its operator sets".into(),
+        }
+        .into());
+    }
     table::check_operators(graph, &importer.functions, &importer.opsets)?;
     let open = importer.interface(graph, &model.raw, options)?;
     importer.graph_nodes(graph)?;
     for output in &graph.output {
         importer.output(output)?;
     }
-    let module = importer.b.finish()?;
+    let mut module = importer.b.finish()?;
+    crate::ir::derive_domains(&mut module);
     Ok(Read {
         module,
         open,
@@ -186,8 +205,6 @@ struct Importer<'a> {
     /// Nodes read so far, those of bodies and functions each time they are.
     nodes: usize,
     depth: usize,
-    /// Numbers for sizes that are only known at run time.
-    fresh: usize,
 }
 
 impl Importer<'_> {
@@ -633,12 +650,6 @@ impl Importer<'_> {
             None => Err(call.unsupported("a sequence")),
         }
     }
-
-    /// A name for a size that is only known at run time.
-    fn fresh_symbol(&mut self, what: &str) -> String {
-        self.fresh += 1;
-        format!("?{what}{}", self.fresh)
-    }
 }
 
 /// One value as the only result.
@@ -647,14 +658,26 @@ fn one(value: ValueId) -> Result<Vec<Entry>> {
 }
 
 impl Importer<'_> {
-    /// Sizes that vary as a value.
-    fn open_dims_value(&mut self, dims: &Dims, name: &str) -> Result<ValueId> {
-        Err(OnnxImportError::NotConstant {
-            op: "sizes".into(),
-            index: 0,
-            name: name.into(),
-            found: self.describe(&Entry::Dims(dims.clone())),
+    /// Sizes that vary as a value: each computed from the inputs' sizes, then joined.
+    fn open_dims_value(&mut self, dims: &Dims, _: &str) -> Result<ValueId> {
+        let mut parts = Vec::with_capacity(dims.values.len());
+        for dim in &dims.values {
+            let size = self.b.node(
+                Op::Size(Size {
+                    dtype: DType::I64,
+                    dim: dim.clone(),
+                }),
+                &[],
+            )?;
+            parts.push(if dims.shape.is_empty() {
+                size
+            } else {
+                self.b.unsqueeze(size, &[0])?
+            });
         }
-        .into())
+        let all = self.b.join(&parts, 0)?;
+        let shape = dims.shape.iter().map(|&d| Dim::from(d)).collect();
+        let all = self.b.reshape(all, shape)?;
+        self.b.to(all, dims.dtype)
     }
 }

@@ -2,11 +2,11 @@
 
 use super::call::Call;
 use super::entry::Entry;
-use super::table::{Row, row};
+use super::table::{Row, microsoft, row};
 use super::{Importer, one};
 use crate::error::Result;
-use crate::ir::ops::{LayerNorm, ReduceKind, RmsNorm, UnaryKind};
-use crate::ir::{Op, ValueId, normalize_axis};
+use crate::ir::ops::{BatchNorm, InstanceNorm, LayerNorm, Lrn, ReduceKind, RmsNorm, UnaryKind};
+use crate::ir::{Dim, Op, ValueId, normalize_axis};
 use crate::tensor::DType;
 
 pub(super) const ROWS: &[Row] = &[
@@ -14,6 +14,16 @@ pub(super) const ROWS: &[Row] = &[
     row("RMSNormalization", 23, rms),
     row("MeanVarianceNormalization", 9, mean_variance),
     row("LpNormalization", 1, lp),
+    row("BatchNormalization", 7, batch),
+    row("InstanceNormalization", 6, instance),
+    row("GroupNormalization", 18, group),
+    row("LRN", 1, lrn),
+    microsoft("SkipLayerNormalization", |m, c| skip(m, c, true)),
+    microsoft("SkipSimplifiedLayerNormalization", |m, c| skip(m, c, false)),
+    microsoft("LayerNormalization", layer),
+    microsoft("SimplifiedLayerNormalization", rms),
+    row("SimplifiedLayerNormalization", 1, rms),
+    microsoft("EmbedLayerNormalization", embed),
 ];
 
 /// Gamma or beta as the normalised axes have it.
@@ -91,7 +101,17 @@ fn rms(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let axis = normalize_axis(call.int_or("axis", -1)?, m.b.rank(x))?;
     let epsilon = f64::from(call.float_or("epsilon", 1e-5)?);
     call.ignore("stash_type");
-    one(rms_norm(m, x, gamma, axis, epsilon)?)
+    let y = rms_norm(m, x, gamma, axis, epsilon)?;
+    if !call.wants(1) {
+        return one(y);
+    }
+    let wide = m.b.to(x, DType::F32)?;
+    let axes: Vec<usize> = (axis..m.b.rank(x)).collect();
+    let square = m.b.mul(wide, wide)?;
+    let mean = m.b.reduce(ReduceKind::Mean, square, &axes, true)?;
+    let mean = m.b.add_n(mean, epsilon)?;
+    let inverse = m.b.un(UnaryKind::Rsqrt, mean)?;
+    Ok(vec![Entry::Value(y), Entry::Value(inverse)])
 }
 
 /// RMS normalisation with a parameter of any shape that broadcasts.
@@ -135,9 +155,145 @@ fn lp(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         }
         p => return Err(call.wrong("p", "1 or 2", p).into()),
     };
-    // A row of zeros stays one.
-    let zero = m.b.cmp_n(crate::ir::ops::CompareKind::Equal, norm, 0.0)?;
-    let unit = m.b.number(norm, 1.0)?;
-    let norm = m.b.select(zero, unit, norm)?;
     one(m.b.div(x, norm)?)
+}
+
+fn batch(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let (gamma, beta) = (m.input(call, 1)?, m.input(call, 2)?);
+    let (mean, variance) = (m.input(call, 3)?, m.input(call, 4)?);
+    let epsilon = f64::from(call.float_or("epsilon", 1e-5)?);
+    call.ignore("momentum");
+    if call.version < 9 && call.int_or("spatial", 1)? != 1 {
+        return Err(call
+            .unsupported("statistics per place (`spatial` 0)")
+            .into());
+    }
+    if call.flag("training_mode", false)? || call.wants(1) {
+        return Err(call.unsupported("training mode").into());
+    }
+    // Statistics may be of a wider type than the data.
+    let dtype = m.b.dtype(x);
+    let mut operands = vec![x];
+    for value in [mean, variance, gamma, beta] {
+        operands.push(m.b.to(value, dtype)?);
+    }
+    one(m.b.node(Op::BatchNorm(BatchNorm { epsilon }), &operands)?)
+}
+
+fn instance(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let (gamma, beta) = (m.input(call, 1)?, m.input(call, 2)?);
+    let epsilon = f64::from(call.float_or("epsilon", 1e-5)?);
+    let op = Op::InstanceNorm(InstanceNorm { epsilon });
+    one(m.b.node(op, &[x, gamma, beta])?)
+}
+
+/// Layer normalisation of the groups as rows, then scale and bias per group (before operator set 21) or per channel.
+fn group(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let (gamma, beta) = (m.input(call, 1)?, m.input(call, 2)?);
+    let epsilon = f64::from(call.float_or("epsilon", 1e-5)?);
+    call.ignore("stash_type");
+    let groups = call.int("num_groups")?.unwrap_or_default();
+    let shape = m.b.shape(x);
+    let groups = match usize::try_from(groups) {
+        Ok(n) if n > 0 && shape.len() >= 2 => Dim::from(n),
+        Ok(_) | Err(_) => return Err(call.wrong("num_groups", "at least 1", groups).into()),
+    };
+    let size = |dims: &[Dim]| dims.iter().fold(Dim::from(1), |n, d| n.mul(d));
+    let per_group = shape[1]
+        .floor_div(&groups)
+        .filter(|q| q.mul(&groups) == shape[1])
+        .ok_or_else(|| call.wrong("num_groups", "a divisor of the channels", &groups))?;
+    let inner = per_group.mul(&size(&shape[2..]));
+    let rows =
+        m.b.reshape(x, vec![shape[0].clone(), groups.clone(), inner])?;
+    let y = layer_norm(m, rows, None, None, 2, epsilon)?;
+    let parameters = m.b.shape(gamma);
+    if parameters == vec![groups] && parameters[0] != shape[1] {
+        let (gamma, beta) = (m.b.unsqueeze(gamma, &[1])?, m.b.unsqueeze(beta, &[1])?);
+        let y = m.b.mul(y, gamma)?;
+        let y = m.b.add(y, beta)?;
+        return one(m.b.reshape(y, shape)?);
+    }
+    let after: Vec<usize> = (1..shape.len() - 1).collect();
+    let y = m.b.reshape(y, shape)?;
+    let (gamma, beta) = (m.b.unsqueeze(gamma, &after)?, m.b.unsqueeze(beta, &after)?);
+    let y = m.b.mul(y, gamma)?;
+    one(m.b.add(y, beta)?)
+}
+
+fn lrn(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let size = call.int("size")?.unwrap_or_default();
+    let size = match usize::try_from(size) {
+        Ok(n) if n > 0 => n,
+        Ok(_) | Err(_) => return Err(call.wrong("size", "at least 1", size).into()),
+    };
+    let op = Lrn {
+        size,
+        alpha: call.float_or("alpha", 1e-4)?,
+        beta: call.float_or("beta", 0.75)?,
+        k: call.float_or("bias", 1.0)?,
+    };
+    one(m.b.node(Op::Lrn(op), &[x])?)
+}
+
+/// `norm(x + skip + bias)`, and the sum itself as the fourth result.
+fn skip(m: &mut Importer<'_>, call: &mut Call<'_>, centred: bool) -> Result<Vec<Entry>> {
+    let (x, skip) = (m.input(call, 0)?, m.input(call, 1)?);
+    let gamma = m.input(call, 2)?;
+    let beta = if centred { m.optional(call, 3)? } else { None };
+    let bias = m.optional(call, if centred { 4 } else { 3 })?;
+    let epsilon = f64::from(call.float_or("epsilon", 1e-12)?);
+    let mut sum = m.b.add(x, skip)?;
+    if let Some(bias) = bias {
+        sum = m.b.add(sum, bias)?;
+    }
+    let axis = m.b.rank(sum) - 1;
+    let y = if centred {
+        layer_norm(m, sum, Some(gamma), beta, axis, epsilon)?
+    } else {
+        rms_norm(m, sum, gamma, axis, epsilon)?
+    };
+    let (mean, inverse) = if call.wants(1) || call.wants(2) {
+        moments(m, sum, axis, epsilon)?
+    } else {
+        (y, y)
+    };
+    Ok([y, mean, inverse, sum].map(Entry::Value).to_vec())
+}
+
+/// Sum of word, position and segment embeddings, normalised; the mask becomes the number of positions that count.
+fn embed(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let ids = m.input(call, 0)?;
+    let segments = m.optional(call, 1)?;
+    let (words, positions) = (m.input(call, 2)?, m.input(call, 3)?);
+    let segment_table = m.optional(call, 4)?;
+    let (gamma, beta) = (m.input(call, 5)?, m.input(call, 6)?);
+    let mask = m.optional(call, 7)?;
+    let position_ids = m.optional(call, 8)?;
+    let epsilon = f64::from(call.float_or("epsilon", 1e-12)?);
+    call.ignore("mask_index_type");
+    let shape = m.b.shape(ids);
+    let mut sum = m.b.gather(words, ids, 0)?;
+    let places = match position_ids {
+        Some(ids) => m.b.gather(positions, ids, 0)?,
+        None => m.b.part(positions, 0, 0, shape[1].clone())?,
+    };
+    sum = m.b.add(sum, places)?;
+    if let (Some(ids), Some(table)) = (segments, segment_table) {
+        let segment = m.b.gather(table, ids, 0)?;
+        sum = m.b.add(sum, segment)?;
+    }
+    let y = layer_norm(m, sum, Some(gamma), Some(beta), 2, epsilon)?;
+    let counted = match mask {
+        Some(mask) => m.b.reduce(ReduceKind::Sum, mask, &[1], false)?,
+        None => {
+            let zero = m.b.scalar("zero", DType::I32, 0.0)?;
+            m.b.expand(zero, vec![shape[0].clone()])?
+        }
+    };
+    Ok([y, counted, sum].map(Entry::Value).to_vec())
 }

@@ -5,8 +5,8 @@ use super::entry::Entry;
 use super::table::{Row, row};
 use super::{Importer, one};
 use crate::error::Result;
-use crate::ir::ops::{ReduceKind, UnaryKind};
-use crate::ir::{Dim, ValueId, normalize_axis};
+use crate::ir::ops::{ArgReduce, CompareKind, ReduceKind, Reverse, TopK, UnaryKind};
+use crate::ir::{Dim, Op, ValueId, normalize_axis};
 use crate::tensor::{DType, Tensor};
 
 pub(super) const ROWS: &[Row] = &[
@@ -25,6 +25,16 @@ pub(super) const ROWS: &[Row] = &[
     row("ReduceL2", 1, |m, c| {
         reduce(m, c, Kind::Plain(ReduceKind::L2))
     }),
+    row("ReduceProd", 1, |m, c| {
+        reduce(m, c, Kind::Plain(ReduceKind::Prod))
+    }),
+    row("ReduceLogSumExp", 1, |m, c| {
+        reduce(m, c, Kind::Plain(ReduceKind::LogSumExp))
+    }),
+    row("ArgMax", 1, |m, c| arg(m, c, true)),
+    row("ArgMin", 1, |m, c| arg(m, c, false)),
+    row("Hardmax", 1, hardmax),
+    row("TopK", 1, top_k),
     row("ReduceL1", 1, |m, c| reduce(m, c, Kind::L1)),
     row("ReduceSumSquare", 1, |m, c| reduce(m, c, Kind::SumSquare)),
     row("ReduceLogSum", 1, |m, c| reduce(m, c, Kind::LogSum)),
@@ -69,7 +79,9 @@ fn reduce(m: &mut Importer<'_>, call: &mut Call<'_>, kind: Kind) -> Result<Vec<E
     let keep = call.flag("keepdims", true)?;
     let dtype = m.b.dtype(x);
     let y = match kind {
-        Kind::Plain(ReduceKind::Mean | ReduceKind::L2) if !dtype.is_float() => {
+        Kind::Plain(ReduceKind::Mean | ReduceKind::L2 | ReduceKind::LogSumExp)
+            if !dtype.is_float() =>
+        {
             let x = m.b.to(x, DType::F32)?;
             let Kind::Plain(kind) = kind else {
                 return Ok(Vec::new());
@@ -110,7 +122,7 @@ fn reduce(m: &mut Importer<'_>, call: &mut Call<'_>, kind: Kind) -> Result<Vec<E
     one(y)
 }
 
-/// A reduction that may have no axes. Of nothing, the largest and smallest are the type's own ends.
+/// A reduction that may have no axes. Of nothing, sum and product are neutral, and the largest and smallest are the type's own ends.
 pub(super) fn over(
     m: &mut Importer<'_>,
     kind: ReduceKind,
@@ -123,10 +135,13 @@ pub(super) fn over(
     }
     let shape = m.b.shape(x);
     let empty = axes.iter().any(|&a| shape[a].integer() == Some(0));
-    if empty && matches!(kind, ReduceKind::Max | ReduceKind::Min) {
+    if empty && !matches!(kind, ReduceKind::Mean) {
         let dtype = m.b.dtype(x);
         let largest = matches!(kind, ReduceKind::Min);
-        let value = if dtype.is_float() {
+        let value = if matches!(kind, ReduceKind::Sum | ReduceKind::L2 | ReduceKind::Prod) {
+            let neutral = i64::from(kind == ReduceKind::Prod);
+            Tensor::int(DType::I64, vec![], vec![neutral])?.cast(dtype)
+        } else if dtype.is_float() {
             let end = if largest {
                 f32::INFINITY
             } else {
@@ -218,10 +233,68 @@ fn cumsum(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
 
 /// The value backwards along an axis.
 pub(super) fn flip(m: &mut Importer<'_>, x: ValueId, axis: usize) -> Result<ValueId> {
-    let size = m.b.shape(x)[axis].clone();
-    let count = m.b.iota(DType::I64, size.clone())?;
-    let last = super::entry::Dims::scalar(DType::I64, size.sub(&Dim::from(1)));
-    let last = m.dims_value(&last, "last")?;
-    let indices = m.b.sub(last, count)?;
-    m.b.gather(x, indices, axis)
+    m.b.node(Op::Reverse(Reverse { axes: vec![axis] }), &[x])
+}
+
+fn arg(m: &mut Importer<'_>, call: &mut Call<'_>, largest: bool) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let axis = normalize_axis(call.int_or("axis", 0)?, m.b.rank(x))?;
+    let keep = call.flag("keepdims", true)?;
+    let last = call.flag("select_last_index", false)?;
+    let op = ArgReduce {
+        axis,
+        largest,
+        last,
+        dtype: DType::I64,
+    };
+    let y = m.b.node(Op::ArgReduce(op), &[x])?;
+    one(if keep { m.b.unsqueeze(y, &[axis])? } else { y })
+}
+
+/// 1 at the first largest element of each row, else 0.
+fn hardmax(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    rows(m, call, |m, x, axis| {
+        let op = ArgReduce {
+            axis,
+            largest: true,
+            last: false,
+            dtype: DType::I32,
+        };
+        let first = m.b.node(Op::ArgReduce(op), &[x])?;
+        let first = m.b.unsqueeze(first, &[axis])?;
+        let shape = m.b.shape(x);
+        let positions = m.b.iota(DType::I32, shape[axis].clone())?;
+        let after: Vec<usize> = (1..shape.len() - axis).collect();
+        let positions = m.b.unsqueeze(positions, &after)?;
+        let hot = m.b.cmp(CompareKind::Equal, positions, first)?;
+        m.b.to(hot, m.b.dtype(x))
+    })
+}
+
+fn top_k(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let axis = normalize_axis(call.int_or("axis", -1)?, m.b.rank(x))?;
+    let largest = call.flag("largest", true)?;
+    // Sorted results serve those who do not ask for it.
+    call.flag("sorted", true)?;
+    let k = if call.version < 10 {
+        Dim::constant(call.int("k")?.ok_or_else(|| call.missing("`k`"))?)
+    } else {
+        let dims = m.known(call, 1)?.ok_or_else(|| call.missing("`K`"))?;
+        match dims.values.as_slice() {
+            [k] => k.clone(),
+            _ => return Err(call.wrong("K", "one number", dims.values.len()).into()),
+        }
+    };
+    if k.integer().is_some_and(|k| k < 0) {
+        return Err(call.wrong("K", "at least 0", k).into());
+    }
+    let op = TopK {
+        axis,
+        k,
+        largest,
+        dtype: DType::I64,
+    };
+    let results = m.b.push_all("top_k", Op::TopK(op), &[x])?;
+    Ok(results.into_iter().map(Entry::Value).collect())
 }

@@ -253,6 +253,17 @@ fn concat(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let first = *values.first().ok_or_else(|| call.missing("input 0"))?;
     let axis = call.int("axis")?.ok_or_else(|| call.missing("`axis`"))?;
     let axis = normalize_axis(axis, m.b.rank(first))?;
+    // Parts without elements along the axis add nothing.
+    let some: Vec<ValueId> = values
+        .iter()
+        .copied()
+        .filter(|&v| {
+            m.b.shape(v).get(axis).and_then(Dim::integer) != Some(0)
+                || m.b.rank(v) != m.b.rank(first)
+                || m.b.dtype(v) != m.b.dtype(first)
+        })
+        .collect();
+    let values = if some.is_empty() { values } else { some };
     one(m.b.join(&values, axis)?)
 }
 

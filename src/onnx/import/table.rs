@@ -55,6 +55,17 @@ const FAMILIES: &[&[Row]] = &[
     super::linear::ROWS,
     super::norm::ROWS,
     super::index::ROWS,
+    super::activation::ROWS,
+    super::conv::ROWS,
+    super::image::ROWS,
+    super::recurrent::ROWS,
+    super::quant::ROWS,
+    super::layout::ROWS,
+    super::control::ROWS,
+    super::attention::ROWS,
+    super::loss::ROWS,
+    super::einsum::ROWS,
+    super::signal::ROWS,
 ];
 
 /// What is refused on purpose, by part of the name, and why.

@@ -1,0 +1,454 @@
+//! Convolution and pooling.
+
+use super::call::Call;
+use super::entry::Entry;
+use super::table::{Row, row};
+use super::{Importer, one};
+use crate::error::Result;
+use crate::ir::ops::{
+    BinaryKind, BlockOrder, Conv, ConvTranspose, DepthToSpace, Pool, PoolKind, ReduceKind,
+    SpaceToDepth, UnaryKind, Window,
+};
+use crate::ir::{Dim, Op, ValueId};
+use crate::limits;
+use crate::tensor::{DType, num};
+
+pub(super) const ROWS: &[Row] = &[
+    row("Conv", 1, conv),
+    row("ConvTranspose", 1, conv_transpose),
+    row("MaxPool", 1, max_pool),
+    row("AveragePool", 7, average_pool),
+    row("LpPool", 2, lp_pool),
+    row("GlobalAveragePool", 1, |m, c| {
+        global(m, c, ReduceKind::Mean)
+    }),
+    row("GlobalMaxPool", 1, |m, c| global(m, c, ReduceKind::Max)),
+    row("GlobalLpPool", 2, global_lp),
+    row("DepthToSpace", 1, depth_to_space),
+    row("SpaceToDepth", 1, space_to_depth),
+    row("Col2Im", 18, col2im),
+];
+
+/// A list of sizes from an attribute, one per spatial axis.
+fn sizes(call: &mut Call<'_>, name: &str, n: usize, default: usize) -> Result<Vec<usize>> {
+    let Some(list) = call.ints(name)? else {
+        return Ok(vec![default; n]);
+    };
+    let sizes: Option<Vec<usize>> = list
+        .iter()
+        .map(|&v| {
+            usize::try_from(v)
+                .ok()
+                .filter(|&v| num::u64_of(v) < limits::DIMENSION)
+        })
+        .collect();
+    match sizes {
+        Some(sizes) if sizes.len() == n => Ok(sizes),
+        Some(_) | None => Err(call
+            .wrong(name, &format!("{n} sizes"), format!("{list:?}"))
+            .into()),
+    }
+}
+
+/// How a window slides over axes of these sizes.
+pub(super) fn window(call: &mut Call<'_>, spatial: &[Dim], kernel: &[usize]) -> Result<Window> {
+    let n = spatial.len();
+    let strides = sizes(call, "strides", n, 1)?;
+    let dilations = sizes(call, "dilations", n, 1)?;
+    let given = call.has_attribute("pads");
+    let flat = sizes(call, "pads", 2 * n, 0)?;
+    let mut pads: Vec<(usize, usize)> = (0..n).map(|i| (flat[i], flat[n + i])).collect();
+    let auto = call.string_or("auto_pad", "NOTSET")?;
+    if strides.contains(&0) || dilations.contains(&0) || kernel.contains(&0) {
+        return Err(call
+            .wrong("strides", "sizes, strides and dilations of at least 1", 0)
+            .into());
+    }
+    match auto.as_str() {
+        "NOTSET" => {}
+        "VALID" => pads = vec![(0, 0); n],
+        "SAME_UPPER" | "SAME_LOWER" => {
+            if given && flat.iter().any(|&p| p != 0) {
+                return Err(call.wrong("auto_pad", "NOTSET beside pads", auto).into());
+            }
+            for i in 0..n {
+                let span = (kernel[i] - 1)
+                    .saturating_mul(dilations[i])
+                    .saturating_add(1);
+                let total = match spatial[i].known() {
+                    Some(size) => {
+                        let out = size.div_ceil(strides[i]);
+                        out.saturating_sub(1)
+                            .saturating_mul(strides[i])
+                            .saturating_add(span)
+                            .saturating_sub(size)
+                    }
+                    // With steps of 1 the size does not matter.
+                    None if strides[i] == 1 => span - 1,
+                    None => {
+                        return Err(call
+                            .unsupported(format!(
+                                "`auto_pad` on an axis whose size varies (`{}`; fix it with `--dim`)",
+                                spatial[i]
+                            ))
+                            .into());
+                    }
+                };
+                let (small, large) = (total / 2, total - total / 2);
+                pads[i] = if auto == "SAME_UPPER" {
+                    (small, large)
+                } else {
+                    (large, small)
+                };
+            }
+        }
+        _ => {
+            return Err(call
+                .wrong("auto_pad", "NOTSET, VALID, SAME_UPPER or SAME_LOWER", auto)
+                .into());
+        }
+    }
+    Ok(Window {
+        strides,
+        dilations,
+        pads,
+    })
+}
+
+/// The spatial part of a weight's shape, which has to be known.
+fn kernel_of(m: &Importer<'_>, call: &mut Call<'_>, w: ValueId) -> Result<Vec<usize>> {
+    let shape = m.b.shape(w);
+    let kernel: Option<Vec<usize>> = shape
+        .get(2..)
+        .unwrap_or_default()
+        .iter()
+        .map(Dim::known)
+        .collect();
+    let kernel = kernel.ok_or_else(|| call.wrong("W", "a known size", m.b.ty(w)))?;
+    let declared = sizes(call, "kernel_shape", kernel.len(), 1)?;
+    if call.has_attribute("kernel_shape") && declared != kernel {
+        return Err(call
+            .wrong(
+                "kernel_shape",
+                &format!("{kernel:?}, as the weight"),
+                format!("{declared:?}"),
+            )
+            .into());
+    }
+    Ok(kernel)
+}
+
+fn groups(call: &mut Call<'_>) -> Result<usize> {
+    let n = call.int_or("group", 1)?;
+    match usize::try_from(n) {
+        Ok(n) if n > 0 => Ok(n),
+        Ok(_) | Err(_) => Err(call.wrong("group", "at least 1", n).into()),
+    }
+}
+
+fn conv(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let (x, w) = (m.input(call, 0)?, m.input(call, 1)?);
+    let bias = m.optional(call, 2)?;
+    one(convolve(m, call, x, w, bias)?)
+}
+
+/// A convolution with the attributes of the node.
+pub(super) fn convolve(
+    m: &mut Importer<'_>,
+    call: &mut Call<'_>,
+    x: ValueId,
+    w: ValueId,
+    bias: Option<ValueId>,
+) -> Result<ValueId> {
+    let kernel = kernel_of(m, call, w)?;
+    let shape = m.b.shape(x);
+    if shape.len() != kernel.len() + 2 {
+        return Err(call
+            .wrong("X", &format!("rank {}", kernel.len() + 2), m.b.ty(x))
+            .into());
+    }
+    let window = window(call, &shape[2..], &kernel)?;
+    let groups = groups(call)?;
+    let mut operands = vec![x, w];
+    operands.extend(bias);
+    m.b.node(Op::Conv(Conv { window, groups }), &operands)
+}
+
+fn conv_transpose(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let (x, w) = (m.input(call, 0)?, m.input(call, 1)?);
+    let bias = m.optional(call, 2)?;
+    let kernel = kernel_of(m, call, w)?;
+    let shape = m.b.shape(x);
+    let n = kernel.len();
+    if shape.len() != n + 2 {
+        return Err(call
+            .wrong("X", &format!("rank {}", n + 2), m.b.ty(x))
+            .into());
+    }
+    let strides = sizes(call, "strides", n, 1)?;
+    let dilations = sizes(call, "dilations", n, 1)?;
+    let mut output_pads = sizes(call, "output_padding", n, 0)?;
+    let flat = sizes(call, "pads", 2 * n, 0)?;
+    let mut pads: Vec<(usize, usize)> = (0..n).map(|i| (flat[i], flat[n + i])).collect();
+    let auto = call.string_or("auto_pad", "NOTSET")?;
+    let wanted = call.ints("output_shape")?;
+    let wanted = wanted.map(|w| w[w.len().saturating_sub(n)..].to_vec());
+    if wanted.as_ref().is_some_and(|w| w.len() != n) {
+        return Err(call
+            .wrong("output_shape", &format!("{n} sizes"), "others")
+            .into());
+    }
+    if auto == "VALID" {
+        pads = vec![(0, 0); n];
+    }
+    if wanted.is_some() || auto.starts_with("SAME") {
+        for i in 0..n {
+            let Some(size) = shape[i + 2].known() else {
+                return Err(call
+                    .unsupported("an output shape on an axis whose size varies")
+                    .into());
+            };
+            let size = num::i64_of(size);
+            let stride = num::i64_of(strides[i]);
+            let target = match &wanted {
+                Some(wanted) => wanted[i],
+                None => size.saturating_mul(stride),
+            };
+            let span = num::i64_of((kernel[i] - 1).saturating_mul(dilations[i])) + 1;
+            let total = stride
+                .saturating_mul(size - 1)
+                .saturating_add(num::i64_of(output_pads[i]))
+                .saturating_add(span)
+                .saturating_sub(target);
+            let extra = usize::try_from(-total).unwrap_or(0);
+            let total = usize::try_from(total).unwrap_or(0);
+            output_pads[i] += extra;
+            let (small, large) = (total / 2, total - total / 2);
+            pads[i] = if auto == "SAME_UPPER" {
+                (small, large)
+            } else {
+                (large, small)
+            };
+        }
+    }
+    let window = Window {
+        strides,
+        dilations,
+        pads,
+    };
+    let groups = groups(call)?;
+    let mut operands = vec![x, w];
+    operands.extend(bias);
+    let op = ConvTranspose {
+        window,
+        groups,
+        output_pads,
+    };
+    one(m.b.node(Op::ConvTranspose(op), &operands)?)
+}
+
+/// The parts that every pooling node has: the input, the window's size, how it slides.
+fn pooling(
+    m: &mut Importer<'_>,
+    call: &mut Call<'_>,
+) -> Result<(ValueId, Vec<usize>, Window, bool)> {
+    let x = m.input(call, 0)?;
+    let shape = m.b.shape(x);
+    let spatial = shape.get(2..).unwrap_or_default();
+    if !call.has_attribute("kernel_shape") {
+        return Err(call.missing("`kernel_shape`").into());
+    }
+    let kernel = sizes(call, "kernel_shape", spatial.len(), 1)?;
+    let window = window(call, spatial, &kernel)?;
+    let ceil = call.flag("ceil_mode", false)?;
+    Ok((x, kernel, window, ceil))
+}
+
+fn max_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    call.ignore("storage_order");
+    if call.wants(1) {
+        return Err(call.unsupported("the output `Indices`").into());
+    }
+    let (x, kernel, window, ceil) = pooling(m, call)?;
+    let op = Pool {
+        kind: PoolKind::Max,
+        kernel,
+        window,
+        ceil,
+    };
+    one(m.b.node(Op::Pool(op), &[x])?)
+}
+
+fn average_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let count_padding = call.flag("count_include_pad", false)?;
+    let (x, kernel, window, ceil) = pooling(m, call)?;
+    let op = Pool {
+        kind: PoolKind::Average { count_padding },
+        kernel,
+        window,
+        ceil,
+    };
+    one(m.b.node(Op::Pool(op), &[x])?)
+}
+
+/// (Σ |x|ᵖ)^(1/p): the mean over the whole window, padding as zeros, times its size.
+fn lp_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let p = call.int_or("p", 2)?;
+    let (x, kernel, window, ceil) = pooling(m, call)?;
+    let count: usize = kernel.iter().product();
+    let power = powered(m, x, p)?;
+    let op = Pool {
+        kind: PoolKind::Average {
+            count_padding: true,
+        },
+        kernel,
+        window,
+        ceil,
+    };
+    let mean = m.b.node(Op::Pool(op), &[power])?;
+    let sum = m.b.mul_n(mean, num::f64_of(count))?;
+    one(root(m, sum, p)?)
+}
+
+fn powered(m: &mut Importer<'_>, x: ValueId, p: i64) -> Result<ValueId> {
+    match p {
+        1 => m.b.un(UnaryKind::Abs, x),
+        2 => m.b.mul(x, x),
+        _ => {
+            let magnitude = m.b.un(UnaryKind::Abs, x)?;
+            let p = m.b.number(x, num::f64_of_i64(p))?;
+            m.b.bin(BinaryKind::Pow, magnitude, p)
+        }
+    }
+}
+
+fn root(m: &mut Importer<'_>, x: ValueId, p: i64) -> Result<ValueId> {
+    match p {
+        1 => Ok(x),
+        2 => m.b.un(UnaryKind::Sqrt, x),
+        _ => {
+            let p = m.b.number(x, 1.0 / num::f64_of_i64(p))?;
+            m.b.bin(BinaryKind::Pow, x, p)
+        }
+    }
+}
+
+fn spatial_axes(m: &Importer<'_>, x: ValueId) -> Vec<usize> {
+    (2..m.b.rank(x)).collect()
+}
+
+fn global(m: &mut Importer<'_>, call: &mut Call<'_>, kind: ReduceKind) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let axes = spatial_axes(m, x);
+    one(super::reduce::over(m, kind, x, &axes, true)?)
+}
+
+fn global_lp(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let p = call.int_or("p", 2)?;
+    let axes = spatial_axes(m, x);
+    let power = powered(m, x, p)?;
+    let sum = super::reduce::over(m, ReduceKind::Sum, power, &axes, true)?;
+    one(root(m, sum, p)?)
+}
+
+fn block(call: &mut Call<'_>) -> Result<usize> {
+    let n = call.int("blocksize")?.unwrap_or_default();
+    usize::try_from(n)
+        .ok()
+        .filter(|&n| n > 0 && num::u64_of(n) < limits::DIMENSION)
+        .ok_or_else(|| call.wrong("blocksize", "at least 1", n).into())
+}
+
+fn depth_to_space(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let block = block(call)?;
+    let order = match call.string_or("mode", "DCR")?.as_str() {
+        "DCR" => BlockOrder::BlockFirst,
+        "CRD" => BlockOrder::BlockLast,
+        other => return Err(call.wrong("mode", "DCR or CRD", other).into()),
+    };
+    one(m
+        .b
+        .node(Op::DepthToSpace(DepthToSpace { block, order }), &[x])?)
+}
+
+fn space_to_depth(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let block = block(call)?;
+    let order = BlockOrder::BlockFirst;
+    one(m
+        .b
+        .node(Op::SpaceToDepth(SpaceToDepth { block, order }), &[x])?)
+}
+
+/// The transposed convolution with the identity: every column is put where its window was.
+fn col2im(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let image = m
+        .ints(call, 1)?
+        .ok_or_else(|| call.missing("the image's shape"))?;
+    let kernel = m
+        .ints(call, 2)?
+        .ok_or_else(|| call.missing("the block's shape"))?;
+    let natural = |list: &[i64]| -> Option<Vec<usize>> {
+        list.iter()
+            .map(|&v| usize::try_from(v).ok().filter(|&v| v > 0 && v < 1 << 20))
+            .collect()
+    };
+    let (Some(image), Some(kernel)) = (natural(&image), natural(&kernel)) else {
+        return Err(call
+            .wrong("image_shape", "sizes of at least 1", "others")
+            .into());
+    };
+    let n = image.len();
+    let strides = sizes(call, "strides", n, 1)?;
+    let dilations = sizes(call, "dilations", n, 1)?;
+    let flat = sizes(call, "pads", 2 * n, 0)?;
+    let shape = m.b.shape(x);
+    let block: usize = kernel.iter().product();
+    let (3, Some(rows)) = (shape.len(), shape.get(1).and_then(Dim::known)) else {
+        return Err(call.wrong("input", "[N, C · block, L]", m.b.ty(x)).into());
+    };
+    if kernel.len() != n || rows % block != 0 || strides.contains(&0) || dilations.contains(&0) {
+        return Err(call
+            .wrong("block_shape", "a divisor of the rows", block)
+            .into());
+    }
+    let channels = rows / block;
+    // Places of a window along each axis; what the image's size leaves over is added at the end.
+    let (mut places, mut output_pads, mut pads) = (Vec::new(), Vec::new(), Vec::new());
+    for i in 0..n {
+        let span = (kernel[i] - 1) * dilations[i] + 1;
+        let room = (image[i] + flat[i] + flat[n + i])
+            .checked_sub(span)
+            .ok_or_else(|| call.wrong("block_shape", "a block inside the image", kernel[i]))?;
+        places.push(Dim::from(room / strides[i] + 1));
+        output_pads.push(room % strides[i]);
+        pads.push((flat[i], flat[n + i]));
+    }
+    // [N, C·block, L] → [N·C, block, places…]; each of the block's rows is an input channel whose kernel is 1 at its own place.
+    let mut grid = vec![shape[0].mul(&Dim::from(channels)), Dim::from(block)];
+    grid.extend(places);
+    let x = m.b.reshape(x, grid)?;
+    let index = m.b.iota(DType::I32, block)?;
+    let rows = m.b.unsqueeze(index, &[1])?;
+    let eye = m.b.cmp(crate::ir::ops::CompareKind::Equal, rows, index)?;
+    let eye = m.b.to(eye, m.b.dtype(x))?;
+    let mut weight = vec![Dim::from(block), Dim::from(1)];
+    weight.extend(kernel.iter().map(|&k| Dim::from(k)));
+    let eye = m.b.reshape(eye, weight)?;
+    let op = ConvTranspose {
+        window: Window {
+            strides,
+            dilations,
+            pads,
+        },
+        groups: 1,
+        output_pads,
+    };
+    let y = m.b.node(Op::ConvTranspose(op), &[x, eye])?;
+    let mut result = vec![shape[0].clone(), Dim::from(channels)];
+    result.extend(image.iter().map(|&d| Dim::from(d)));
+    one(m.b.reshape(y, result)?)
+}
