@@ -1,4 +1,4 @@
-//! The pipeline, from a model folder to verified files, as one readable function: [`convert`].
+//! The pipeline, from a model folder or an ONNX file to verified files, as one readable function: [`convert`].
 //!
 //! Owns the order of the steps. Staging of outputs is in `stage`, what runs a comparison in `check`. Knows no format's details.
 
@@ -7,6 +7,7 @@ mod check;
 mod error;
 mod import;
 mod inspect;
+mod opened;
 mod reference;
 mod request;
 mod stage;
@@ -27,7 +28,8 @@ pub use error::ConvertError;
 pub use import::import;
 pub use inspect::inspect;
 pub use request::{
-    ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target, parse_shape,
+    ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target,
+    parse_constant, parse_dim, parse_shape,
 };
 pub use statement::{ProvenanceOptions, StatementPath};
 
@@ -38,6 +40,7 @@ use crate::source::{Checkpoint, FileDigest, OpenOptions};
 use crate::tensor::num;
 use crate::verify::{EngineStatus, Report};
 use crate::{arch, coreml, files, onnx, source};
+use opened::Opened;
 use stage::Stage;
 
 /// A written artifact.
@@ -136,39 +139,34 @@ fn check_finite(module: &Module, allow: bool) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-/// Converts a model folder to every target of the request. Nothing is left behind when it fails.
+/// Converts a model folder or an ONNX file to every target of the request. Nothing is left behind when it fails.
 ///
 /// # Errors
 /// When a step fails. A verification that does not pass is not an error: it is in the outcome.
 pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
     request.check()?;
-    let checkpoint = open(&request.model, &request.source)?;
-    let (options, warning) =
-        reference::decide_rotary(&checkpoint, &request.source, request.check.as_ref())?;
+    let source = Opened::open(&request.model, &request.source)?;
+    let (options, warning) = match &source {
+        Opened::Checkpoint(checkpoint) => {
+            reference::decide_rotary(checkpoint, &request.source, request.check.as_ref())?
+        }
+        Opened::Onnx(_) => (request.source.clone(), None),
+    };
     let mut outcome = Outcome {
         architecture: String::new(),
         source_files: Vec::new(),
-        repo: checkpoint.repo.clone(),
-        revision: checkpoint.revision.clone(),
-        warnings: checkpoint.notes.iter().cloned().chain(warning).collect(),
+        repo: source.repo(),
+        revision: source.revision(),
+        warnings: source.notes().into_iter().chain(warning).collect(),
         artifacts: Vec::new(),
     };
     // Hashing the source takes one core for about as long as writing takes the other.
     let (digests, artifacts) = std::thread::scope(|scope| {
-        let digests = scope.spawn(|| checkpoint.digests());
+        let digests = scope.spawn(|| source.digests());
         let artifacts: Result<Vec<Staged>> = request
             .targets
             .iter()
-            .map(|&target| {
-                stage_target(
-                    request,
-                    &checkpoint,
-                    &options,
-                    target,
-                    &mut outcome,
-                    progress,
-                )
-            })
+            .map(|&target| stage_target(request, &source, &options, target, &mut outcome, progress))
             .collect();
         (digests.join(), artifacts)
     });
@@ -191,7 +189,7 @@ struct Staged {
 
 fn stage_target(
     request: &Request,
-    checkpoint: &Checkpoint,
+    source: &Opened,
     options: &SourceOptions,
     target: Target,
     outcome: &mut Outcome,
@@ -199,8 +197,7 @@ fn stage_target(
 ) -> Result<Staged> {
     let path = request.destination(target);
     let stage = Stage::beside(&path, is_ours, &mut outcome.warnings)?;
-    let built = build(checkpoint, options, &request.shapes(target)?)?;
-    request.check_shapes(&built.module)?;
+    let built = source.build(request, options, target)?;
     outcome.architecture.clone_from(&built.architecture);
     outcome.warnings.extend(built.warnings);
     outcome
@@ -241,8 +238,10 @@ fn stage_target(
         None => None,
         Some(check) => {
             let kind = ArtifactKind::from(target);
+            let original = source.engine(options, check.onnxruntime.as_deref());
             Some(verify_artifact(
                 &built.module,
+                original.as_deref(),
                 &stage.path(),
                 kind,
                 check,

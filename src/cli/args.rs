@@ -152,6 +152,12 @@ pub(crate) struct SourceArgs {
     /// Convert weights that hold NaN or infinity
     #[arg(long)]
     pub(crate) allow_nonfinite: bool,
+    /// What a size of an ONNX model that varies may be: batch=1, seq=64,128,256 or seq=1..512; a size without a name is called INPUT.AXIS. May be given several times
+    #[arg(long, value_name = "NAME=SIZES")]
+    pub(crate) dim: Vec<String>,
+    /// Fix an input of an ONNX model at a value, so that it is no input of the result: sr=16000. May be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) constant: Vec<String>,
 }
 
 #[derive(Debug, Args)]

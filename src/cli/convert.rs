@@ -9,6 +9,7 @@ use distill_convert::convert::{
 };
 use distill_convert::coreml::RmsNormForm;
 use distill_convert::error::Result;
+use distill_convert::onnx::ReadOptions;
 use distill_convert::provenance::{Signer, utc};
 use distill_convert::source::hub::Pinned;
 
@@ -84,7 +85,7 @@ fn request(args: &ConvertArgs) -> Result<Request> {
             NormArg::Fp32 => RmsNormForm::Fp32,
             NormArg::Scaled => RmsNormForm::Scaled,
         },
-        source: source_options(&args.source),
+        source: source_options(&args.source)?,
         check: (!args.no_verify).then(|| check(&args.check)),
         provenance: provenance(args)?,
     })
@@ -125,8 +126,10 @@ pub(super) fn source_path(model: &Path, args: &SourceArgs) -> Result<PathBuf> {
 }
 
 /// The flags about reading the source.
-pub(super) fn source_options(args: &SourceArgs) -> SourceOptions {
-    SourceOptions {
+pub(super) fn source_options(args: &SourceArgs) -> Result<SourceOptions> {
+    let dims = args.dim.iter().map(|d| convert::parse_dim(d));
+    let constants = args.constant.iter().map(|c| convert::parse_constant(c));
+    Ok(SourceOptions {
         require_lock: args.require_lock,
         attention: args.attention.map(|a| match a {
             AttentionArg::Causal => Attention::Causal,
@@ -137,7 +140,12 @@ pub(super) fn source_options(args: &SourceArgs) -> SourceOptions {
             RotaryArg::F32 => RotaryFrequencies::F32,
             RotaryArg::Stored => RotaryFrequencies::Stored,
         }),
-    }
+        onnx: ReadOptions {
+            dims: dims.collect::<Result<_>>()?,
+            constants: constants.collect::<Result<_>>()?,
+            ..ReadOptions::default()
+        },
+    })
 }
 
 fn text(outcome: &Outcome) -> String {

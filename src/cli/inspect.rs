@@ -18,7 +18,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<Answer> {
     }
     let result = convert::inspect(
         &source_path(&args.model, &args.source)?,
-        &source_options(&args.source),
+        &source_options(&args.source)?,
     )?;
     let mut text = String::new();
     render(&mut text, &result, 0);

@@ -25,7 +25,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Answer> {
             ModeArg::F16 => Mode::F16,
         },
         onnxruntime: args.onnxruntime.clone(),
-        source: source_options(&args.source),
+        source: source_options(&args.source)?,
         function: args.function.clone(),
     };
     let mut steps = vec![read_tensors(&args.inputs)?];

@@ -14,7 +14,7 @@ use super::output::{Answer, Status};
 use super::progress::Bar;
 
 pub(super) fn run(args: &VerifyArgs) -> Result<Answer> {
-    let options = source_options(&args.source);
+    let options = source_options(&args.source)?;
     let bar = Bar::new(args.output_format.json);
     let report = convert::verify(
         &source_path(&args.source_model, &args.source)?,

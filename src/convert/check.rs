@@ -7,6 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::error::ConvertError;
+use super::opened::Opened;
 use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step};
 use crate::arch::Extent;
 use crate::error::{Result, io_error};
@@ -59,7 +60,7 @@ impl Engine {
     }
 
     /// Opens an ONNX file.
-    fn open(self, file: &Path, library: Option<&Path>) -> Result<Box<dyn Session>> {
+    pub(super) fn open(self, file: &Path, library: Option<&Path>) -> Result<Box<dyn Session>> {
         match self {
             Engine::Interpreter => Err(ConvertError::Engine {
                 engine: self.name(),
@@ -170,12 +171,14 @@ impl Engines {
     }
 }
 
-/// Runs an artifact in every engine that can, and compares it with the source module.
+/// Runs an artifact in every engine that can, and compares it with the source module. `engine` holds the source's original file, if it is one
+/// that engines run: it is the reference then, and our interpreter with the source module is compared with it like the rest.
 ///
 /// # Errors
 /// When the artifact cannot be read back, or a file of `check` is malformed. A difference is not an error: it is in the report.
 pub fn verify_artifact(
     source: &Module,
+    engine: Option<&dyn Session>,
     artifact: &Path,
     kind: ArtifactKind,
     check: &Check,
@@ -241,6 +244,7 @@ pub fn verify_artifact(
         .into_iter()
         .map(|session| Counted { session, progress })
         .collect();
+    let reading = Reading(&original);
     let mut candidates: Vec<Candidate<'_>> = engines
         .interpreters
         .iter()
@@ -257,6 +261,14 @@ pub fn verify_artifact(
         trace: None,
         numerics,
     }));
+    if engine.is_some() {
+        candidates.push(Candidate {
+            session: &reading,
+            module: Some(source),
+            trace: None,
+            numerics: Numerics::F32,
+        });
+    }
     let name = artifact.file_name().unwrap_or_default().to_string_lossy();
     let report = verify::run(&verify::Request {
         artifact: &name,
@@ -267,7 +279,7 @@ pub fn verify_artifact(
         },
         source: Source {
             module: source,
-            session: &original,
+            session: engine.unwrap_or(&original),
             trace: Some(&original),
         },
         candidates,
@@ -285,6 +297,20 @@ pub fn verify_artifact(
     });
     progress.end();
     report
+}
+
+/// The source module in the interpreter, beside the engine that runs the original file: where they differ, the file was misread, or one of the
+/// engines is wrong.
+struct Reading<'a>(&'a Interpreter);
+
+impl Session for Reading<'_> {
+    fn engine(&self) -> String {
+        format!("{} on the source as it was read", Session::engine(self.0))
+    }
+
+    fn run(&self, inputs: &NamedTensors) -> Result<NamedTensors> {
+        Session::run(self.0, inputs)
+    }
 }
 
 /// Whether anything in the module computes in half precision.
@@ -308,15 +334,79 @@ pub fn verify(
     progress: &dyn Progress,
 ) -> Result<Report> {
     let kind = ArtifactKind::of(artifact)?;
-    let shapes = artifact_shapes(artifact, kind)?;
-    let checkpoint = super::open(model, options)?;
-    let (options, warning) = super::reference::decide_rotary(&checkpoint, options, Some(check))?;
-    let built = super::build(&checkpoint, &options, &shapes)?;
-    let mut report = verify_artifact(&built.module, artifact, kind, check, progress)?;
-    report.warnings.extend(checkpoint.notes);
+    let source = Opened::open(model, options)?;
+    let (options, warning, built) = match &source {
+        Opened::Checkpoint(checkpoint) => {
+            let shapes = artifact_shapes(artifact, kind)?;
+            let (options, warning) =
+                super::reference::decide_rotary(checkpoint, options, Some(check))?;
+            let built = source.build_at(&options, &shapes)?;
+            (options, warning, built)
+        }
+        Opened::Onnx(path) => {
+            let mut options = options.clone();
+            adopt_sizes(path, artifact, kind, &mut options.onnx)?;
+            let built = source.build_at(&options, &Shapes::dynamic())?;
+            (options, None, built)
+        }
+    };
+    let engine = source.engine(&options, check.onnxruntime.as_deref());
+    let mut report = verify_artifact(
+        &built.module,
+        engine.as_deref(),
+        artifact,
+        kind,
+        check,
+        progress,
+    )?;
+    report.warnings.extend(source.notes());
     report.warnings.extend(built.warnings);
     report.warnings.extend(warning);
     Ok(report)
+}
+
+/// Gives the inputs of an ONNX source the sizes that the artifact's inputs have, in order; those that are already given stay.
+fn adopt_sizes(
+    source: &Path,
+    artifact: &Path,
+    kind: ArtifactKind,
+    options: &mut onnx::ReadOptions,
+) -> Result<()> {
+    let module = match kind {
+        ArtifactKind::Coreml => coreml::read(artifact)?.module,
+        ArtifactKind::Onnx => onnx::read(artifact, &onnx::ReadOptions::default())?.module,
+        ArtifactKind::Checkpoint => return Err(ConvertError::UnknownKind.into()),
+    };
+    let function = module.main()?;
+    let inputs = onnx::inspect(source)?.inputs;
+    let inputs = inputs
+        .iter()
+        .filter(|i| !options.constants.contains_key(&i.name))
+        .cloned()
+        .collect::<Vec<_>>();
+    for (input, param) in inputs.iter().zip(&function.params) {
+        let found = &function.ty(param.value).shape;
+        let Some(shape) = input.shape.as_ref().filter(|s| s.len() == found.len()) else {
+            continue;
+        };
+        for (i, (axis, dim)) in shape.iter().zip(found).enumerate() {
+            let onnx::Axis::Symbol(symbol) = axis else {
+                continue;
+            };
+            let name = if symbol == "?" {
+                format!("{}.{i}", input.name)
+            } else {
+                symbol.clone()
+            };
+            let range = match (dim.known(), dim.as_symbol().and_then(|s| module.symbol(s))) {
+                (Some(n), _) => SymbolRange::OneOf(vec![num::u64_of(n)]),
+                (None, Some(symbol)) => symbol.range.clone(),
+                (None, None) => continue,
+            };
+            options.dims.entry(name).or_insert(range);
+        }
+    }
+    Ok(())
 }
 
 /// Batch and sequence extents of an artifact, from its first input of rank 2 or more.
@@ -418,6 +508,16 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
     let library = options.onnxruntime.as_deref();
     let mut warnings = Vec::new();
     let module = match ArtifactKind::of(model)? {
+        // Our own reading of the file, at the shapes of the inputs.
+        ArtifactKind::Onnx if options.engine == Some(Engine::Interpreter) => {
+            let mut read = options.source.onnx.clone();
+            for (name, tensor) in &inputs {
+                read.shapes.insert(name.clone(), tensor.shape().to_vec());
+            }
+            let (built, _) = super::opened::read_onnx(model, &read)?;
+            warnings.extend(built.warnings);
+            built.module
+        }
         ArtifactKind::Onnx => {
             let session = options
                 .engine

@@ -20,6 +20,18 @@ pub enum ConvertError {
         /// What was given.
         text: String,
     },
+    /// A malformed `--dim`.
+    #[error("`{text}` is not NAME=SIZE, NAME=SIZE,SIZE… or NAME=MIN..MAX")]
+    Dim {
+        /// What was given.
+        text: String,
+    },
+    /// A malformed `--constant`.
+    #[error("`{text}` is not NAME=NUMBER or NAME=NUMBER,NUMBER…")]
+    Constant {
+        /// What was given.
+        text: String,
+    },
     /// A `--shape` for an input the model does not have, or whose dimensions contradict it.
     #[error("`{text}` does not fit the model's inputs: {reason}")]
     ShapeMismatch {
@@ -78,6 +90,8 @@ impl Diagnostic for ConvertError {
             | ConvertError::Interrupted => Class::Invalid,
             ConvertError::Engine { .. } | ConvertError::EngineAbsent { .. } => Class::Unsupported,
             ConvertError::Shape { .. }
+            | ConvertError::Dim { .. }
+            | ConvertError::Constant { .. }
             | ConvertError::Length { .. }
             | ConvertError::OneStatement
             | ConvertError::NoTarget
@@ -90,7 +104,9 @@ impl Diagnostic for ConvertError {
             ConvertError::NonFinite { .. } => "nonfinite_weights",
             ConvertError::Shape { .. }
             | ConvertError::ShapeMismatch { .. }
+            | ConvertError::Dim { .. }
             | ConvertError::Length { .. } => "bad_shape",
+            ConvertError::Constant { .. } => "bad_constant",
             ConvertError::NoTarget => "no_target",
             ConvertError::OneStatement => "bad_output",
             ConvertError::Stateless => "no_states",
@@ -108,6 +124,8 @@ impl Diagnostic for ConvertError {
                     "such a model cannot be verified; `--allow-nonfinite` converts it all the same"
                 }
                 ConvertError::Shape { .. } => "for example `--shape input_ids=1,128`",
+                ConvertError::Dim { .. } => "for example `--dim batch=1 --dim seq=1..512`",
+                ConvertError::Constant { .. } => "for example `--constant sr=16000`",
                 ConvertError::ShapeMismatch { .. } => {
                     "`distill-convert inspect MODEL` lists the inputs"
                 }

@@ -33,13 +33,13 @@ pub(super) fn decide_rotary(
         .any(|key| checkpoint.config.contains_key(*key));
     let reference = check.and_then(|c| c.reference.as_deref());
     let (true, true, None, Some(reference)) = (halves, rotary, options.rotary, reference) else {
-        return Ok((*options, None));
+        return Ok((options.clone(), None));
     };
     let cases = reference_cases(&read_tensors(reference)?)?;
     let distance = |rotary| -> Result<f64> {
         let options = SourceOptions {
             rotary: Some(rotary),
-            ..*options
+            ..options.clone()
         };
         let built = super::build(checkpoint, &options, &Shapes::dynamic())?;
         let interpreter = Interpreter::new(&built.module, Mode::F32)?;
@@ -55,7 +55,7 @@ pub(super) fn decide_rotary(
         distance(RotaryFrequencies::Stored)?,
     );
     if rounded * CLEARLY_NEARER > kept {
-        return Ok((*options, None));
+        return Ok((options.clone(), None));
     }
     let warning = format!(
         "the reference outputs come from a model whose rotary frequencies were rounded to half precision (off by {rounded:.1e} of the largest \
@@ -64,7 +64,7 @@ pub(super) fn decide_rotary(
     Ok((
         SourceOptions {
             rotary: Some(RotaryFrequencies::Stored),
-            ..*options
+            ..options.clone()
         },
         Some(warning),
     ))

@@ -11,10 +11,10 @@ use super::statement::{ProvenanceOptions, StatementPath};
 use crate::arch::{self, Attention, Extent, RotaryFrequencies};
 use crate::coreml::{self, DeploymentTarget, RmsNormForm};
 use crate::error::Result;
-use crate::ir::Module;
+use crate::ir::{Module, SymbolRange};
 use crate::limits;
 use crate::onnx;
-use crate::tensor::num;
+use crate::tensor::{DType, Tensor, num};
 
 /// Sequence length of a Core ML package when none is asked for.
 const DEFAULT_LENGTH: usize = 128;
@@ -114,7 +114,7 @@ impl fmt::Display for Precision {
 }
 
 /// How to read the source.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SourceOptions {
     /// Refuse a folder without a lock file.
     pub require_lock: bool,
@@ -124,6 +124,8 @@ pub struct SourceOptions {
     pub allow_nonfinite: bool,
     /// Precision of the frequencies of rotary positions; `None` decides by the reference outputs if there are any, and is `f32` otherwise.
     pub rotary: Option<RotaryFrequencies>,
+    /// Sizes and values that an ONNX source's inputs are given.
+    pub onnx: onnx::ReadOptions,
 }
 
 /// A step that takes a while.
@@ -229,6 +231,69 @@ pub fn parse_shape(text: &str) -> Result<(String, Vec<usize>)> {
         return Err(error().into());
     }
     Ok((name.to_owned(), dims))
+}
+
+/// Reads `NAME=320`, `NAME=64,128,256` or `NAME=1..512`: what a size that varies may be.
+///
+/// # Errors
+/// When the text is not of that form.
+pub fn parse_dim(text: &str) -> Result<(String, SymbolRange)> {
+    let error = || ConvertError::Dim {
+        text: text.to_owned(),
+    };
+    // Names of sizes may hold anything; what follows the last `=` does not.
+    let (name, spec) = text.rsplit_once('=').ok_or_else(error)?;
+    let size = |text: &str| {
+        let n = text.trim().parse::<u64>().ok();
+        n.filter(|&n| n > 0 && n <= limits::DIMENSION)
+            .ok_or_else(error)
+    };
+    let range = match spec.split_once("..") {
+        Some((min, max)) => SymbolRange::Between {
+            min: size(min)?,
+            max: size(max.trim_start_matches('='))?,
+        },
+        None => {
+            let mut sizes = spec.split(',').map(size).collect::<Result<Vec<_>, _>>()?;
+            sizes.sort_unstable();
+            sizes.dedup();
+            SymbolRange::OneOf(sizes)
+        }
+    };
+    if name.is_empty() {
+        return Err(error().into());
+    }
+    Ok((name.to_owned(), range))
+}
+
+/// Reads `NAME=16000` or `NAME=1,2,3`: the value that an input is fixed at. Whole numbers become `i64`, others `f32`, `true` and `false` truth values.
+///
+/// # Errors
+/// When the text is not of that form.
+pub fn parse_constant(text: &str) -> Result<(String, Tensor)> {
+    let error = || ConvertError::Constant {
+        text: text.to_owned(),
+    };
+    let (name, value) = text.split_once('=').ok_or_else(error)?;
+    let parts: Vec<&str> = value.split(',').map(str::trim).collect();
+    let shape = if parts.len() == 1 {
+        vec![]
+    } else {
+        vec![parts.len()]
+    };
+    if name.is_empty() || parts.iter().any(|p| p.is_empty()) {
+        return Err(error().into());
+    }
+    let integers: Option<Vec<i64>> = parts.iter().map(|p| p.parse().ok()).collect();
+    let truths: Option<Vec<bool>> = parts.iter().map(|p| p.parse().ok()).collect();
+    let floats: Option<Vec<f32>> = parts.iter().map(|p| p.parse().ok()).collect();
+    let tensor = match (integers, truths, floats) {
+        (Some(v), _, _) => Tensor::int(DType::I64, shape, v)?,
+        (None, Some(v), _) => Tensor::bool(shape, v)?,
+        (None, None, Some(v)) => Tensor::f32(shape, v)?,
+        (None, None, None) => return Err(error().into()),
+    };
+    Ok((name.to_owned(), tensor))
 }
 
 impl Request {

@@ -61,6 +61,25 @@ pub struct FileDigest {
     pub sha256: String,
 }
 
+/// Size and SHA-256 of single files, such as a model and what lies beside it; called by their names.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn digest_files(paths: &[PathBuf]) -> Result<Vec<FileDigest>> {
+    paths
+        .iter()
+        .map(|path| {
+            let file = crate::tensor::SourceFile::open(path)?;
+            let name = path.file_name().unwrap_or_default();
+            Ok(FileDigest {
+                path: name.to_string_lossy().into_owned(),
+                size: file.len(),
+                sha256: digest::sha256(&file, &|_| {})?,
+            })
+        })
+        .collect()
+}
+
 /// How a checkpoint is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenOptions<'a> {

@@ -1,0 +1,217 @@
+//! A source that was opened: a model folder, or an ONNX file. Both give a module at the shapes of a target.
+
+use std::path::{Path, PathBuf};
+
+use super::check::Engine;
+use super::error::ConvertError;
+use super::request::{ArtifactKind, Request, Shapes, SourceOptions, Target};
+use crate::arch;
+use crate::error::Result;
+use crate::ir::Module;
+use crate::onnx::{self, OnnxImportError, OpenSize, ReadOptions};
+use crate::passes;
+use crate::runtime::{NamedTensors, Session};
+use crate::source::{self, Checkpoint, FileDigest};
+use crate::tensor::DType;
+
+/// A source.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// A model folder.
+    Checkpoint(Box<Checkpoint>),
+    /// An ONNX file.
+    Onnx(PathBuf),
+}
+
+impl Opened {
+    /// Opens what stands at `model`.
+    ///
+    /// # Errors
+    /// When it is no source, or a folder that cannot be opened.
+    pub(super) fn open(model: &Path, options: &SourceOptions) -> Result<Self> {
+        match ArtifactKind::of(model)? {
+            ArtifactKind::Onnx => Ok(Opened::Onnx(model.to_path_buf())),
+            ArtifactKind::Checkpoint => {
+                Ok(Opened::Checkpoint(Box::new(super::open(model, options)?)))
+            }
+            ArtifactKind::Coreml => Err(ConvertError::UnknownKind.into()),
+        }
+    }
+
+    /// The model at the shapes of a target.
+    ///
+    /// # Errors
+    /// When it cannot be read, or leaves sizes open that the target needs.
+    pub(super) fn build(
+        &self,
+        request: &Request,
+        options: &SourceOptions,
+        target: Target,
+    ) -> Result<arch::Built> {
+        match self {
+            Opened::Checkpoint(checkpoint) => {
+                let built = super::build(checkpoint, options, &request.shapes(target)?)?;
+                request.check_shapes(&built.module)?;
+                Ok(built)
+            }
+            Opened::Onnx(path) => {
+                let mut read = options.onnx.clone();
+                read.shapes.extend(request.shape.iter().cloned());
+                let (built, open) = read_onnx(path, &read)?;
+                if target == Target::Coreml && !open.is_empty() {
+                    return Err(still_open(&open).into());
+                }
+                Ok(built)
+            }
+        }
+    }
+
+    /// The model at given shapes: those of an artifact, or as dynamic as it can be.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn build_at(&self, options: &SourceOptions, shapes: &Shapes) -> Result<arch::Built> {
+        match self {
+            Opened::Checkpoint(checkpoint) => super::build(checkpoint, options, shapes),
+            Opened::Onnx(path) => Ok(read_onnx(path, &options.onnx)?.0),
+        }
+    }
+
+    /// Size and digest of every file that was read.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(super) fn digests(&self) -> Result<Vec<FileDigest>> {
+        match self {
+            Opened::Checkpoint(checkpoint) => checkpoint.digests(),
+            Opened::Onnx(path) => {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                let mut files = vec![path.clone()];
+                let external = onnx::inspect(path)?.external_files;
+                files.extend(external.iter().map(|name| folder.join(name)));
+                source::digest_files(&files)
+            }
+        }
+    }
+
+    /// Pinned revision of the source, if there is one.
+    pub(super) fn revision(&self) -> Option<String> {
+        match self {
+            Opened::Checkpoint(checkpoint) => checkpoint.revision.clone(),
+            Opened::Onnx(_) => None,
+        }
+    }
+
+    /// What the user should know about how the source was opened.
+    pub(super) fn notes(&self) -> Vec<String> {
+        match self {
+            Opened::Checkpoint(checkpoint) => checkpoint.notes.clone(),
+            Opened::Onnx(_) => Vec::new(),
+        }
+    }
+
+    /// Repository of the source, if its lock names one.
+    pub(super) fn repo(&self) -> Option<String> {
+        match self {
+            Opened::Checkpoint(checkpoint) => checkpoint.repo.clone(),
+            Opened::Onnx(_) => None,
+        }
+    }
+
+    /// An engine that shares no code with ours, with the original file in it: ONNX Runtime, else tract. `None` for a model folder, and where
+    /// neither can run the file.
+    pub(super) fn engine(
+        &self,
+        options: &SourceOptions,
+        library: Option<&Path>,
+    ) -> Option<Box<dyn Session>> {
+        let Opened::Onnx(path) = self else {
+            return None;
+        };
+        let session = Engine::Ort
+            .open(path, library)
+            .or_else(|_| Engine::Tract.open(path, None))
+            .ok()?;
+        let given = given_inputs(path, &options.onnx).ok()?;
+        Some(Box::new(Original { session, given }))
+    }
+}
+
+/// The values of inputs that were fixed, of the types that the file declares.
+fn given_inputs(path: &Path, options: &ReadOptions) -> Result<NamedTensors> {
+    let mut given = NamedTensors::new();
+    for port in onnx::inspect(path)?.inputs {
+        let Some(tensor) = options.constants.get(&port.name) else {
+            continue;
+        };
+        let dtype = DType::ALL.into_iter().find(|d| d.name() == port.dtype);
+        let tensor = tensor.cast(dtype.unwrap_or(tensor.dtype()));
+        let rank = port.shape.as_ref().map_or(tensor.shape().len(), Vec::len);
+        let tensor = if tensor.len() == 1 {
+            tensor.reshaped(vec![1; rank])?
+        } else {
+            tensor
+        };
+        given.insert(port.name, tensor);
+    }
+    Ok(given)
+}
+
+/// The original file in an engine, with the inputs that were fixed.
+struct Original {
+    session: Box<dyn Session>,
+    given: NamedTensors,
+}
+
+impl Session for Original {
+    fn engine(&self) -> String {
+        format!("{} on the original file", self.session.engine())
+    }
+
+    fn run(&self, inputs: &NamedTensors) -> Result<NamedTensors> {
+        let mut all = inputs.clone();
+        for (name, tensor) in &self.given {
+            all.insert(name.clone(), tensor.clone());
+        }
+        self.session.run(&all)
+    }
+}
+
+/// An ONNX file in the IR, folded, with the sizes that stay open.
+pub(super) fn read_onnx(
+    path: &Path,
+    options: &ReadOptions,
+) -> Result<(arch::Built, Vec<OpenSize>)> {
+    let read = onnx::read(path, options)?;
+    let module: Module = passes::fold(&read.module)?;
+    let mut warnings = read.notes;
+    if module
+        .functions
+        .iter()
+        .flat_map(|f| &f.values)
+        .any(|v| v.ty.dtype == DType::F64)
+    {
+        warnings.push("double precision is computed in single precision".into());
+    }
+    let built = arch::Built {
+        module,
+        architecture: "ONNX graph".into(),
+        warnings,
+    };
+    Ok((built, read.open))
+}
+
+/// Sizes that a target with fixed shapes needs, and the flags that give them.
+fn still_open(open: &[OpenSize]) -> OnnxImportError {
+    let list = open
+        .iter()
+        .map(|o| format!("`{}` (axis {} of `{}`)", o.symbol, o.axis, o.input));
+    let flags = open.iter().map(|o| format!("`--dim {}=1`", o.symbol));
+    OnnxImportError::Open {
+        list: list.collect::<Vec<_>>().join(", "),
+        flags: format!(
+            "{}; several sizes `=64,128` and a range `=1..512` are possible too",
+            flags.collect::<Vec<_>>().join(" ")
+        ),
+    }
+}
