@@ -20,6 +20,8 @@ mod conformance;
 mod coreml;
 mod end_to_end;
 mod hostile;
+#[cfg(feature = "ort")]
+mod models;
 mod mutation;
 #[cfg(all(feature = "tract", feature = "ort"))]
 mod onnx;

@@ -9,6 +9,7 @@ use distill_convert::source::{self, Checkpoint, OpenOptions};
 use tempfile::TempDir;
 
 mod coreml;
+mod onnx;
 mod pickles;
 mod source_folders;
 mod source_headers;

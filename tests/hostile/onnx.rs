@@ -1,0 +1,534 @@
+//! ONNX files that lie: cycles, names, nesting, sizes, axes, attributes, external data, truncation. Each is refused with an error that says what
+//! is wrong; nothing panics, hangs or takes memory.
+
+use std::fs;
+use std::path::PathBuf;
+
+use distill_convert::error::{Class, Error};
+use distill_convert::onnx::{self, Read, ReadOptions};
+
+/// A protobuf message under construction.
+#[derive(Clone, Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn varint(&mut self, mut n: u64) {
+        while n >= 0x80 {
+            self.0.push((n as u8) | 0x80);
+            n >>= 7;
+        }
+        self.0.push(n as u8);
+    }
+
+    fn int(mut self, field: u64, n: i64) -> Self {
+        self.varint(field << 3);
+        self.varint(n as u64);
+        self
+    }
+
+    fn bytes(mut self, field: u64, bytes: &[u8]) -> Self {
+        self.varint(field << 3 | 2);
+        self.varint(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    fn text(self, field: u64, text: &str) -> Self {
+        self.bytes(field, text.as_bytes())
+    }
+
+    fn message(self, field: u64, message: &Message) -> Self {
+        self.bytes(field, &message.0)
+    }
+}
+
+const FLOAT: i64 = 1;
+const INT64: i64 = 7;
+
+/// `name: dtype[dims]`; negative dims have no size.
+fn value_info(name: &str, dtype: i64, dims: &[i64]) -> Message {
+    let mut shape = Message::default();
+    for &d in dims {
+        let dim = if d < 0 {
+            Message::default()
+        } else {
+            Message::default().int(1, d)
+        };
+        shape = shape.message(1, &dim);
+    }
+    let tensor = Message::default().int(1, dtype).message(2, &shape);
+    Message::default()
+        .text(1, name)
+        .message(2, &Message::default().message(1, &tensor))
+}
+
+fn node(op: &str, inputs: &[&str], outputs: &[&str], attributes: &[Message]) -> Message {
+    let mut node = Message::default();
+    for input in inputs {
+        node = node.text(1, input);
+    }
+    for output in outputs {
+        node = node.text(2, output);
+    }
+    node = node.text(3, &format!("the_{op}")).text(4, op);
+    for attribute in attributes {
+        node = node.message(5, attribute);
+    }
+    node
+}
+
+fn attribute_int(name: &str, n: i64) -> Message {
+    Message::default().text(1, name).int(3, n).int(20, 2)
+}
+
+fn attribute_graph(name: &str, graph: &Message) -> Message {
+    Message::default()
+        .text(1, name)
+        .message(6, graph)
+        .int(20, 5)
+}
+
+/// A tensor of `int64` in its typed field.
+fn longs(name: &str, dims: &[i64], values: &[i64]) -> Message {
+    let mut tensor = Message::default();
+    for &d in dims {
+        tensor = tensor.int(1, d);
+    }
+    tensor = tensor.int(2, INT64);
+    let mut packed = Message::default();
+    for &v in values {
+        packed.varint(v as u64);
+    }
+    tensor.bytes(7, &packed.0).text(8, name)
+}
+
+fn graph(
+    nodes: &[Message],
+    initializers: &[Message],
+    inputs: &[Message],
+    outputs: &[Message],
+) -> Message {
+    let mut graph = Message::default().text(2, "g");
+    for n in nodes {
+        graph = graph.message(1, n);
+    }
+    for i in initializers {
+        graph = graph.message(5, i);
+    }
+    for i in inputs {
+        graph = graph.message(11, i);
+    }
+    for o in outputs {
+        graph = graph.message(12, o);
+    }
+    graph
+}
+
+fn model(graph: &Message) -> Message {
+    let opset = Message::default().text(1, "").int(2, 18);
+    Message::default()
+        .int(1, 8)
+        .message(7, graph)
+        .message(8, &opset)
+}
+
+fn read(bytes: &[u8]) -> Result<Read, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    fs::write(&path, bytes).unwrap();
+    onnx::read(&path, &ReadOptions::default())
+}
+
+/// The error of a model with one input `x: f32[2, 3]`, these nodes and initialisers, and the output `y`.
+fn refused(nodes: &[Message], initializers: &[Message]) -> Error {
+    let graph = graph(
+        nodes,
+        initializers,
+        &[value_info("x", FLOAT, &[2, 3])],
+        &[Message::default().text(1, "y")],
+    );
+    read(&model(&graph).0).expect_err("the model is malformed")
+}
+
+#[track_caller]
+fn says(error: &Error, code: &str, parts: &[&str]) {
+    let text = error.to_string();
+    assert_eq!(error.code(), code, "{text}");
+    assert_eq!(error.class().exit_code(), 1, "{text}");
+    for part in parts {
+        assert!(text.contains(part), "`{text}` does not say `{part}`");
+    }
+}
+
+#[test]
+fn a_sound_model_is_read() {
+    let good = graph(
+        &[node("Relu", &["x"], &["y"], &[])],
+        &[],
+        &[value_info("x", FLOAT, &[2, 3])],
+        &[value_info("y", FLOAT, &[2, 3])],
+    );
+    let read = read(&model(&good).0).unwrap();
+    assert_eq!(read.module.main().unwrap().nodes.len(), 1);
+}
+
+#[test]
+fn names_must_be_defined_once_and_before_their_use() {
+    let cycle = [
+        node("Add", &["x", "b"], &["a"], &[]),
+        node("Relu", &["a"], &["b"], &[]),
+        node("Relu", &["b"], &["y"], &[]),
+    ];
+    says(&refused(&cycle, &[]), "onnx_undefined", &["`b`", "the_Add"]);
+    let unknown = [node("Relu", &["nowhere"], &["y"], &[])];
+    says(&refused(&unknown, &[]), "onnx_undefined", &["`nowhere`"]);
+    let twice = [
+        node("Relu", &["x"], &["y"], &[]),
+        node("Abs", &["x"], &["y"], &[]),
+    ];
+    says(&refused(&twice, &[]), "onnx_duplicate", &["`y`"]);
+    let no_output = [node("Relu", &["x"], &["z"], &[])];
+    says(&refused(&no_output, &[]), "onnx_undefined", &["`y`"]);
+}
+
+#[test]
+fn every_unknown_operator_is_listed_with_its_count() {
+    let nodes = [
+        node("Frobnicate", &["x"], &["a"], &[]),
+        node("Frobnicate", &["a"], &["b"], &[]),
+        node("SequenceConstruct", &["b"], &["y"], &[]),
+    ];
+    says(
+        &refused(&nodes, &[]),
+        "onnx_operators",
+        &[
+            "`Frobnicate` (2, first `the_Frobnicate`)",
+            "`SequenceConstruct` (1",
+            "sequences",
+        ],
+    );
+}
+
+#[test]
+fn attributes_and_inputs_that_nobody_reads_are_refused() {
+    let extra = [node("Relu", &["x"], &["y"], &[attribute_int("slope", 1)])];
+    says(
+        &refused(&extra, &[]),
+        "onnx_unread_attribute",
+        &["`slope`", "the_Relu"],
+    );
+    let wrong_kind = [node(
+        "LeakyRelu",
+        &["x"],
+        &["y"],
+        &[attribute_int("alpha", 1)],
+    )];
+    says(
+        &refused(&wrong_kind, &[]),
+        "onnx_wrong_value",
+        &["`alpha`", "float", "int"],
+    );
+    let more_inputs = [node("Relu", &["x", "x"], &["y"], &[])];
+    says(
+        &refused(&more_inputs, &[]),
+        "onnx_unread_input",
+        &["input 1"],
+    );
+    let more_outputs = [node("Relu", &["x"], &["y", "z"], &[])];
+    says(&refused(&more_outputs, &[]), "onnx_results", &["1", "2"]);
+}
+
+#[test]
+fn axes_outside_the_rank_are_refused() {
+    for axis in [2, -3, i64::MAX, i64::MIN] {
+        let nodes = [node(
+            "Softmax",
+            &["x"],
+            &["y"],
+            &[attribute_int("axis", axis)],
+        )];
+        says(&refused(&nodes, &[]), "bad_graph", &["axis", "rank 2"]);
+    }
+    let nodes = [node("Unsqueeze", &["x", "axes"], &["y"], &[])];
+    let error = refused(&nodes, &[longs("axes", &[2], &[0, 0])]);
+    says(&error, "onnx_wrong_value", &["axes"]);
+}
+
+#[test]
+fn shapes_that_overflow_are_refused_before_anything_is_allocated() {
+    let huge: &[i64] = &[1 << 40, 1 << 40, 1 << 40];
+    let cases = [
+        ("Reshape", huge),
+        ("Reshape", &[-1, -1, 3]),
+        ("Reshape", &[0, 0, 0, 6]),
+        ("Expand", huge),
+        ("Expand", &[i64::MAX, 2, 3]),
+        ("Expand", &[-5, 2, 3]),
+        ("Tile", &[1 << 40, 1 << 40]),
+        ("Tile", &[-1, 1]),
+        ("Pad", &[1 << 60, 0, 1 << 60, 0]),
+        ("Pad", &[-9, 0, 0, 0]),
+    ];
+    for (op, numbers) in cases {
+        let nodes = [node(op, &["x", "n"], &["y"], &[])];
+        let n = numbers.len() as i64;
+        let error = refused(&nodes, &[longs("n", &[n], numbers)]);
+        assert!(
+            matches!(error.class(), Class::Invalid | Class::Unsupported),
+            "{op} {numbers:?}: {error}"
+        );
+    }
+    let shape = [node("ConstantOfShape", &["n"], &["y"], &[])];
+    let error = refused(&shape, &[longs("n", &[2], &[1 << 33, 1 << 33])]);
+    says(&error, "onnx_wrong_value", &["memory"]);
+    let range = [node("Range", &["a", "b", "c"], &["y"], &[])];
+    let number = |name: &str, n: i64| longs(name, &[], &[n]);
+    let error = refused(
+        &range,
+        &[number("a", 0), number("b", i64::MAX), number("c", 1)],
+    );
+    says(&error, "onnx_wrong_value", &["memory"]);
+    let error = refused(&range, &[number("a", 0), number("b", 9), number("c", 0)]);
+    says(&error, "onnx_wrong_value", &["delta"]);
+}
+
+#[test]
+fn tensors_must_hold_what_they_promise() {
+    let nodes = [node("Reshape", &["x", "n"], &["y"], &[])];
+    let error = refused(&nodes, &[longs("n", &[3], &[6, 1])]);
+    says(&error, "onnx_tensor", &["2 elements", "3"]);
+    let error = refused(&nodes, &[longs("n", &[-1], &[])]);
+    says(&error, "onnx_tensor", &["shape"]);
+    let error = refused(&nodes, &[longs("n", &[1 << 62, 1 << 62], &[])]);
+    says(&error, "onnx_tensor", &["shape"]);
+}
+
+#[test]
+fn a_declared_shape_that_contradicts_the_inferred_one_names_the_node() {
+    let lying = graph(
+        &[node("Relu", &["x"], &["y"], &[])],
+        &[],
+        &[value_info("x", FLOAT, &[2, 3])],
+        &[value_info("y", FLOAT, &[2, 4])],
+    );
+    let error = read(&model(&lying).0).unwrap_err();
+    says(
+        &error,
+        "onnx_declared_type",
+        &["f32[2, 4]", "f32[2, 3]", "`y`"],
+    );
+}
+
+#[test]
+fn nesting_ends_somewhere() {
+    let mut inner = graph(
+        &[node("Relu", &["x"], &["y0"], &[])],
+        &[],
+        &[],
+        &[Message::default().text(1, "y0")],
+    );
+    for level in 1..60 {
+        let name = format!("y{level}");
+        let condition = Message::default()
+            .text(1, "value")
+            .message(5, &Message::default().int(2, 9).bytes(9, &[1]))
+            .int(20, 4);
+        let branches = [
+            attribute_graph("then_branch", &inner),
+            attribute_graph("else_branch", &inner),
+        ];
+        // Both branches hold the level below: the bomb doubles, but for the file's own limit.
+        let branches = if level > 8 {
+            [
+                attribute_graph("then_branch", &inner),
+                attribute_graph("else_branch", &Message::default()),
+            ]
+        } else {
+            branches
+        };
+        inner = graph(
+            &[
+                node("Constant", &[], &[&format!("c{level}")], &[condition]),
+                node("If", &[&format!("c{level}")], &[&name], &branches),
+            ],
+            &[],
+            &[],
+            &[Message::default().text(1, &name)],
+        );
+    }
+    let whole = inner.message(11, &value_info("x", FLOAT, &[2, 3]));
+    let error = read(&model(&whole).0).unwrap_err();
+    assert!(
+        ["onnx_malformed", "onnx_too_many"].contains(&error.code()),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_loop_of_many_rounds_is_not_unrolled_without_end() {
+    // Each round is a loop itself: 1,000³ rounds in all.
+    let mut body = graph(
+        &[
+            node("Identity", &["go0"], &["on0"], &[]),
+            node("Relu", &["v0"], &["w0"], &[]),
+        ],
+        &[],
+        &[
+            value_info("i0", INT64, &[]),
+            value_info("go0", 9, &[]),
+            value_info("v0", FLOAT, &[2, 3]),
+        ],
+        &[
+            Message::default().text(1, "on0"),
+            Message::default().text(1, "w0"),
+        ],
+    );
+    for level in 1..4 {
+        let named = |n: &str| format!("{n}{level}");
+        body = graph(
+            &[
+                node("Identity", &[&named("go")], &[&named("on")], &[]),
+                node(
+                    "Loop",
+                    &["most", "", &named("v")],
+                    &[&named("w")],
+                    &[attribute_graph("body", &body)],
+                ),
+            ],
+            &[],
+            &[
+                value_info(&named("i"), INT64, &[]),
+                value_info(&named("go"), 9, &[]),
+                value_info(&named("v"), FLOAT, &[2, 3]),
+            ],
+            &[
+                Message::default().text(1, &named("on")),
+                Message::default().text(1, &named("w")),
+            ],
+        );
+    }
+    let nodes = [node(
+        "Loop",
+        &["most", "", "x"],
+        &["y"],
+        &[attribute_graph("body", &body)],
+    )];
+    let error = refused(&nodes, &[longs("most", &[], &[1000])]);
+    says(&error, "onnx_too_many", &["nodes"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn external_data_stay_in_the_folder_and_are_long_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("secret");
+    fs::write(&secret, [0u8; 64]).unwrap();
+    std::os::unix::fs::symlink(&secret, folder.path().join("link")).unwrap();
+    fs::hard_link(&secret, folder.path().join("hard")).unwrap();
+    fs::write(folder.path().join("short"), [0u8; 8]).unwrap();
+    fs::create_dir(folder.path().join("a_folder")).unwrap();
+    let tensor = |location: &str, offset: &str| {
+        let entry = |k: &str, v: &str| Message::default().text(1, k).text(2, v);
+        Message::default()
+            .int(1, 2)
+            .int(1, 3)
+            .int(2, FLOAT)
+            .text(8, "w")
+            .message(13, &entry("location", location))
+            .message(13, &entry("offset", offset))
+            .int(14, 1)
+    };
+    let absolute = secret.to_string_lossy().into_owned();
+    let cases = [
+        (absolute.as_str(), "0", "onnx_external_path", Class::Unsafe),
+        ("../secret", "0", "onnx_external_path", Class::Unsafe),
+        ("a/../../secret", "0", "onnx_external_path", Class::Unsafe),
+        ("link", "0", "onnx_external_path", Class::Unsafe),
+        ("hard", "0", "onnx_external_path", Class::Unsafe),
+        ("", "0", "onnx_external_path", Class::Unsafe),
+        ("short", "0", "onnx_external_data", Class::Invalid),
+        ("missing", "0", "onnx_external_data", Class::Invalid),
+        ("a_folder", "0", "onnx_external_data", Class::Invalid),
+        (
+            "short",
+            "18446744073709551615",
+            "onnx_external_data",
+            Class::Invalid,
+        ),
+        ("short", "-1", "onnx_malformed", Class::Invalid),
+    ];
+    for (location, offset, code, class) in cases {
+        let graph = graph(
+            &[node("Add", &["x", "w"], &["y"], &[])],
+            &[tensor(location, offset)],
+            &[value_info("x", FLOAT, &[2, 3])],
+            &[Message::default().text(1, "y")],
+        );
+        let path: PathBuf = folder.path().join("model.onnx");
+        fs::write(&path, model(&graph).0).unwrap();
+        let error = onnx::read(&path, &ReadOptions::default()).unwrap_err();
+        assert_eq!(
+            (error.code(), error.class()),
+            (code, class),
+            "{location}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_ends_anywhere_is_an_error() {
+    let good = graph(
+        &[
+            node("Reshape", &["x", "n"], &["a"], &[]),
+            node("Softmax", &["a"], &["y"], &[attribute_int("axis", 0)]),
+        ],
+        &[longs("n", &[2], &[3, 2])],
+        &[value_info("x", FLOAT, &[2, 3])],
+        &[value_info("y", FLOAT, &[3, 2])],
+    );
+    let bytes = model(&good).0;
+    assert!(read(&bytes).is_ok());
+    let points = (0..200)
+        .map(|i| i * bytes.len() / 200)
+        .collect::<std::collections::BTreeSet<_>>();
+    let mut whole = Vec::new();
+    for cut in points {
+        if read(&bytes[..cut]).is_ok() {
+            whole.push(cut);
+        }
+    }
+    // A cut between two fields leaves a valid file; without the list of operator sets it has to be refused all the same.
+    assert!(
+        whole.is_empty(),
+        "cut at {whole:?} of {} it is read",
+        bytes.len()
+    );
+}
+
+#[test]
+fn flipped_bytes_never_panic() {
+    let good = graph(
+        &[
+            node("Reshape", &["x", "n"], &["a"], &[]),
+            node("Softmax", &["a"], &["y"], &[attribute_int("axis", 0)]),
+        ],
+        &[longs("n", &[2], &[3, 2])],
+        &[value_info("x", FLOAT, &[2, 3])],
+        &[value_info("y", FLOAT, &[3, 2])],
+    );
+    let bytes = model(&good).0;
+    let mut refused = 0;
+    for at in 0..bytes.len() {
+        for flip in [0x01, 0x80, 0xff] {
+            let mut spoiled = bytes.clone();
+            spoiled[at] ^= flip;
+            refused += usize::from(read(&spoiled).is_err());
+        }
+    }
+    assert!(
+        refused > bytes.len(),
+        "only {refused} of {} were refused",
+        3 * bytes.len()
+    );
+}
