@@ -18,6 +18,7 @@ mod common;
 mod configs;
 mod conformance;
 mod coreml;
+mod coreml_ops;
 mod end_to_end;
 mod hostile;
 #[cfg(feature = "ort")]

@@ -28,6 +28,14 @@ pub enum CoremlError {
         /// The operation.
         op: &'static str,
     },
+    /// An operation of the model that is not written in this form.
+    #[error("`{op}` cannot be written to Core ML: {reason}")]
+    Refused {
+        /// The operation.
+        op: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
     /// An operation that no opset has.
     #[error("no opset has the operation `{op}`")]
     UnknownOp {
@@ -221,6 +229,7 @@ impl Diagnostic for CoremlError {
             | CoremlError::Type { .. }
             | CoremlError::IntegerRange { .. }
             | CoremlError::Functions { .. }
+            | CoremlError::Refused { .. }
             | CoremlError::Size { .. }
             | CoremlError::EnumeratedInputs { .. }
             | CoremlError::Unmatched { .. }
@@ -251,6 +260,7 @@ impl Diagnostic for CoremlError {
             | CoremlError::Type { .. }
             | CoremlError::IntegerRange { .. }
             | CoremlError::Functions { .. }
+            | CoremlError::Refused { .. }
             | CoremlError::Size { .. }
             | CoremlError::NanBound => "coreml_unsupported",
             CoremlError::EnumeratedInputs { .. }
@@ -288,6 +298,7 @@ impl Diagnostic for CoremlError {
             CoremlError::Size { .. } => Some("give fixed sizes with --shape".to_owned()),
             CoremlError::UnknownOp { .. }
             | CoremlError::NotWritten { .. }
+            | CoremlError::Refused { .. }
             | CoremlError::UnknownParam { .. }
             | CoremlError::MissingParam { .. }
             | CoremlError::ParamType { .. }

@@ -1,7 +1,7 @@
 //! Checks a finished program before anything is written: every operation and parameter against the table for its opset, and what no loader
 //! on Linux tells: identifiers, ranks, constants against their types, the description against the program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::dtype::mil_name;
 use super::error::CoremlError;
@@ -10,8 +10,8 @@ use super::proto::array_feature_type::ArrayDataType;
 use super::proto::mil_spec::argument::binding;
 use super::proto::mil_spec::value::immediate_value;
 use super::proto::mil_spec::{
-    Argument, DataType, Operation, TensorType, Value, ValueType, dimension, tensor_value, value,
-    value_type,
+    Argument, Block, DataType, Operation, TensorType, Value, ValueType, dimension, tensor_value,
+    value, value_type,
 };
 use super::proto::{FeatureDescription, Model, feature_type, model};
 use super::table::{self, Row};
@@ -22,6 +22,7 @@ use crate::error::{Context, Result};
 const MAX_RANK: usize = 5;
 
 /// An identifier's meaning.
+#[derive(Clone)]
 struct Defined<'a> {
     ty: &'a TensorType,
     constant: bool,
@@ -55,14 +56,8 @@ pub(super) fn check(model: &Model, target: DeploymentTarget) -> Result<()> {
         let ty = tensor_of(input.r#type.as_ref()).at_node(&input.name)?;
         define(&mut scope, &input.name, ty, false).at_node(&input.name)?;
     }
-    for op in &block.operations {
-        let name = name_of(op);
-        check_operation(op, opset, target, &scope).at_node(name)?;
-        for output in &op.outputs {
-            let ty = tensor_of(output.r#type.as_ref()).at_node(name)?;
-            define(&mut scope, &output.name, ty, op.r#type == "const").at_node(name)?;
-        }
-    }
+    let mut seen: BTreeSet<&str> = scope.keys().copied().collect();
+    check_block(block, opset, target, &mut scope, &mut seen)?;
     let description = model
         .description
         .as_ref()
@@ -71,6 +66,54 @@ pub(super) fn check(model: &Model, target: DeploymentTarget) -> Result<()> {
     let outputs: Vec<&str> = block.outputs.iter().map(String::as_str).collect();
     check_features(&description.input, &inputs, &scope)?;
     Ok(check_features(&description.output, &outputs, &scope)?)
+}
+
+/// Checks the operations of a block, and the blocks inside them. `seen` has every identifier of the function: what ended with its block is not
+/// named again.
+fn check_block<'a>(
+    block: &'a Block,
+    opset: Opset,
+    target: DeploymentTarget,
+    scope: &mut Scope<'a>,
+    seen: &mut BTreeSet<&'a str>,
+) -> Result<()> {
+    for op in &block.operations {
+        let name = name_of(op);
+        check_operation(op, opset, target, scope).at_node(name)?;
+        for inner in &op.blocks {
+            let mut inside = scope.clone();
+            for input in &inner.inputs {
+                let ty = tensor_of(input.r#type.as_ref()).at_node(name)?;
+                define(&mut inside, &input.name, ty, false).at_node(name)?;
+                unique(seen, &input.name).at_node(name)?;
+            }
+            check_block(inner, opset, target, &mut inside, seen)?;
+            for output in &inner.outputs {
+                if !inside.contains_key(output.as_str()) {
+                    let name = output.clone();
+                    return Err(CoremlError::Undefined { name }.into());
+                }
+            }
+        }
+        for output in &op.outputs {
+            let ty = tensor_of(output.r#type.as_ref()).at_node(name)?;
+            let constant = op.r#type == "const" || op.r#type.starts_with("constexpr_");
+            define(scope, &output.name, ty, constant).at_node(name)?;
+            unique(seen, &output.name).at_node(name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an identifier that another block of the function has.
+fn unique<'a>(seen: &mut BTreeSet<&'a str>, name: &'a str) -> Result<(), CoremlError> {
+    if seen.insert(name) {
+        Ok(())
+    } else {
+        Err(CoremlError::Duplicate {
+            name: name.to_owned(),
+        })
+    }
 }
 
 /// The `name` attribute, or the identifier of the first result.
@@ -182,6 +225,12 @@ fn check_operation(
     Err(error)
 }
 
+/// Whether a parameter is there; compressed weights of the first generations have theirs as attributes.
+fn given(op: &Operation, param: &str) -> bool {
+    let compressed = op.r#type.starts_with("constexpr_");
+    op.inputs.contains_key(param) || (compressed && op.attributes.contains_key(param))
+}
+
 fn check_for(op: &Operation, opset: Opset, scope: &Scope<'_>) -> Result<(), CoremlError> {
     let kind = || op.r#type.clone();
     let Some(row) = table::find(&op.r#type, opset) else {
@@ -194,7 +243,7 @@ fn check_for(op: &Operation, opset: Opset, scope: &Scope<'_>) -> Result<(), Core
     if let Some(missing) = row
         .params
         .iter()
-        .find(|p| p.required && !op.inputs.contains_key(p.name))
+        .find(|p| p.required && !p.name.starts_with('_') && !given(op, p.name))
     {
         return Err(CoremlError::MissingParam {
             op: kind(),
@@ -248,6 +297,7 @@ fn check_argument<'a>(
     for binding in &argument.arguments {
         let id = match &binding.binding {
             Some(binding::Binding::Name(id)) => id,
+            Some(binding::Binding::Value(_)) if op.r#type.starts_with("constexpr_") => continue,
             Some(binding::Binding::Value(_)) | None => {
                 return Err(CoremlError::NoPart {
                     part: "name for a parameter",
@@ -275,7 +325,9 @@ fn check_argument<'a>(
             return Err(mismatch(param.dtypes.join(", ")));
         }
         // The values of a tuple share an element type, as do parameters with one type variable.
-        let variable = if param.tuple {
+        let variable = if op.r#type == "while_loop" {
+            ""
+        } else if param.tuple {
             param.name
         } else {
             param.type_variable

@@ -303,7 +303,13 @@ fn tally(route: Route, corpus: &Path) -> Tally {
     let filter = std::env::var("DISTILL_MIL_FILTER").unwrap_or_default();
     let cases = cases(corpus);
     let cases: Vec<&Case> = cases.iter().filter(|c| c.id.contains(&filter)).collect();
-    let results: Vec<Outcome> = cases.par_iter().map(|case| case.run(route)).collect();
+    let results: Vec<Outcome> = cases
+        .par_iter()
+        .map(|case| {
+            let run = std::panic::AssertUnwindSafe(|| case.run(route));
+            std::panic::catch_unwind(run).unwrap_or_else(|_| Err("panic".to_owned()))
+        })
+        .collect();
     let known = known(route);
     let (mut right, mut counted) = (0_u32, 0_u32);
     let (mut halves, mut close) = (0_u32, 0_u32);

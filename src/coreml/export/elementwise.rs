@@ -6,7 +6,10 @@ use crate::coreml::dtype::{mil_name, to_mil};
 use crate::coreml::error::CoremlError;
 use crate::coreml::target::Opset;
 use crate::error::{Context, Result};
-use crate::ir::ops::{Binary, BinaryKind, Cast, Clip, Compare, CompareKind, Unary, UnaryKind};
+use crate::ir::ops::{
+    Activation, ActivationKind, Binary, BinaryKind, Cast, Clip, Compare, CompareKind, Unary,
+    UnaryKind,
+};
 use crate::ir::{Type, broadcast};
 use crate::tensor::{DType, num};
 
@@ -169,6 +172,27 @@ pub(super) fn cast_step(e: &mut Emitter<'_>, step: &str, x: &Var, to: DType) -> 
         ("dtype", Arg::Text(mil_name(to_mil(to)))),
     ];
     e.step(step, "cast", ty, &params)
+}
+
+pub(super) fn activation(e: &mut Emitter<'_>, op: &Activation, x: &Var) -> Result<()> {
+    let number = |n: f32| Arg::Float(x.ty.dtype, f64::from(n));
+    let mut params = vec![("x", Arg::Var(x))];
+    let kind = match op.kind {
+        ActivationKind::LeakyRelu { alpha } => {
+            params.push(("alpha", number(alpha)));
+            "leaky_relu"
+        }
+        ActivationKind::Elu { alpha } => {
+            params.push(("alpha", number(alpha)));
+            "elu"
+        }
+        ActivationKind::HardSigmoid { alpha, beta } => {
+            params.push(("alpha", number(alpha)));
+            params.push(("beta", number(beta)));
+            "sigmoid_hard"
+        }
+    };
+    e.finish(kind, &params)
 }
 
 /// A clamp with one open end is a minimum or a maximum: an infinite bound would not survive half precision as what it means.

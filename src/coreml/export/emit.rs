@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{RmsNormForm, value};
 use crate::coreml::blob::BlobPlan;
+use crate::coreml::dtype::{mil_name, to_mil};
 use crate::coreml::error::CoremlError;
 use crate::coreml::names::{Names, is_identifier};
 use crate::coreml::proto::mil_spec::argument::{Binding, binding};
-use crate::coreml::proto::mil_spec::{Argument, Operation, Value};
+use crate::coreml::proto::mil_spec::{Argument, Block, Operation, Value};
+use crate::coreml::table;
 use crate::coreml::target::Opset;
 use crate::error::{Context, Result};
 use crate::ir::{Constant, Def, Dim, Function, Module, Node, Type, ValueId};
@@ -41,6 +43,8 @@ pub(super) enum Arg<'a> {
     Bools(Vec<bool>),
     /// A text.
     Text(&'a str),
+    /// A value that is written as it is.
+    Value(Value),
     /// A scalar of a floating-point type.
     Float(DType, f64),
 }
@@ -58,12 +62,25 @@ pub(super) struct Emitter<'a> {
     pub(super) blobs: BlobPlan,
     /// What sizes are called in the program, as vectors of one element.
     pub(super) sizes: BTreeMap<Dim, Var>,
-    /// What the shapes of inputs are called.
-    pub(super) shapes: BTreeMap<ValueId, Var>,
+    /// What the shapes of values are called.
+    pub(super) shapes: BTreeMap<String, Var>,
     names: Names,
     // Identifiers that values must have, because they are outputs.
     fixed: BTreeMap<ValueId, String>,
     vars: BTreeMap<ValueId, Var>,
+    // What surrounds the block that is being written.
+    outer: Vec<Frame<'a>>,
+    current: ValueId,
+}
+
+/// A function or body that is set aside while a block inside it is written.
+struct Frame<'a> {
+    function: &'a Function,
+    vars: BTreeMap<ValueId, Var>,
+    fixed: BTreeMap<ValueId, String>,
+    operations: Vec<Operation>,
+    sizes: BTreeMap<Dim, Var>,
+    shapes: BTreeMap<String, Var>,
     current: ValueId,
 }
 
@@ -97,6 +114,9 @@ impl<'a> Emitter<'a> {
         }
         let (mut fixed, mut seen) = (BTreeMap::new(), BTreeSet::new());
         for output in &function.outputs {
+            if is_input(function, output.value, &output.name) {
+                continue;
+            }
             let id = reserve(&output.name)?;
             // The first output of a computed value is that value; all others are copies.
             let computed = matches!(function.value(output.value).def, Def::Node(_));
@@ -116,6 +136,7 @@ impl<'a> Emitter<'a> {
             names,
             fixed,
             vars,
+            outer: Vec::new(),
             current: ValueId(0),
         })
     }
@@ -169,17 +190,166 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// The operation that gives the node's value.
+    /// The operation that gives the node's values.
     pub(super) fn finish(&mut self, kind: &str, params: &Params<'_>) -> Result<()> {
-        let id = match self.fixed.get(&self.current) {
-            Some(id) => id.clone(),
-            None => self.names.identifier(self.name()),
+        self.finish_with(kind, params, Vec::new())
+    }
+
+    /// The operation with these blocks that gives the node's values.
+    pub(super) fn finish_with(
+        &mut self,
+        kind: &str,
+        params: &Params<'_>,
+        blocks: Vec<Block>,
+    ) -> Result<()> {
+        self.finish_after(kind, Vec::new(), params, blocks)
+    }
+
+    /// The operation that gives values of these types, then the node's.
+    pub(super) fn finish_after(
+        &mut self,
+        kind: &str,
+        leading: Vec<Type>,
+        params: &Params<'_>,
+        blocks: Vec<Block>,
+    ) -> Result<()> {
+        let function = self.function;
+        let results = match function.producer(self.current) {
+            Some(node) => node.results.as_slice(),
+            None => &[],
         };
-        let ty = self.result_type().clone();
-        let var = Var { id, ty };
-        self.operation(kind, self.name(), &var, params)?;
-        self.vars.insert(self.current, var);
+        let first = leading.len();
+        let mut vars = Vec::with_capacity(first + results.len());
+        for (i, ty) in leading.into_iter().enumerate() {
+            let name = format!("{}#{i}", self.name());
+            vars.push(self.fresh(&name, ty));
+        }
+        for &result in results {
+            vars.push(self.result_var(result));
+        }
+        self.operation(kind, self.name(), &vars, params, blocks)?;
+        self.vars
+            .extend(results.iter().copied().zip(vars.drain(first..)));
         Ok(())
+    }
+
+    /// The operation that gives one of the node's values.
+    pub(super) fn finish_one(
+        &mut self,
+        place: usize,
+        kind: &str,
+        params: &Params<'_>,
+    ) -> Result<()> {
+        let function = self.function;
+        let node = function.producer(self.current);
+        let Some(&result) = node.and_then(|n| n.results.get(place)) else {
+            return Ok(());
+        };
+        let var = self.result_var(result);
+        let results = std::slice::from_ref(&var);
+        self.operation(
+            kind,
+            &function.value(result).name,
+            results,
+            params,
+            Vec::new(),
+        )?;
+        self.vars.insert(result, var);
+        Ok(())
+    }
+
+    fn result_var(&mut self, result: ValueId) -> Var {
+        let value = self.function.value(result);
+        let id = match self.fixed.get(&result) {
+            Some(id) => id.clone(),
+            None => self.names.identifier(&value.name),
+        };
+        let ty = value.ty.clone();
+        Var { id, ty }
+    }
+
+    /// Types of the node's values.
+    pub(super) fn result_types(&self) -> Vec<Type> {
+        let node = self.function.producer(self.current);
+        let results = node.map_or(&[][..], |n| &n.results);
+        results
+            .iter()
+            .map(|&v| self.function.ty(v).clone())
+            .collect()
+    }
+
+    /// An operation of several results on the way to the node's value.
+    pub(super) fn steps(
+        &mut self,
+        step: &str,
+        kind: &str,
+        types: Vec<Type>,
+        params: &Params<'_>,
+    ) -> Result<Vec<Var>> {
+        let name = format!("{}#{step}", self.name());
+        let vars: Vec<Var> = types.into_iter().map(|ty| self.fresh(&name, ty)).collect();
+        self.operation(kind, &name, &vars, params, Vec::new())?;
+        Ok(vars)
+    }
+
+    /// A constant of this name.
+    pub(super) fn weight_of(&mut self, name: &str, tensor: &Tensor) -> Result<Var> {
+        self.weight(name, &Constant::from_tensor(name, tensor)?)
+    }
+
+    /// The constant behind an identifier, if it is one of the function's.
+    pub(super) fn constant_of(&self, id: &str) -> Option<&'a Constant> {
+        let (&value, _) = self.vars.iter().find(|(_, var)| var.id == id)?;
+        self.as_constant(value)
+    }
+
+    /// Begins a block inside the function: a body whose parameters are these values.
+    pub(super) fn enter(&mut self, body: &'a Function, params: Vec<Var>) {
+        let ids = body.params.iter().map(|p| p.value);
+        let frame = Frame {
+            function: std::mem::replace(&mut self.function, body),
+            vars: std::mem::replace(&mut self.vars, ids.zip(params).collect()),
+            fixed: std::mem::take(&mut self.fixed),
+            operations: std::mem::take(&mut self.operations),
+            sizes: self.sizes.clone(),
+            shapes: self.shapes.clone(),
+            current: self.current,
+        };
+        self.outer.push(frame);
+    }
+
+    /// Ends the block and gives its operations.
+    pub(super) fn leave(&mut self) -> Vec<Operation> {
+        let Some(frame) = self.outer.pop() else {
+            return Vec::new();
+        };
+        self.function = frame.function;
+        self.vars = frame.vars;
+        self.fixed = frame.fixed;
+        self.sizes = frame.sizes;
+        self.shapes = frame.shapes;
+        self.current = frame.current;
+        std::mem::replace(&mut self.operations, frame.operations)
+    }
+
+    /// A value whose shape has this symbol as a dimension, and which one; of those that the current block sees.
+    pub(super) fn with_symbol(&self, symbol: &str) -> Option<(Var, usize)> {
+        let inside = self.vars.values();
+        let around = self.outer.iter().rev().flat_map(|f| f.vars.values());
+        inside.chain(around).find_map(|var| {
+            let axis = var
+                .ty
+                .shape
+                .iter()
+                .position(|d| d.as_symbol() == Some(symbol))?;
+            Some((var.clone(), axis))
+        })
+    }
+
+    /// A name that is free, for a value of this type inside a block.
+    pub(super) fn fresh(&mut self, name: &str, ty: Type) -> Var {
+        let id = self.names.identifier(name);
+        Var { id, ty }
     }
 
     /// An operation on the way to the node's value.
@@ -204,20 +374,29 @@ impl<'a> Emitter<'a> {
     ) -> Result<Var> {
         let id = self.names.identifier(name);
         let var = Var { id, ty };
-        self.operation(kind, name, &var, params)?;
+        let results = std::slice::from_ref(&var);
+        self.operation(kind, name, results, params, Vec::new())?;
         Ok(var)
     }
 
     /// Sees to it that the output is called by its name: a copy where the value itself is called otherwise, or is an input or a constant.
     pub(super) fn output(&mut self, value: ValueId, output: &str) -> Result<()> {
-        if self.fixed.get(&value).is_some_and(|id| id == output) {
+        let fixed = self.fixed.get(&value).is_some_and(|id| id == output);
+        if fixed || is_input(self.function, value, output) {
             return Ok(());
         }
         self.current = value;
         let x = self.var(value)?;
         let (id, ty) = (output.to_owned(), x.ty.clone());
         let name = format!("{output}#copy");
-        self.operation("identity", &name, &Var { id, ty }, &[("x", Arg::Var(&x))])
+        let copy = Var { id, ty };
+        self.operation(
+            "identity",
+            &name,
+            &[copy],
+            &[("x", Arg::Var(&x))],
+            Vec::new(),
+        )
     }
 
     /// A tensor constant on the way to the node's value.
@@ -235,56 +414,180 @@ impl<'a> Emitter<'a> {
     /// A constant, in the program or in the weight file.
     pub(super) fn weight(&mut self, name: &str, constant: &Constant) -> Result<Var> {
         let ty = Type::known(constant.dtype(), constant.shape());
-        let value = if value::goes_to_blob(constant, self.opset) {
-            value::blob(&ty, self.blobs.add(constant)?)
-        } else {
-            value::inline(&constant.read()?)
-        };
+        let value = self.stored(constant)?;
         let id = self.names.identifier(name);
         self.constant(&id, name, value);
         Ok(Var { id, ty })
     }
 
+    /// Adds an operation. Operands of an element type that it does not take go in one that it does, and results that would be of that type come back.
     fn operation(
         &mut self,
         kind: &str,
         name: &str,
-        result: &Var,
+        results: &[Var],
         params: &Params<'_>,
+        blocks: Vec<Block>,
     ) -> Result<()> {
+        let row = table::find(kind, self.opset);
+        let mut carried: Option<(DType, DType)> = None;
         let mut inputs = BTreeMap::new();
         for (param, arg) in params {
+            let takes = row
+                .and_then(|r| r.param(param))
+                .map_or(&[][..], |p| &p.dtypes);
             let ids = match arg {
-                Arg::Var(var) => vec![var.id.clone()],
-                Arg::Vars(vars) => vars.iter().map(|v| v.id.clone()).collect(),
+                Arg::Var(var) => vec![self.carry(var, takes, &mut carried)?],
+                Arg::Vars(vars) => {
+                    let mut ids = Vec::with_capacity(vars.len());
+                    for var in *vars {
+                        ids.push(self.carry(var, takes, &mut carried)?);
+                    }
+                    ids
+                }
                 Arg::Int(_)
                 | Arg::Ints(_)
                 | Arg::Signed(_)
                 | Arg::Bool(_)
                 | Arg::Bools(_)
                 | Arg::Text(_)
+                | Arg::Value(_)
                 | Arg::Float(..) => {
                     // A parameter is a constant with a name of its own.
-                    let id = self.names.identifier(&format!("{}_{param}", result.id));
+                    let result = results.first().map_or(name, |r| r.id.as_str());
+                    let id = self.names.identifier(&format!("{result}_{param}"));
                     let value = literal(arg)?;
                     self.constant(&id, &id, value);
                     vec![id]
                 }
             };
-            let named = |id| Binding {
-                binding: Some(binding::Binding::Name(id)),
-            };
-            let arguments = ids.into_iter().map(named).collect();
-            inputs.insert((*param).to_owned(), Argument { arguments });
+            inputs.insert((*param).to_owned(), arguments(ids));
+        }
+        let mut outputs = Vec::with_capacity(results.len());
+        let mut back = Vec::new();
+        for result in results {
+            match carried {
+                Some((from, to)) if result.ty.dtype == from => {
+                    let wide = Type::new(to, result.ty.shape.clone());
+                    let id = self
+                        .names
+                        .identifier(&format!("{}_{}", result.id, to.name()));
+                    outputs.push(value::named(&id, value::value_type(&wide)));
+                    back.push((id, result));
+                }
+                Some(_) | None => {
+                    outputs.push(value::named(&result.id, value::value_type(&result.ty)));
+                }
+            }
+        }
+        let attributes = BTreeMap::from([("name".to_owned(), value::text(name))]);
+        self.operations.push(Operation {
+            r#type: kind.to_owned(),
+            inputs,
+            outputs,
+            blocks,
+            attributes,
+        });
+        for (id, result) in back {
+            self.cast_to(&id, result);
+        }
+        Ok(())
+    }
+
+    /// The identifier of a value in an element type that an operation takes.
+    fn carry(
+        &mut self,
+        var: &Var,
+        takes: &[&str],
+        carried: &mut Option<(DType, DType)>,
+    ) -> Result<String> {
+        let dtype = var.ty.dtype;
+        let taken = |d: DType| takes.contains(&mil_name(to_mil(d)));
+        if takes.is_empty() || taken(dtype) {
+            return Ok(var.id.clone());
+        }
+        let small = dtype == DType::Bool || (!dtype.is_float() && dtype.bits() <= 16);
+        let to = if small && taken(DType::I32) {
+            DType::I32
+        } else if (small || dtype == DType::F16) && taken(DType::F32) {
+            DType::F32
+        } else {
+            // Left to the check of the program, which names what is wrong.
+            return Ok(var.id.clone());
+        };
+        if *takes != ["bool"] {
+            *carried = Some((dtype, to));
+        }
+        let id = self.names.identifier(&format!("{}_{}", var.id, to.name()));
+        let cast = Var {
+            id: id.clone(),
+            ty: Type::new(to, var.ty.shape.clone()),
+        };
+        self.cast_to(&var.id, &cast);
+        Ok(id)
+    }
+
+    /// A cast, without a look at what it takes.
+    fn cast_to(&mut self, from: &str, result: &Var) {
+        let id = self.names.identifier(&format!("{}_dtype", result.id));
+        let dtype = mil_name(to_mil(result.ty.dtype));
+        self.constant(&id, &id, value::text(dtype));
+        let inputs = BTreeMap::from([
+            ("x".to_owned(), arguments(vec![from.to_owned()])),
+            ("dtype".to_owned(), arguments(vec![id])),
+        ]);
+        self.operations.push(Operation {
+            r#type: "cast".to_owned(),
+            inputs,
+            outputs: vec![value::named(&result.id, value::value_type(&result.ty))],
+            blocks: Vec::new(),
+            attributes: BTreeMap::from([("name".to_owned(), value::text(&result.id))]),
+        });
+    }
+
+    /// An operation whose parameters are attributes, as the first generations have them for compressed weights.
+    pub(super) fn compressed(
+        &mut self,
+        kind: &str,
+        params: Vec<(&'static str, Value)>,
+    ) -> Result<()> {
+        let var = Var {
+            id: match self.fixed.get(&self.current) {
+                Some(id) => id.clone(),
+                None => self.names.identifier(self.name()),
+            },
+            ty: self.result_type().clone(),
+        };
+        let mut attributes = BTreeMap::from([("name".to_owned(), value::text(self.name()))]);
+        let mut inputs = BTreeMap::new();
+        for (param, value) in params {
+            if self.opset >= Opset::CoreML8 {
+                let binding = Some(binding::Binding::Value(value));
+                let arguments = vec![Binding { binding }];
+                inputs.insert(param.to_owned(), Argument { arguments });
+            } else {
+                attributes.insert(param.to_owned(), value);
+            }
         }
         self.operations.push(Operation {
             r#type: kind.to_owned(),
             inputs,
-            outputs: vec![value::named(&result.id, value::value_type(&result.ty))],
+            outputs: vec![value::named(&var.id, value::value_type(&var.ty))],
             blocks: Vec::new(),
-            attributes: BTreeMap::from([("name".to_owned(), value::text(name))]),
+            attributes,
         });
+        self.vars.insert(self.current, var);
         Ok(())
+    }
+
+    /// The value of a constant, in the program or in the weight file.
+    pub(super) fn stored(&mut self, constant: &Constant) -> Result<Value> {
+        let ty = Type::known(constant.dtype(), constant.shape());
+        if value::goes_to_blob(constant, self.opset) {
+            Ok(value::blob(&ty, self.blobs.add(constant)?))
+        } else {
+            Ok(value::inline(&constant.read()?))
+        }
     }
 
     fn constant(&mut self, id: &str, name: &str, value: Value) {
@@ -299,6 +602,21 @@ impl<'a> Emitter<'a> {
                 ("val".to_owned(), value),
             ]),
         });
+    }
+}
+
+/// Whether an output is an input under its own name: programs have that as it is.
+fn is_input(function: &Function, value: ValueId, output: &str) -> bool {
+    let value = function.value(value);
+    matches!(value.def, Def::Param(_)) && value.name == output
+}
+
+fn arguments(ids: Vec<String>) -> Argument {
+    let named = |id| Binding {
+        binding: Some(binding::Binding::Name(id)),
+    };
+    Argument {
+        arguments: ids.into_iter().map(named).collect(),
     }
 }
 
@@ -331,6 +649,7 @@ fn literal(arg: &Arg<'_>) -> Result<Value> {
             list.clone(),
         )?)),
         Arg::Text(text) => Ok(value::text(text)),
+        Arg::Value(value) => Ok(value.clone()),
         Arg::Float(dtype, x) => Ok(value::inline(&scalar(*dtype, *x)?)),
     }
 }

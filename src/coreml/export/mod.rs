@@ -1,11 +1,16 @@
 //! IR → ML Program, by family.
 
+mod control;
+mod conv;
+mod dynamic;
 mod elementwise;
 mod emit;
 mod index;
 mod interface;
 mod linear;
 mod norm;
+mod quant;
+mod recurrent;
 mod reduce;
 mod shape;
 mod size;
@@ -19,10 +24,11 @@ use super::proto::mil_spec::{Block, Function as MilFunction, Program};
 use super::proto::{Metadata, Model, ModelDescription, model};
 use super::target::DeploymentTarget;
 use crate::error::{Context, Result};
-use crate::ir::{IrError, Module, Node, Op};
+use crate::ir::{Function, IrError, Module, Node, Op};
 use emit::{Emitter, Var};
 
 pub(in crate::coreml) use interface::required_target;
+pub(in crate::coreml) use recurrent::has_recurrent;
 
 /// What a root-mean-square normalisation of half-precision values is made of. Those of single-precision values are computed as defined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -57,9 +63,7 @@ pub(super) fn export(
     let function = module.main()?;
     let opset = target.opset();
     let mut e = Emitter::new(module, function, opset, rms_norm)?;
-    for node in &function.nodes {
-        emit(&mut e, node).at_node(&function.value(node.result()).name)?;
-    }
+    emit_nodes(&mut e, function)?;
     for output in &function.outputs {
         e.output(output.value, &output.name).at_node(&output.name)?;
     }
@@ -113,8 +117,27 @@ pub(super) fn export(
     })
 }
 
+/// Writes the nodes of a function or body.
+fn emit_nodes(e: &mut Emitter<'_>, function: &Function) -> Result<()> {
+    for node in &function.nodes {
+        emit(e, node).at_node(&function.value(node.result()).name)?;
+    }
+    Ok(())
+}
+
 fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
     e.begin(node);
+    // What is read from constants is not written as constants.
+    if let Op::Recurrent(o) = &node.op {
+        return recurrent::recurrent(e, o, node);
+    }
+    if let Op::Dequantize(o) = &node.op {
+        return quant::dequantize(e, o, node);
+    }
+    if let Op::Quantize(o) = &node.op {
+        let x = e.var(node.operands[0])?;
+        return quant::quantize(e, o, node, &x);
+    }
     let vars = e.operands(node)?;
     let at = |i: usize| -> Result<&Var> {
         let operand = vars.get(i);
@@ -144,41 +167,42 @@ fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
         Op::Iota(o) => shape::iota(e, o),
         Op::Gather(o) => index::gather(e, o, at(0)?, at(1)?),
         Op::GatherElements(o) => index::gather_elements(e, o, at(0)?, at(1)?),
+        Op::Activation(o) => elementwise::activation(e, o, at(0)?),
+        Op::ArgReduce(o) => reduce::arg_reduce(e, o, at(0)?),
+        Op::TopK(o) => reduce::top_k(e, o, at(0)?),
+        Op::Conv(o) => conv::conv(e, o, &vars),
+        Op::ConvTranspose(o) => conv::conv_transpose(e, o, &vars),
+        Op::Pool(o) => conv::pool(e, o, at(0)?),
+        Op::BatchNorm(o) => conv::batch_norm(e, o, &vars),
+        Op::InstanceNorm(o) => conv::instance_norm(e, o, &vars),
+        Op::Lrn(o) => conv::lrn(e, o, at(0)?),
+        Op::Pad(o) => dynamic::pad(e, o, &vars),
+        Op::Tile(o) => dynamic::tile(e, o, at(0)?),
+        Op::Reverse(o) => shape::reverse(e, o, at(0)?),
+        Op::DepthToSpace(o) => shape::depth_to_space(e, o, at(0)?),
+        Op::SpaceToDepth(o) => shape::space_to_depth(e, o, at(0)?),
+        Op::Size(o) => dynamic::size(e, &o.dim),
+        Op::ReshapeTo(_) => dynamic::reshape_to(e, at(0)?, at(1)?),
+        Op::ExpandTo(_) => dynamic::expand_to(e, at(0)?, at(1)?),
+        Op::TileBy(_) => dynamic::tile_by(e, at(0)?, at(1)?),
+        Op::SliceBy(o) => dynamic::slice_by(e, o, &vars),
+        Op::PadBy(o) => dynamic::pad_by(e, o, &vars),
+        Op::RangeBy(_) => dynamic::range_by(e, &vars),
+        Op::NonZero(_) => dynamic::non_zero(e, at(0)?),
+        Op::GatherNd(o) => index::gather_nd(e, o, at(0)?, at(1)?),
+        Op::ScatterElements(o) => index::scatter_elements(e, o, &vars),
+        Op::ScatterNd(o) => index::scatter_nd(e, o, &vars),
+        Op::If(o) => control::branch(e, o, &vars),
+        Op::Loop(o) => control::repeat(e, o, &vars),
+        // Legalisation has made other operations of these.
         Op::Classify(_)
-        | Op::Activation(_)
-        | Op::ArgReduce(_)
-        | Op::TopK(_)
         | Op::Inverse(_)
-        | Op::Conv(_)
-        | Op::ConvTranspose(_)
-        | Op::Pool(_)
-        | Op::BatchNorm(_)
-        | Op::InstanceNorm(_)
-        | Op::Lrn(_)
-        | Op::Pad(_)
-        | Op::Tile(_)
-        | Op::Reverse(_)
-        | Op::DepthToSpace(_)
-        | Op::SpaceToDepth(_)
-        | Op::Size(_)
-        | Op::ReshapeTo(_)
-        | Op::ExpandTo(_)
-        | Op::TileBy(_)
-        | Op::SliceBy(_)
-        | Op::PadBy(_)
-        | Op::RangeBy(_)
-        | Op::NonZero(_)
-        | Op::GatherNd(_)
-        | Op::ScatterElements(_)
-        | Op::ScatterNd(_)
         | Op::NonMaxSuppression(_)
         | Op::Resize(_)
         | Op::GridSample(_)
         | Op::Recurrent(_)
         | Op::Quantize(_)
-        | Op::Dequantize(_)
-        | Op::If(_)
-        | Op::Loop(_) => {
+        | Op::Dequantize(_) => {
             let op = node.op.name();
             Err(CoremlError::NotWritten { op }.into())
         }

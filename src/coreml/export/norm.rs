@@ -36,7 +36,7 @@ pub(super) fn layer_norm(e: &mut Emitter<'_>, op: &LayerNorm, operands: &[Var]) 
     e.finish("layer_norm", &params)
 }
 
-fn epsilon(dtype: DType, x: f64) -> Arg<'static> {
+pub(super) fn epsilon(dtype: DType, x: f64) -> Arg<'static> {
     let vanishes = x > 0.0 && num::round_f16(num::f32_of_f64(x)) == 0.0;
     if dtype == DType::F16 && vanishes {
         Arg::Float(dtype, f64::from(F16_TINY))

@@ -2,12 +2,23 @@
 
 use super::emit::{Arg, Emitter, Var};
 use crate::error::Result;
-use crate::ir::ops::{Concat, Expand, Iota, Reshape, Slice, Squeeze, Transpose, Unsqueeze};
+use crate::ir::ops::{
+    BlockOrder, Concat, DepthToSpace, Expand, Iota, Reshape, Reverse, Slice, SpaceToDepth, Squeeze,
+    Transpose, Unsqueeze,
+};
 use crate::ir::{Dim, Type};
 use crate::tensor::{DType, Tensor, num};
 
 /// At most one size that is not known can be inferred; with more of them, all are computed.
 pub(super) fn reshape(e: &mut Emitter<'_>, op: &Reshape, x: &Var) -> Result<()> {
+    if op.shape.is_empty() {
+        // A shape without numbers would be a constant without elements.
+        if x.ty.rank() == 0 {
+            return e.finish("identity", &[("x", Arg::Var(x))]);
+        }
+        let axes = Arg::Ints((0..x.ty.rank()).collect());
+        return e.finish("squeeze", &[("x", Arg::Var(x)), ("axes", axes)]);
+    }
     let unknown = op.shape.iter().filter(|d| d.known().is_none()).count();
     if unknown > 1 {
         let shape = e.sizes("shape", &op.shape)?;
@@ -197,4 +208,31 @@ pub(super) fn iota(e: &mut Emitter<'_>, op: &Iota) -> Result<()> {
         ("step", Arg::Var(&one)),
     ];
     e.finish("range_1d", &params)
+}
+
+pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, x: &Var) -> Result<()> {
+    if op.axes.is_empty() {
+        return e.finish("identity", &[("x", Arg::Var(x))]);
+    }
+    let axes = Arg::Ints(op.axes.clone());
+    e.finish("reverse", &[("x", Arg::Var(x)), ("axes", axes)])
+}
+
+pub(super) fn depth_to_space(e: &mut Emitter<'_>, op: &DepthToSpace, x: &Var) -> Result<()> {
+    let block = Arg::Int(op.block);
+    match op.order {
+        BlockOrder::BlockFirst => e.finish(
+            "depth_to_space",
+            &[("x", Arg::Var(x)), ("block_size", block)],
+        ),
+        BlockOrder::BlockLast => e.finish(
+            "pixel_shuffle",
+            &[("x", Arg::Var(x)), ("upscale_factor", block)],
+        ),
+    }
+}
+
+pub(super) fn space_to_depth(e: &mut Emitter<'_>, op: &SpaceToDepth, x: &Var) -> Result<()> {
+    let params = [("x", Arg::Var(x)), ("block_size", Arg::Int(op.block))];
+    e.finish("space_to_depth", &params)
 }

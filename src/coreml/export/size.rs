@@ -1,4 +1,4 @@
-//! Sizes that are known only at run time: read from the shapes of the inputs, computed as `int32` vectors of one element, each once.
+//! Sizes that are known only at run time: read from the shapes of values that have them, computed as `int32` vectors of one element, each once.
 
 use super::emit::{Arg, Emitter, Var};
 use crate::coreml::error::CoremlError;
@@ -59,23 +59,17 @@ impl Emitter<'_> {
     }
 
     fn symbol(&mut self, symbol: &str) -> Result<Var> {
-        let place = self.function.params.iter().find_map(|p| {
-            let shape = &self.function.ty(p.value).shape;
-            let axis = shape.iter().position(|d| d.as_symbol() == Some(symbol))?;
-            Some((p.value, axis))
-        });
-        let Some((param, axis)) = place else {
+        let Some((x, axis)) = self.with_symbol(symbol) else {
             let dim = symbol.to_owned();
             return Err(CoremlError::Size { dim }).at_node(self.name());
         };
-        let shape = match self.shapes.get(&param) {
+        let shape = match self.shapes.get(&x.id) {
             Some(shape) => shape.clone(),
             None => {
-                let x = self.var(param)?;
                 let ty = Type::known(DType::I32, &[x.ty.rank()]);
                 let name = format!("{}#shape", x.id);
                 let shape = self.named(&name, "shape", ty, &[("x", Arg::Var(&x))])?;
-                self.shapes.insert(param, shape.clone());
+                self.shapes.insert(x.id.clone(), shape.clone());
                 shape
             }
         };

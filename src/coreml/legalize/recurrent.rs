@@ -1,0 +1,273 @@
+//! Recurrent layers that programs do not have: with computed weights, lengths, peepholes, other activations. Their steps are unrolled.
+
+use super::elementwise::real;
+use super::lower::Lower;
+use crate::error::Result;
+use crate::ir::ops::{
+    Activation, ActivationKind, BinaryKind, Cell, CellActivation, Clip, CompareKind, Direction,
+    Linear, Recurrent, Reverse, UnaryKind,
+};
+use crate::ir::{Op, ValueId};
+use crate::tensor::DType;
+
+/// Most steps that are unrolled.
+const MAX_STEPS: usize = 512;
+
+/// What one direction of a layer computes with.
+struct Layer<'a> {
+    op: &'a Recurrent,
+    functions: &'a [CellActivation],
+    hidden: usize,
+    /// `[G·H, H]` and `[G·H]`
+    recurrent: ValueId,
+    bias: ValueId,
+    /// Gates `i o f`, `[1, H]` each.
+    peepholes: Option<[ValueId; 3]>,
+}
+
+pub(super) fn recurrent(
+    l: &mut Lower<'_>,
+    op: &Recurrent,
+    operands: &[ValueId],
+) -> Result<Vec<ValueId>> {
+    if native(l, op, operands) {
+        return built_in(l, op, operands);
+    }
+    let lstm = matches!(op.cell, Cell::Lstm { .. });
+    let (x, w, r, b) = (operands[0], operands[1], operands[2], operands[3]);
+    let known = l.ty(x).shape[0].known().zip(l.ty(r).shape[2].known());
+    let Some((steps, hidden)) = known else {
+        return Err(l.refuse(
+            "recurrent layer",
+            "what programs do not have is unrolled, so the number of steps must be known",
+        ));
+    };
+    if steps > MAX_STEPS {
+        return Err(l.refuse(
+            "recurrent layer",
+            "what programs do not have is unrolled, for at most 512 steps",
+        ));
+    }
+    let mut rest = operands.iter().skip(if lstm { 6 } else { 5 }).copied();
+    let lengths = if op.lengths { rest.next() } else { None };
+    let lengths = match lengths {
+        Some(lengths) => {
+            let lengths = l.cast(lengths, DType::I32)?;
+            Some(l.unsqueeze(lengths, vec![1])?)
+        }
+        None => None,
+    };
+    let peepholes = if op.peepholes { rest.next() } else { None };
+    let rows = op.cell.gates() * hidden;
+    let directions = op.directions();
+    // Per direction: results by time, then the last states.
+    let (mut by_time, mut last_h, mut last_c) = (Vec::new(), Vec::new(), Vec::new());
+    for d in 0..directions {
+        let bias = l.pick(b, 0, d)?;
+        let peepholes = match peepholes {
+            None => None,
+            Some(p) => {
+                let p = l.part(p, 0, d, d + 1)?;
+                let mut gate = |k: usize| l.part(p, 1, k * hidden, (k + 1) * hidden);
+                Some([gate(0)?, gate(1)?, gate(2)?])
+            }
+        };
+        let per = op.cell.activations();
+        let layer = Layer {
+            op,
+            functions: &op.activations[d * per..(d + 1) * per],
+            hidden,
+            recurrent: l.pick(r, 0, d)?,
+            bias: l.part(bias, 0, rows, 2 * rows)?,
+            peepholes,
+        };
+        let weight = l.pick(w, 0, d)?;
+        let input_bias = l.part(bias, 0, 0, rows)?;
+        let sums = l.push(Op::Linear(Linear), &[x, weight, input_bias])?;
+        let mut h = l.pick(operands[4], 0, d)?;
+        let mut c = if lstm {
+            Some(l.pick(operands[5], 0, d)?)
+        } else {
+            None
+        };
+        let reverse = op.direction == Direction::Reverse || d == 1;
+        let mut outputs = vec![h; steps];
+        for k in 0..steps {
+            let t = if reverse { steps - 1 - k } else { k };
+            let sum = l.pick(sums, 0, t)?;
+            let (mut next_h, mut next_c) = layer.step(l, sum, h, c)?;
+            outputs[t] = next_h;
+            if let Some(lengths) = lengths {
+                let counts = l.compare_with(CompareKind::Greater, lengths, real(t))?;
+                let zero = l.like(h, 0.0)?;
+                outputs[t] = l.select(counts, next_h, zero)?;
+                next_h = l.select(counts, next_h, h)?;
+                if let (Some(new), Some(old)) = (next_c, c) {
+                    next_c = Some(l.select(counts, new, old)?);
+                }
+            }
+            (h, c) = (next_h, next_c);
+        }
+        let rows = outputs
+            .into_iter()
+            .map(|y| l.unsqueeze(y, vec![0, 1]))
+            .collect::<Result<Vec<_>>>()?;
+        by_time.push(l.concat(&rows, 0)?);
+        last_h.push(l.unsqueeze(h, vec![0])?);
+        if let Some(c) = c {
+            last_c.push(l.unsqueeze(c, vec![0])?);
+        }
+    }
+    let mut out = vec![l.concat(&by_time, 1)?, l.concat(&last_h, 0)?];
+    if lstm {
+        out.push(l.concat(&last_c, 0)?);
+    }
+    Ok(out)
+}
+
+/// What runs backwards runs forwards over the reversed sequence: so nothing depends on the order in which a reverse layer gives its results.
+fn built_in(l: &mut Lower<'_>, op: &Recurrent, operands: &[ValueId]) -> Result<Vec<ValueId>> {
+    if op.direction != Direction::Reverse {
+        return l.push_all(Op::Recurrent(op.clone()), operands);
+    }
+    let turned = |l: &mut Lower<'_>, x| l.push(Op::Reverse(Reverse { axes: vec![0] }), &[x]);
+    let mut operands = operands.to_vec();
+    operands[0] = turned(l, operands[0])?;
+    let forward = Recurrent {
+        direction: Direction::Forward,
+        ..op.clone()
+    };
+    let mut out = l.push_all(Op::Recurrent(forward), &operands)?;
+    out[0] = turned(l, out[0])?;
+    Ok(out)
+}
+
+/// Whether programs have this layer; `export/recurrent.rs` writes it.
+fn native(l: &Lower<'_>, op: &Recurrent, operands: &[ValueId]) -> bool {
+    crate::coreml::export::has_recurrent(op, l.ty(operands[0]).dtype, l.opset)
+        && operands[1..4].iter().all(|&v| l.as_constant(v).is_some())
+}
+
+impl Layer<'_> {
+    /// Gate `k` of sums of all gates.
+    fn gate(&self, l: &mut Lower<'_>, sums: ValueId, k: usize) -> Result<ValueId> {
+        l.part(sums, 1, k * self.hidden, (k + 1) * self.hidden)
+    }
+
+    /// Activation `k` of a clipped sum.
+    fn f(&self, l: &mut Lower<'_>, k: usize, x: ValueId) -> Result<ValueId> {
+        let x = match self.op.clip {
+            Some(limit) => l.push(
+                Op::Clip(Clip {
+                    min: -limit,
+                    max: limit,
+                }),
+                &[x],
+            )?,
+            None => x,
+        };
+        activate(l, self.functions[k], x)
+    }
+
+    /// The next hidden and cell state.
+    fn step(
+        &self,
+        l: &mut Lower<'_>,
+        sums: ValueId,
+        h: ValueId,
+        c: Option<ValueId>,
+    ) -> Result<(ValueId, Option<ValueId>)> {
+        let n = self.hidden;
+        let recurrent = l.push(Op::Linear(Linear), &[h, self.recurrent, self.bias])?;
+        match (self.op.cell, c) {
+            (Cell::Gru { reset_after }, _) => {
+                let pair = |l: &mut Lower<'_>, k: usize| -> Result<ValueId> {
+                    let x = self.gate(l, sums, k)?;
+                    let r = self.gate(l, recurrent, k)?;
+                    let sum = l.binary(BinaryKind::Add, x, r)?;
+                    self.f(l, 0, sum)
+                };
+                let update = pair(l, 0)?;
+                let reset = pair(l, 1)?;
+                let inner = if reset_after {
+                    let r = self.gate(l, recurrent, 2)?;
+                    l.binary(BinaryKind::Mul, reset, r)?
+                } else {
+                    let gated = l.binary(BinaryKind::Mul, reset, h)?;
+                    let weight = l.part(self.recurrent, 0, 2 * n, 3 * n)?;
+                    let bias = l.part(self.bias, 0, 2 * n, 3 * n)?;
+                    l.push(Op::Linear(Linear), &[gated, weight, bias])?
+                };
+                let x = self.gate(l, sums, 2)?;
+                let sum = l.binary(BinaryKind::Add, x, inner)?;
+                let fresh = self.f(l, 1, sum)?;
+                let one = l.like(update, 1.0)?;
+                let rest = l.binary(BinaryKind::Sub, one, update)?;
+                let new = l.binary(BinaryKind::Mul, rest, fresh)?;
+                let kept = l.binary(BinaryKind::Mul, update, h)?;
+                Ok((l.binary(BinaryKind::Add, new, kept)?, None))
+            }
+            (Cell::Lstm { coupled }, Some(c)) => {
+                let total = l.binary(BinaryKind::Add, sums, recurrent)?;
+                let gate = |l: &mut Lower<'_>, k: usize, f: usize, seen: Option<ValueId>| {
+                    let mut sum = self.gate(l, total, k)?;
+                    if let (Some(p), Some(cell)) = (self.peepholes, seen) {
+                        let peep = l.binary(BinaryKind::Mul, p[k], cell)?;
+                        sum = l.binary(BinaryKind::Add, sum, peep)?;
+                    }
+                    self.f(l, f, sum)
+                };
+                let input = gate(l, 0, 0, Some(c))?;
+                let forget = if coupled {
+                    let one = l.like(input, 1.0)?;
+                    l.binary(BinaryKind::Sub, one, input)?
+                } else {
+                    gate(l, 2, 0, Some(c))?
+                };
+                let fresh = gate(l, 3, 1, None)?;
+                let kept = l.binary(BinaryKind::Mul, forget, c)?;
+                let new = l.binary(BinaryKind::Mul, input, fresh)?;
+                let cell = l.binary(BinaryKind::Add, kept, new)?;
+                let output = gate(l, 1, 0, Some(cell))?;
+                let seen = activate(l, self.functions[2], cell)?;
+                let h = l.binary(BinaryKind::Mul, output, seen)?;
+                Ok((h, Some(cell)))
+            }
+            (Cell::Rnn | Cell::Lstm { .. }, _) => {
+                let sum = l.binary(BinaryKind::Add, sums, recurrent)?;
+                Ok((self.f(l, 0, sum)?, None))
+            }
+        }
+    }
+}
+
+fn activate(l: &mut Lower<'_>, function: CellActivation, x: ValueId) -> Result<ValueId> {
+    let unary = |l: &mut Lower<'_>, kind| l.unary(kind, x);
+    let activation = |l: &mut Lower<'_>, kind| l.push(Op::Activation(Activation { kind }), &[x]);
+    match function {
+        CellActivation::Sigmoid => unary(l, UnaryKind::Sigmoid),
+        CellActivation::Tanh => unary(l, UnaryKind::Tanh),
+        CellActivation::Relu => unary(l, UnaryKind::Relu),
+        CellActivation::Softsign => unary(l, UnaryKind::Softsign),
+        CellActivation::Softplus => unary(l, UnaryKind::Softplus),
+        CellActivation::Affine { alpha, beta } => {
+            let scaled = l.with(BinaryKind::Mul, x, f64::from(alpha))?;
+            l.with(BinaryKind::Add, scaled, f64::from(beta))
+        }
+        CellActivation::LeakyRelu { alpha } => activation(l, ActivationKind::LeakyRelu { alpha }),
+        CellActivation::Elu { alpha } => activation(l, ActivationKind::Elu { alpha }),
+        CellActivation::HardSigmoid { alpha, beta } => {
+            activation(l, ActivationKind::HardSigmoid { alpha, beta })
+        }
+        CellActivation::ThresholdedRelu { alpha } => {
+            let above = l.compare_with(CompareKind::Greater, x, f64::from(alpha))?;
+            let zero = l.like(x, 0.0)?;
+            l.select(above, x, zero)
+        }
+        CellActivation::ScaledTanh { alpha, beta } => {
+            let scaled = l.with(BinaryKind::Mul, x, f64::from(beta))?;
+            let tanh = l.unary(UnaryKind::Tanh, scaled)?;
+            l.with(BinaryKind::Mul, tanh, f64::from(alpha))
+        }
+    }
+}
