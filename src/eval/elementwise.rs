@@ -294,21 +294,9 @@ pub(super) fn activation(op: Activation, x: Tensor, target: Target) -> Result<Te
             target,
             each(|x| if x < 0.0 { alpha * x.exp_m1() } else { x }),
         ),
-        // Comparisons, not `clamp`, so that NaN stays.
-        ActivationKind::HardSigmoid { alpha, beta } => map(
-            x,
-            target,
-            each(|x| {
-                let y = alpha * x + beta;
-                if y < 0.0 {
-                    0.0
-                } else if y > 1.0 {
-                    1.0
-                } else {
-                    y
-                }
-            }),
-        ),
+        ActivationKind::HardSigmoid { alpha, beta } => {
+            map(x, target, each(|x| (alpha * x + beta).clamp(0.0, 1.0)))
+        }
     }
 }
 
