@@ -9,6 +9,7 @@ mod clipped;
 mod constexpr;
 mod control;
 mod conv;
+mod crop;
 mod dims;
 mod elementwise;
 mod entry;
