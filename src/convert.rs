@@ -139,7 +139,7 @@ fn check_finite(module: &Module, allow: bool) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-/// Converts a model folder or an ONNX file to every target of the request. Nothing is left behind when it fails.
+/// Converts a model folder, an ONNX file or a Core ML model to every target of the request. Nothing is left behind when it fails.
 ///
 /// # Errors
 /// When a step fails. A verification that does not pass is not an error: it is in the outcome.
@@ -150,7 +150,7 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
         Opened::Checkpoint(checkpoint) => {
             reference::decide_rotary(checkpoint, &request.source, request.check.as_ref())?
         }
-        Opened::Onnx(_) => (request.source.clone(), None),
+        Opened::Onnx(_) | Opened::Coreml(_) => (request.source.clone(), None),
     };
     let mut outcome = Outcome {
         architecture: String::new(),

@@ -349,6 +349,10 @@ pub fn verify(
             let built = source.build_at(&options, &Shapes::dynamic())?;
             (options, None, built)
         }
+        Opened::Coreml(_) => {
+            let built = source.build_at(options, &Shapes::dynamic())?;
+            (options.clone(), None, built)
+        }
     };
     let engine = source.engine(&options, check.onnxruntime.as_deref());
     let mut report = verify_artifact(

@@ -1,11 +1,9 @@
-//! A source that was opened: a model folder, or an ONNX file. Both give a module at the shapes of a target.
+//! A source that was opened: a model folder, an ONNX file or a Core ML model. All give a module at the shapes of a target.
 
 use std::path::{Path, PathBuf};
 
 use super::check::Engine;
-use super::error::ConvertError;
 use super::request::{ArtifactKind, Request, Shapes, SourceOptions, Target};
-use crate::arch;
 use crate::error::Result;
 use crate::ir::Module;
 use crate::onnx::{self, OnnxImportError, OpenSize, ReadOptions};
@@ -13,6 +11,7 @@ use crate::passes;
 use crate::runtime::{NamedTensors, Session};
 use crate::source::{self, Checkpoint, FileDigest};
 use crate::tensor::DType;
+use crate::{arch, coreml};
 
 /// A source.
 #[derive(Debug)]
@@ -21,6 +20,8 @@ pub(super) enum Opened {
     Checkpoint(Box<Checkpoint>),
     /// An ONNX file.
     Onnx(PathBuf),
+    /// A Core ML package or model file.
+    Coreml(PathBuf),
 }
 
 impl Opened {
@@ -34,7 +35,7 @@ impl Opened {
             ArtifactKind::Checkpoint => {
                 Ok(Opened::Checkpoint(Box::new(super::open(model, options)?)))
             }
-            ArtifactKind::Coreml => Err(ConvertError::UnknownKind.into()),
+            ArtifactKind::Coreml => Ok(Opened::Coreml(model.to_path_buf())),
         }
     }
 
@@ -63,6 +64,11 @@ impl Opened {
                 }
                 Ok(built)
             }
+            Opened::Coreml(path) => {
+                let built = read_coreml(path)?;
+                request.check_shapes(&built.module)?;
+                Ok(built)
+            }
         }
     }
 
@@ -74,6 +80,7 @@ impl Opened {
         match self {
             Opened::Checkpoint(checkpoint) => super::build(checkpoint, options, shapes),
             Opened::Onnx(path) => Ok(read_onnx(path, &options.onnx)?.0),
+            Opened::Coreml(path) => read_coreml(path),
         }
     }
 
@@ -91,6 +98,7 @@ impl Opened {
                 files.extend(external.iter().map(|name| folder.join(name)));
                 source::digest_files(&files)
             }
+            Opened::Coreml(path) => source::digest_files(&coreml::files(path)?),
         }
     }
 
@@ -98,7 +106,7 @@ impl Opened {
     pub(super) fn revision(&self) -> Option<String> {
         match self {
             Opened::Checkpoint(checkpoint) => checkpoint.revision.clone(),
-            Opened::Onnx(_) => None,
+            Opened::Onnx(_) | Opened::Coreml(_) => None,
         }
     }
 
@@ -106,7 +114,7 @@ impl Opened {
     pub(super) fn notes(&self) -> Vec<String> {
         match self {
             Opened::Checkpoint(checkpoint) => checkpoint.notes.clone(),
-            Opened::Onnx(_) => Vec::new(),
+            Opened::Onnx(_) | Opened::Coreml(_) => Vec::new(),
         }
     }
 
@@ -114,12 +122,12 @@ impl Opened {
     pub(super) fn repo(&self) -> Option<String> {
         match self {
             Opened::Checkpoint(checkpoint) => checkpoint.repo.clone(),
-            Opened::Onnx(_) => None,
+            Opened::Onnx(_) | Opened::Coreml(_) => None,
         }
     }
 
     /// An engine that shares no code with ours, with the original file in it: ONNX Runtime, else tract. `None` for a model folder, and where
-    /// neither can run the file.
+    /// neither can run the file, such as a Core ML model.
     pub(super) fn engine(
         &self,
         options: &SourceOptions,
@@ -199,6 +207,16 @@ pub(super) fn read_onnx(
         warnings,
     };
     Ok((built, read.open))
+}
+
+/// The default function of a Core ML model in the IR, folded.
+fn read_coreml(path: &Path) -> Result<arch::Built> {
+    let package = coreml::read(path)?;
+    Ok(arch::Built {
+        module: passes::fold(&package.module)?,
+        architecture: "Core ML program".into(),
+        warnings: package.warnings,
+    })
 }
 
 /// Sizes that a target with fixed shapes needs, and the flags that give them.

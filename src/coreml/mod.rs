@@ -30,6 +30,6 @@ pub use inspect::{Summary, inspect};
 pub use interface::{Color, Feature, FeatureKind, Flexibility, SizeRange};
 pub use listing::listing;
 pub use package::PackageError;
-pub use read::{Classifier, Package, read, read_for_shapes, read_function};
+pub use read::{Classifier, Package, files, read, read_for_shapes, read_function};
 pub use target::{DeploymentTarget, Opset, UnknownTarget};
 pub use write::{WriteOptions, Written, set_metadata, write};

@@ -110,6 +110,23 @@ pub fn read_for_shapes(
         .at_file(&opened.model_path)
 }
 
+/// The files that a package, or a model file with its weights, is read from.
+///
+/// # Errors
+/// When the manifest is malformed or points out of the package.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    let items = items(path)?;
+    Ok(std::iter::once(items.model).chain(items.weights).collect())
+}
+
+fn items(path: &Path) -> Result<package::Items> {
+    let mut items = package::open(path)?;
+    if items.weights.is_none() && items.model == path {
+        items.weights = beside(path)?;
+    }
+    Ok(items)
+}
+
 /// A parsed model whose versions were checked.
 pub(super) struct Opened {
     /// The model file.
@@ -135,14 +152,9 @@ pub(super) struct Described<'a> {
 impl Opened {
     /// Opens what is at `path`.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let items = package::open(path)?;
-        let weights = match items.weights {
-            Some(weights) => Some(weights),
-            None if items.model == path => beside(path)?,
-            None => None,
-        };
+        let items = items(path)?;
         let (model, _) = package::read_model(&items.model)?;
-        let blobs = weights.as_deref().map(BlobFile::open).transpose()?;
+        let blobs = items.weights.as_deref().map(BlobFile::open).transpose()?;
         Ok(Opened {
             model_path: items.model,
             model,

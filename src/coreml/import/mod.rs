@@ -51,7 +51,7 @@ use crate::error::{Context, Result};
 use crate::ir::ops::{Cast, Concat, Size, Unsqueeze};
 use crate::ir::{Builder, Constant, Domain, IrError, Module, Op, Symbol, Type, ValueId};
 use crate::limits;
-use crate::tensor::{DType, num};
+use crate::tensor::DType;
 
 /// A parameter of the function to be read.
 #[derive(Clone, Debug)]

@@ -145,7 +145,7 @@ mod tests {
     use crate::error::Class;
     use crate::ir::ops::{Gather, Reduce, ReduceKind};
     use crate::ir::{Builder, Domain};
-    use crate::tensor::Tensor;
+    use crate::tensor::{DType, Tensor};
 
     fn module(ids: i64) -> Module {
         let mut b = Builder::new("m");
