@@ -319,7 +319,14 @@ fn a_commit_is_fetched_locked_and_converts() {
     assert_eq!(locked.repo.as_deref(), Some("org/tiny"));
     assert_eq!(locked.revision.as_deref(), Some(COMMIT));
     assert!(lock::check(&out, &|_| {}).unwrap().is_ok());
-    let opened = source::open(&out, &OpenOptions { require_lock: true }).unwrap();
+    let opened = source::open(
+        &out,
+        &OpenOptions {
+            require_lock: true,
+            ..OpenOptions::default()
+        },
+    )
+    .unwrap();
     assert_eq!(opened.revision.as_deref(), Some(COMMIT));
     // A second time nothing is asked for, as long as the lock holds.
     let asked = hub.asked().len();
