@@ -117,6 +117,7 @@ fn options(model: &Model) -> ReadOptions {
             })
             .collect(),
         dims: BTreeMap::new(),
+        closed: true,
     }
 }
 

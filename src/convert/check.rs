@@ -518,7 +518,7 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
             for (name, tensor) in &inputs {
                 read.shapes.insert(name.clone(), tensor.shape().to_vec());
             }
-            let (built, _) = super::opened::read_onnx(model, &read)?;
+            let built = super::opened::read_onnx(model, &read)?;
             warnings.extend(built.warnings);
             built.module
         }

@@ -6,7 +6,7 @@ use super::check::Engine;
 use super::request::{ArtifactKind, Request, Shapes, SourceOptions, Target};
 use crate::error::Result;
 use crate::ir::Module;
-use crate::onnx::{self, OnnxImportError, OpenSize, ReadOptions};
+use crate::onnx::{self, ReadOptions};
 use crate::passes;
 use crate::runtime::{NamedTensors, Session};
 use crate::source::{self, Checkpoint, FileDigest};
@@ -58,11 +58,8 @@ impl Opened {
             Opened::Onnx(path) => {
                 let mut read = options.onnx.clone();
                 read.shapes.extend(request.shape.iter().cloned());
-                let (built, open) = read_onnx(path, &read)?;
-                if target == Target::Coreml && !open.is_empty() {
-                    return Err(still_open(&open).into());
-                }
-                Ok(built)
+                read.closed = target == Target::Coreml;
+                read_onnx(path, &read)
             }
             Opened::Coreml(path) => {
                 let built = read_coreml(path)?;
@@ -79,7 +76,7 @@ impl Opened {
     pub(super) fn build_at(&self, options: &SourceOptions, shapes: &Shapes) -> Result<arch::Built> {
         match self {
             Opened::Checkpoint(checkpoint) => super::build(checkpoint, options, shapes),
-            Opened::Onnx(path) => Ok(read_onnx(path, &options.onnx)?.0),
+            Opened::Onnx(path) => read_onnx(path, &options.onnx),
             Opened::Coreml(path) => read_coreml(path),
         }
     }
@@ -185,11 +182,8 @@ impl Session for Original {
     }
 }
 
-/// An ONNX file in the IR, folded, with the sizes that stay open.
-pub(super) fn read_onnx(
-    path: &Path,
-    options: &ReadOptions,
-) -> Result<(arch::Built, Vec<OpenSize>)> {
+/// An ONNX file in the IR, folded.
+pub(super) fn read_onnx(path: &Path, options: &ReadOptions) -> Result<arch::Built> {
     let read = onnx::read(path, options)?;
     let module: Module = passes::fold(&read.module)?;
     let mut warnings = read.notes;
@@ -201,12 +195,11 @@ pub(super) fn read_onnx(
     {
         warnings.push("double precision is computed in single precision".into());
     }
-    let built = arch::Built {
+    Ok(arch::Built {
         module,
         architecture: "ONNX graph".into(),
         warnings,
-    };
-    Ok((built, read.open))
+    })
 }
 
 /// The default function of a Core ML model in the IR, folded.
@@ -217,19 +210,4 @@ fn read_coreml(path: &Path) -> Result<arch::Built> {
         architecture: "Core ML program".into(),
         warnings: package.warnings,
     })
-}
-
-/// Sizes that a target with fixed shapes needs, and the flags that give them.
-fn still_open(open: &[OpenSize]) -> OnnxImportError {
-    let list = open
-        .iter()
-        .map(|o| format!("`{}` (axis {} of `{}`)", o.symbol, o.axis, o.input));
-    let flags = open.iter().map(|o| format!("`--dim {}=1`", o.symbol));
-    OnnxImportError::Open {
-        list: list.collect::<Vec<_>>().join(", "),
-        flags: format!(
-            "{}; several sizes `=64,128` and a range `=1..512` are possible too",
-            flags.collect::<Vec<_>>().join(" ")
-        ),
-    }
 }

@@ -23,6 +23,8 @@ pub struct ReadOptions {
     pub dims: BTreeMap<String, SymbolRange>,
     /// Input → its value; it is no input of the result then.
     pub constants: BTreeMap<String, Tensor>,
+    /// Whether a size that stays open is an error.
+    pub closed: bool,
 }
 
 /// A size that is left open.
@@ -259,6 +261,21 @@ fn display_range(range: &SymbolRange) -> String {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
             .join(","),
+    }
+}
+
+/// Sizes that a target with fixed shapes needs, and the flags that give them.
+pub(super) fn still_open(open: &[OpenSize]) -> OnnxImportError {
+    let list = open
+        .iter()
+        .map(|o| format!("`{}` (axis {} of `{}`)", o.symbol, o.axis, o.input));
+    let flags = open.iter().map(|o| format!("`--dim {}=1`", o.symbol));
+    OnnxImportError::Open {
+        list: list.collect::<Vec<_>>().join(", "),
+        flags: format!(
+            "{}; several sizes `=64,128` and a range `=1..512` are possible too",
+            flags.collect::<Vec<_>>().join(" ")
+        ),
     }
 }
 

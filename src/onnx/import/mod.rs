@@ -137,6 +137,9 @@ fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions)
     }
     table::check_operators(graph, &importer.functions, &importer.opsets)?;
     let open = importer.interface(graph, &model.raw, options)?;
+    if options.closed && !open.is_empty() {
+        return Err(interface::still_open(&open).into());
+    }
     importer.graph_nodes(graph)?;
     for output in &graph.output {
         importer.output(output)?;
