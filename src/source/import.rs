@@ -22,6 +22,8 @@ use crate::tensor::{SourceFile, TargetFile, num};
 
 const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
+/// How much is written before the disk is told to begin.
+const SYNC_BYTES: usize = 128 << 20;
 
 /// What was imported.
 #[derive(Clone, Debug, Serialize)]
@@ -119,10 +121,10 @@ fn copy_side_files(
 ) -> Result<()> {
     let mut subfolders = Vec::new();
     for path in lock::covered(&checkpoint.files)? {
-        if let Some((sub, _)) = path.split_once('/') {
-            if !subfolders.iter().any(|s| s == sub) {
-                subfolders.push(sub.to_owned());
-            }
+        if let Some((sub, _)) = path.split_once('/')
+            && !subfolders.iter().any(|s| s == sub)
+        {
+            subfolders.push(sub.to_owned());
         }
         let is_weights = path.ends_with(".safetensors") || path.ends_with(".index.json");
         if is_weights || path == CONFIG || folder::is_checkpoint_name(&path) {
@@ -168,10 +170,17 @@ fn write(
     let out = TargetFile::create(path, total)?;
     let back = SourceFile::open(path)?;
     let (sender, receiver) = channel();
+    let (tick, ticks) = channel();
     let sha256 = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| read_back(&back, receiver));
+        let reader = scope.spawn(|| read_back(&back, receiver, tick));
+        // The disk writes while the rest is still copied; one that refuses is noticed when the whole folder is synced.
+        scope.spawn(|| {
+            for () in ticks {
+                let _ = out.sync();
+            }
+        });
         let copied = copy(&out, bytes, &order, storages, &sender, progress);
-        // The reader ends when nobody can send any more.
+        // The reader ends when nobody can send any more, and then the other.
         drop(sender);
         let hashed = reader
             .join()
@@ -247,9 +256,10 @@ fn copy(
 }
 
 /// Reads every part again, compares it, and gives the digest of the whole.
-fn read_back(file: &Arc<SourceFile>, parts: Receiver<Part>) -> Result<String> {
+fn read_back(file: &Arc<SourceFile>, parts: Receiver<Part>, tick: Sender<()>) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = Vec::new();
+    let mut unsynced = 0;
     for part in parts {
         buffer.resize(part.len, 0);
         file.read_at(part.offset, &mut buffer)?;
@@ -258,6 +268,11 @@ fn read_back(file: &Arc<SourceFile>, parts: Receiver<Part>) -> Result<String> {
             return Err(SourceError::NotAsWritten { offset }).at_file(file.path());
         }
         hasher.update(&buffer);
+        unsynced += part.len;
+        if unsynced >= SYNC_BYTES {
+            unsynced = 0;
+            let _ = tick.send(());
+        }
     }
     Ok(digest::hex(&hasher.finalize()))
 }

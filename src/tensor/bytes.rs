@@ -139,6 +139,14 @@ impl TargetFile {
         })
     }
 
+    /// Brings what was written so far to the disk.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(io_error("sync", &self.path))
+    }
+
     /// Writes `bytes` from `offset` on.
     ///
     /// # Errors

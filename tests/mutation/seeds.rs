@@ -11,7 +11,7 @@ use super::{copy, file, tiny};
 pub(super) struct Seeds {
     pub(super) files: Vec<Vec<u8>>,
     pub(super) folder: TempDir,
-    pub(super) repair: fn(&mut Vec<u8>),
+    pub(super) repair: fn(&mut [u8]),
 }
 
 const TORCH: [&str; 7] = [
@@ -26,7 +26,7 @@ const TORCH: [&str; 7] = [
 
 pub(super) fn seeds(reader: &str) -> Seeds {
     let folder = tempfile::tempdir().unwrap();
-    let mut repair: fn(&mut Vec<u8>) = |_| {};
+    let mut repair: fn(&mut [u8]) = |_| {};
     let files = match reader {
         "safetensors" => {
             repair = header_length;
@@ -159,7 +159,7 @@ fn onnx(folder: &TempDir) -> Vec<Vec<u8>> {
 }
 
 /// Makes the length of a safetensors header that of the JSON that is there.
-fn header_length(bytes: &mut Vec<u8>) {
+fn header_length(bytes: &mut [u8]) {
     if bytes.len() < 10 {
         return;
     }
@@ -185,7 +185,7 @@ fn header_length(bytes: &mut Vec<u8>) {
 }
 
 /// Makes the checksums and sizes of stored members of an archive those of the bytes that are there.
-fn checksums(bytes: &mut Vec<u8>) {
+fn checksums(bytes: &mut [u8]) {
     let word = |bytes: &[u8], at: usize| -> Option<usize> {
         let word = bytes.get(at..at + 4)?.try_into().ok()?;
         Some(u32::from_le_bytes(word) as usize)

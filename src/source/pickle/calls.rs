@@ -220,10 +220,10 @@ impl Call<'_, '_> {
     }
 
     fn list(&self, value: &Value) -> Option<&[Value]> {
-        if let Value::Node(i) = value {
-            if let Some(Node::List(items)) = self.machine.nodes.get(*i) {
-                return Some(items);
-            }
+        if let Value::Node(i) = value
+            && let Some(Node::List(items)) = self.machine.nodes.get(*i)
+        {
+            return Some(items);
         }
         None
     }
@@ -262,7 +262,13 @@ impl Call<'_, '_> {
                 Some(Node::Dict(dict)) => dict.entries.is_empty(),
                 Some(_) | None => false,
             },
-            _ => false,
+            Value::Bool(_)
+            | Value::Int(_)
+            | Value::Long(_)
+            | Value::Float(_)
+            | Value::Text(_)
+            | Value::Bytes(_)
+            | Value::Global(_) => false,
         };
         if !empty(hooks) {
             return Err(self.error("no hooks"));
@@ -275,10 +281,10 @@ impl Call<'_, '_> {
     }
 
     fn same(&self, tensor: &Value) -> Result<Made> {
-        if let Value::Node(i) = tensor {
-            if let Some(Node::Tensor(_)) = self.machine.nodes.get(*i) {
-                return Ok(Made::Value(tensor.clone()));
-            }
+        if let Value::Node(i) = tensor
+            && let Some(Node::Tensor(_)) = self.machine.nodes.get(*i)
+        {
+            return Ok(Made::Value(tensor.clone()));
         }
         Err(self.error("a tensor"))
     }
@@ -338,10 +344,10 @@ impl Call<'_, '_> {
 }
 
 fn count(value: &Value) -> Option<u64> {
-    match value {
-        Value::Int(n) => u64::try_from(*n).ok(),
-        _ => None,
+    if let Value::Int(n) = value {
+        return u64::try_from(*n).ok();
     }
+    None
 }
 
 /// The index of the last element that a view looks at; `Some(None)` when it has none, `None` when it is beyond any storage.

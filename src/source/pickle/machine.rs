@@ -247,10 +247,10 @@ impl Machine<'_> {
 
     fn pop(&mut self, opcode: &'static str) -> Result<Value> {
         let floor = self.marks.last().copied().unwrap_or_default();
-        if self.stack.len() > floor {
-            if let Some(value) = self.stack.pop() {
-                return Ok(value);
-            }
+        if self.stack.len() > floor
+            && let Some(value) = self.stack.pop()
+        {
+            return Ok(value);
         }
         Err(stack(opcode, "a value", "nothing"))
     }
@@ -549,10 +549,7 @@ impl Machine<'_> {
         let state = self.pop("BUILD")?;
         let floor = self.marks.last().copied().unwrap_or_default();
         let target = self.stack.get(floor..).and_then(<[Value]>::last);
-        let ordered = |value: &Value| match value {
-            Value::Node(i) => matches!(self.nodes.get(*i), Some(Node::Dict(d)) if d.ordered),
-            _ => false,
-        };
+        let ordered = |value: &Value| matches!(value, Value::Node(i) if matches!(self.nodes.get(*i), Some(Node::Dict(d)) if d.ordered));
         let is_dict =
             matches!(&state, Value::Node(i) if matches!(self.nodes.get(*i), Some(Node::Dict(_))));
         if target.is_some_and(ordered) && is_dict {
@@ -603,11 +600,10 @@ pub(super) fn key(opcode: &'static str, value: &Value, nodes: &[Node]) -> Result
 }
 
 fn callee_name(value: &Value) -> Option<String> {
-    match value {
-        Value::Global(global) => Some(globals::name(*global)),
-        Value::Text(text) => Some(text.to_string()),
-        _ => None,
+    if let Value::Text(text) = value {
+        return Some(text.to_string());
     }
+    global_of(value).map(globals::name)
 }
 
 fn stack(opcode: &'static str, expected: &'static str, found: &'static str) -> Error {
@@ -629,16 +625,16 @@ fn limit(what: &'static str, cap: usize) -> Error {
 
 /// What a value that was called is, for messages.
 pub(super) fn described(callee: &Value, nodes: &[Node]) -> String {
-    match callee {
-        Value::Global(global) => globals::name(*global),
-        other => other.kind(nodes).to_owned(),
+    match global_of(callee) {
+        Some(global) => globals::name(global),
+        None => callee.kind(nodes).to_owned(),
     }
 }
 
 /// The global, if the value is one.
 pub(super) fn global_of(value: &Value) -> Option<Global> {
-    match value {
-        Value::Global(global) => Some(*global),
-        _ => None,
+    if let Value::Global(global) = value {
+        return Some(*global);
     }
+    None
 }

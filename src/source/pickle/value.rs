@@ -179,7 +179,12 @@ impl Pickle {
     pub(in crate::source) fn storages(&self) -> impl Iterator<Item = &Rc<Storage>> {
         self.nodes.iter().filter_map(|node| match node {
             Node::Storage(storage) => Some(storage),
-            _ => None,
+            Node::Tuple(_)
+            | Node::List(_)
+            | Node::Set(_)
+            | Node::Dict(_)
+            | Node::Tensor(_)
+            | Node::Device => None,
         })
     }
 
@@ -229,7 +234,13 @@ impl Pickle {
                             Value::Text(key) => key.to_string(),
                             // JSON has no other keys; `json.dumps` of Python does the same with integers.
                             Value::Int(n) => n.to_string(),
-                            _ => return fail("a key that is not text"),
+                            Value::None
+                            | Value::Bool(_)
+                            | Value::Long(_)
+                            | Value::Float(_)
+                            | Value::Bytes(_)
+                            | Value::Global(_)
+                            | Value::Node(_) => return fail("a key that is not text"),
                         };
                         let inner = match path {
                             "" => key.clone(),
