@@ -144,9 +144,15 @@ fn onnx(folder: &TempDir) -> Vec<Vec<u8>> {
             "inside.onnx"
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_distill-convert"));
-        command
-            .current_dir(folder.path())
-            .args(["--target", "onnx", "--no-verify", "-o", name]);
+        command.current_dir(folder.path()).args([
+            "--target",
+            "onnx",
+            "--no-verify",
+            "--shape",
+            "input_ids=1,4",
+            "-o",
+            name,
+        ]);
         command.arg(&model);
         if external {
             command.arg("--external-data");
