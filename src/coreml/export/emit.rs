@@ -43,8 +43,6 @@ pub(super) enum Arg<'a> {
     Bools(Vec<bool>),
     /// A text.
     Text(&'a str),
-    /// A value that is written as it is.
-    Value(Value),
     /// A scalar of a floating-point type.
     Float(DType, f64),
 }
@@ -451,7 +449,6 @@ impl<'a> Emitter<'a> {
                 | Arg::Bool(_)
                 | Arg::Bools(_)
                 | Arg::Text(_)
-                | Arg::Value(_)
                 | Arg::Float(..) => {
                     // A parameter is a constant with a name of its own.
                     let result = results.first().map_or(name, |r| r.id.as_str());
@@ -649,7 +646,6 @@ fn literal(arg: &Arg<'_>) -> Result<Value> {
             list.clone(),
         )?)),
         Arg::Text(text) => Ok(value::text(text)),
-        Arg::Value(value) => Ok(value.clone()),
         Arg::Float(dtype, x) => Ok(value::inline(&scalar(*dtype, *x)?)),
     }
 }

@@ -58,10 +58,12 @@ pub(super) fn unary(l: &mut Lower<'_>, kind: UnaryKind, x: ValueId, was: DType) 
         };
         return narrowed(l, result, was);
     }
-    match kind {
-        UnaryKind::Asinh => asinh(l, x),
-        UnaryKind::Acosh => acosh(l, x),
-        _ => l.unary(kind, x),
+    if kind == UnaryKind::Asinh {
+        asinh(l, x)
+    } else if kind == UnaryKind::Acosh {
+        acosh(l, x)
+    } else {
+        l.unary(kind, x)
     }
 }
 
@@ -234,13 +236,13 @@ fn bits(
 
 /// Bits 0 and 1 as integers, joined.
 fn combine(l: &mut Lower<'_>, kind: BinaryKind, a: ValueId, b: ValueId) -> Result<ValueId> {
-    match kind {
-        BinaryKind::BitAnd => l.binary(BinaryKind::Min, a, b),
-        BinaryKind::BitOr => l.binary(BinaryKind::Max, a, b),
-        _ => {
-            let differ = l.compare(CompareKind::NotEqual, a, b)?;
-            l.cast(differ, DType::I32)
-        }
+    if kind == BinaryKind::BitAnd {
+        l.binary(BinaryKind::Min, a, b)
+    } else if kind == BinaryKind::BitOr {
+        l.binary(BinaryKind::Max, a, b)
+    } else {
+        let differ = l.compare(CompareKind::NotEqual, a, b)?;
+        l.cast(differ, DType::I32)
     }
 }
 
@@ -273,6 +275,9 @@ fn shift(
 /// Programs convert to the types that they have; a narrower one that is held by `int32` is wrapped to.
 pub(super) fn cast(l: &mut Lower<'_>, x: ValueId, to: DType) -> Result<ValueId> {
     let inside = legal(to, l.opset);
+    if to == DType::BF16 {
+        return to_bf16(l, x);
+    }
     if l.ty(x).dtype == inside && !is_small_int(to) {
         return l.push(Op::Cast(crate::ir::ops::Cast { to: inside }), &[x]);
     }
@@ -282,6 +287,18 @@ pub(super) fn cast(l: &mut Lower<'_>, x: ValueId, to: DType) -> Result<ValueId> 
     } else {
         wrap(l, value, to)
     }
+}
+
+/// Single precision with the significand of `bf16`: `c − (c − x)` with `c = 65537·x` leaves the upper 8 bits of it, rounded. What overflows on the way
+/// stays as it is.
+fn to_bf16(l: &mut Lower<'_>, x: ValueId) -> Result<ValueId> {
+    let x = l.cast(x, DType::F32)?;
+    let c = l.with(BinaryKind::Mul, x, 65_537.0)?;
+    let rest = l.binary(BinaryKind::Sub, c, x)?;
+    let rounded = l.binary(BinaryKind::Sub, c, rest)?;
+    let magnitude = l.unary(UnaryKind::Abs, x)?;
+    let small = l.compare_with(CompareKind::Less, magnitude, 1e33)?;
+    l.select(small, rounded, x)
 }
 
 pub(super) fn classify(l: &mut Lower<'_>, kind: ClassifyKind, x: ValueId) -> Result<ValueId> {

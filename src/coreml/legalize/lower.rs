@@ -14,9 +14,8 @@ use crate::ir::ops::{
 };
 use crate::ir::{
     BodyId, ConstId, Constant, Def, Dim, Domain, Function, Module, Node, NodeId, Op, Output, Param,
-    Symbol, SymbolRange, Type, Value, ValueId,
+    Symbol, Type, Value, ValueId,
 };
-use crate::limits;
 use crate::tensor::{DType, Tensor, num};
 
 /// What became of the values of an old function.
@@ -148,25 +147,6 @@ impl<'m> Lower<'m> {
     /// That an operation cannot be written, and why.
     pub(super) fn refuse(&self, op: &'static str, reason: &'static str) -> Error {
         CoremlError::Refused { op, reason }.into()
-    }
-
-    /// A size that is known only once a node has run.
-    pub(super) fn run_time_size(&mut self) -> Dim {
-        let mut n = self.symbols.len();
-        let mut name = format!("?{n}");
-        while self.symbols.iter().any(|s| s.name == name) {
-            n += 1;
-            name = format!("?{n}");
-        }
-        let dim = Dim::symbol(&name);
-        self.symbols.push(Symbol {
-            name,
-            range: SymbolRange::Between {
-                min: 0,
-                max: limits::VALUE_ELEMENTS.get(),
-            },
-        });
-        dim
     }
 
     /// Adds a constant as it is.
@@ -309,15 +289,6 @@ impl<'m> Lower<'m> {
         built?;
         self.bodies.push(body);
         Ok(BodyId(self.bodies.len() - 1))
-    }
-
-    /// The type of an output of a new body.
-    pub(super) fn body_types(&self, id: BodyId) -> Vec<Type> {
-        let body = &self.bodies[id.index()];
-        body.outputs
-            .iter()
-            .map(|o| body.ty(o.value).clone())
-            .collect()
     }
 
     /// A constant from memory.

@@ -20,6 +20,7 @@ mod shape;
 mod suppress;
 
 use super::error::CoremlError;
+use super::names::is_identifier;
 use super::target::Opset;
 use crate::error::{Context, Result};
 use crate::ir::ops::{Squeeze, Unsqueeze};
@@ -69,8 +70,13 @@ fn rewrite(lower: &mut Lower<'_>, old: &Function) -> Result<Function> {
             new.states.push(State {
                 name: state.name.clone(),
                 param: param.value,
-                output: state.output.clone(),
+                output: state_output(old, &state.output),
             });
+            lower.warn(format!(
+                "state `{}` is an input and the output `{}`, which the caller hands on",
+                state.name,
+                state_output(old, &state.output)
+            ));
         }
     }
     Ok(new)
@@ -134,9 +140,18 @@ fn outputs(lower: &mut Lower<'_>, old: &Function, map: &mut Map) -> Result<()> {
             ));
             value = lower.cast(value, outside)?;
         }
-        lower.output(&output.name, value);
+        lower.output(&state_output(old, &output.name), value);
     }
     Ok(())
+}
+
+/// What an output is called: the next value of a state has a name that we gave it, which need not be an identifier.
+fn state_output(old: &Function, name: &str) -> String {
+    if old.states.iter().any(|s| s.output == name) && !is_identifier(name) {
+        name.replace(|c: char| !c.is_ascii_alphanumeric(), "_")
+    } else {
+        name.to_owned()
+    }
 }
 
 #[cfg(test)]

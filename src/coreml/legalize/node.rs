@@ -35,10 +35,13 @@ pub(super) fn lower(
         .operands
         .iter()
         .enumerate()
-        .map(|(i, &v)| match &node.op {
+        .map(|(i, &v)| {
             // "As many rounds as there are" is a number beyond `int32`.
-            Op::Loop(_) if i == 0 => shape::bound(l, old, map, v),
-            _ => l.value(old, map, v),
+            if i == 0 && matches!(node.op, Op::Loop(_)) {
+                shape::bound(l, old, map, v)
+            } else {
+                l.value(old, map, v)
+            }
         })
         .collect::<Result<Vec<_>>>()?;
     let at = |i: usize| -> Result<ValueId> {
