@@ -62,7 +62,8 @@ pub(super) fn check(model: &Model, target: DeploymentTarget) -> Result<()> {
         .description
         .as_ref()
         .ok_or_else(|| missing("description"))?;
-    let inputs: Vec<&str> = main.inputs.iter().map(|i| i.name.as_str()).collect();
+    let given = main.inputs.iter().filter(|i| !is_state(i.r#type.as_ref()));
+    let inputs: Vec<&str> = given.map(|i| i.name.as_str()).collect();
     let outputs: Vec<&str> = block.outputs.iter().map(String::as_str).collect();
     check_features(&description.input, &inputs, &scope)?;
     Ok(check_features(&description.output, &outputs, &scope)?)
@@ -116,6 +117,11 @@ fn unique<'a>(seen: &mut BTreeSet<&'a str>, name: &'a str) -> Result<(), CoremlE
     }
 }
 
+/// Whether a type is a state's.
+fn is_state(ty: Option<&ValueType>) -> bool {
+    ty.is_some_and(|t| matches!(t.r#type, Some(value_type::Type::StateType(_))))
+}
+
 /// The `name` attribute, or the identifier of the first result.
 fn name_of(op: &Operation) -> &str {
     let text = op.attributes.get("name").and_then(|v| match &v.value {
@@ -138,11 +144,12 @@ fn name_of(op: &Operation) -> &str {
 fn tensor_of(ty: Option<&ValueType>) -> Result<&TensorType, CoremlError> {
     match ty.and_then(|t| t.r#type.as_ref()) {
         Some(value_type::Type::TensorType(ty)) => Ok(ty),
+        // A state is where its tensor is.
+        Some(value_type::Type::StateType(state)) => tensor_of(state.wrapped_type.as_deref()),
         Some(
             value_type::Type::ListType(_)
             | value_type::Type::TupleType(_)
-            | value_type::Type::DictionaryType(_)
-            | value_type::Type::StateType(_),
+            | value_type::Type::DictionaryType(_),
         )
         | None => Err(CoremlError::NoPart {
             part: "tensor type",
@@ -233,6 +240,10 @@ fn given(op: &Operation, param: &str) -> bool {
 
 fn check_for(op: &Operation, opset: Opset, scope: &Scope<'_>) -> Result<(), CoremlError> {
     let kind = || op.r#type.clone();
+    if op.r#type == "write_state" && opset >= Opset::CoreML8 {
+        // Only programs know it: the table lists what converters do.
+        return Ok(());
+    }
     let Some(row) = table::find(&op.r#type, opset) else {
         return Err(CoremlError::UnknownOp { op: kind() });
     };

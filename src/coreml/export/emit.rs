@@ -12,7 +12,7 @@ use crate::coreml::proto::mil_spec::{Argument, Block, Operation, Value};
 use crate::coreml::table;
 use crate::coreml::target::Opset;
 use crate::error::{Context, Result};
-use crate::ir::{Constant, Def, Dim, Function, Module, Node, Type, ValueId};
+use crate::ir::{Constant, Def, Dim, Function, Module, Node, State, Type, ValueId};
 use crate::tensor::{DType, Tensor, num};
 
 /// A value in the program.
@@ -112,7 +112,9 @@ impl<'a> Emitter<'a> {
         }
         let (mut fixed, mut seen) = (BTreeMap::new(), BTreeSet::new());
         for output in &function.outputs {
-            if is_input(function, output.value, &output.name) {
+            let state = |s: &&State| s.output == output.name;
+            let is_state = super::kept(function, opset).iter().any(state);
+            if is_state || is_input(function, output.value, &output.name) {
                 continue;
             }
             let id = reserve(&output.name)?;
@@ -299,6 +301,18 @@ impl<'a> Emitter<'a> {
     pub(super) fn constant_of(&self, id: &str) -> Option<&'a Constant> {
         let (&value, _) = self.vars.iter().find(|(_, var)| var.id == id)?;
         self.as_constant(value)
+    }
+
+    /// Another variable is from now on what a value is called.
+    pub(super) fn stand_for(&mut self, value: ValueId, var: Var) {
+        self.vars.insert(value, var);
+    }
+
+    /// Writes a value into a state.
+    pub(super) fn write(&mut self, state: &Var, value: &Var) -> Result<()> {
+        let name = self.names.identifier(&format!("{}_write", state.id));
+        let params = [("input", Arg::Var(state)), ("data", Arg::Var(value))];
+        self.operation("write_state", &name, &[], &params, Vec::new())
     }
 
     /// Begins a block inside the function: a body whose parameters are these values.

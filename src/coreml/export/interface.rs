@@ -7,7 +7,8 @@ use crate::coreml::proto::array_feature_type::{
     ArrayDataType, EnumeratedShapes, Shape, ShapeFlexibility, ShapeRange,
 };
 use crate::coreml::proto::{
-    ArrayFeatureType, FeatureDescription, FeatureType, SizeRange, feature_type,
+    ArrayFeatureType, FeatureDescription, FeatureType, SizeRange, StateFeatureType, feature_type,
+    state_feature_type,
 };
 use crate::coreml::target::{DeploymentTarget, Opset};
 use crate::error::{Context, Result};
@@ -228,6 +229,31 @@ pub(super) fn output(name: &str, ty: &Type) -> Result<FeatureDescription> {
         array_type(ty.dtype).at_node(name)?,
         None,
     ))
+}
+
+/// The description of a state.
+///
+/// # Errors
+/// When its element type cannot be one.
+pub(super) fn state(name: &str, ty: &Type) -> Result<FeatureDescription> {
+    let shape = ty.known_shape().unwrap_or_default();
+    let array = ArrayFeatureType {
+        shape: shape.into_iter().map(num::i64_of).collect(),
+        data_type: array_type(ty.dtype).at_node(name)?.into(),
+        shape_flexibility: None,
+        default_optional_value: None,
+    };
+    let state = StateFeatureType {
+        r#type: Some(state_feature_type::Type::ArrayType(array)),
+    };
+    Ok(FeatureDescription {
+        name: name.to_owned(),
+        short_description: String::new(),
+        r#type: Some(FeatureType {
+            is_optional: false,
+            r#type: Some(feature_type::Type::StateType(state)),
+        }),
+    })
 }
 
 fn feature(

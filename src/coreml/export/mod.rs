@@ -14,6 +14,7 @@ mod recurrent;
 mod reduce;
 mod shape;
 mod size;
+mod state;
 mod value;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use emit::{Emitter, Var};
 
 pub(in crate::coreml) use interface::required_target;
 pub(in crate::coreml) use recurrent::has_recurrent;
+pub(in crate::coreml) use state::kept;
 
 /// What a root-mean-square normalisation of half-precision values is made of. Those of single-precision values are computed as defined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -63,23 +65,37 @@ pub(super) fn export(
     let function = module.main()?;
     let opset = target.opset();
     let mut e = Emitter::new(module, function, opset, rms_norm)?;
+    let kept = state::kept(function, opset);
+    for state in &kept {
+        e.read_state(state)?;
+    }
     emit_nodes(&mut e, function)?;
-    for output in &function.outputs {
+    for state in &kept {
+        e.write_state(state)?;
+    }
+    let written = |name: &str| !kept.iter().any(|s| s.output == name);
+    for output in function.outputs.iter().filter(|o| written(&o.name)) {
         e.output(output.value, &output.name).at_node(&output.name)?;
     }
     let shapes = interface::Shapes::of(module)?;
     let (mut inputs, mut described, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
+    let mut states = Vec::new();
     for param in &function.params {
         let value = function.value(param.value);
+        if kept.iter().any(|s| s.param == param.value) {
+            inputs.push(value::named(&value.name, state::state_type(&value.ty)));
+            states.push(interface::state(&value.name, &value.ty)?);
+            continue;
+        }
         inputs.push(value::named(&value.name, value::value_type(&value.ty)));
         described.push(interface::input(module, &shapes, &value.name, &value.ty)?);
     }
-    for output in &function.outputs {
+    for output in function.outputs.iter().filter(|o| written(&o.name)) {
         outputs.push(interface::output(&output.name, function.ty(output.value))?);
     }
     let block = Block {
         inputs: Vec::new(),
-        outputs: function.outputs.iter().map(|o| o.name.clone()).collect(),
+        outputs: outputs.iter().map(|o| o.name.clone()).collect(),
         operations: e.operations,
         attributes: BTreeMap::new(),
     };
@@ -98,6 +114,7 @@ pub(super) fn export(
     let description = ModelDescription {
         input: described,
         output: outputs,
+        state: states,
         metadata: Some(Metadata {
             short_description: module.name.clone(),
             user_defined,

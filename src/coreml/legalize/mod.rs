@@ -19,7 +19,10 @@ mod reduce;
 mod shape;
 mod suppress;
 
+use std::collections::BTreeSet;
+
 use super::error::CoremlError;
+use super::export::kept;
 use super::names::is_identifier;
 use super::target::Opset;
 use crate::error::{Context, Result};
@@ -72,6 +75,14 @@ fn rewrite(lower: &mut Lower<'_>, old: &Function) -> Result<Function> {
                 param: param.value,
                 output: state_output(old, &state.output),
             });
+        }
+    }
+    let kept: BTreeSet<String> = kept(&new, lower.opset)
+        .iter()
+        .map(|s| s.name.clone())
+        .collect();
+    for state in &old.states {
+        if !kept.contains(&state.name) {
             lower.warn(format!(
                 "state `{}` is an input and the output `{}`, which the caller hands on",
                 state.name,
