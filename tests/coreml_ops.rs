@@ -680,7 +680,8 @@ fn cases() -> Vec<(String, Make)> {
         );
     }
     for (name, sampling) in [
-        ("floor", Sampling::Nearest(Rounding::PreferFloor)),
+        ("floor", Sampling::Nearest(Rounding::Floor)),
+        ("prefer_floor", Sampling::Nearest(Rounding::PreferFloor)),
         ("even", Sampling::Nearest(Rounding::Even)),
         ("linear", Sampling::Linear),
         ("cubic", Sampling::Cubic { coefficient: -0.75 }),
@@ -714,6 +715,36 @@ fn cases() -> Vec<(String, Make)> {
                                 exclude_outside: antialias && !exact,
                                 antialias: antialias && !exact,
                                 extrapolation: crop.then_some(0.25),
+                            }),
+                            &[x],
+                        );
+                    }
+                }
+            }),
+        );
+        add(
+            &format!("resize_whole_{name}"),
+            Box::new(move |c| {
+                let x = c.x(&[1, 2, 3, 4]);
+                for coordinates in [
+                    Coordinates::HalfPixel,
+                    Coordinates::AlignCorners,
+                    Coordinates::Asymmetric,
+                ] {
+                    let axis = |axis: usize, size: usize| ResizeAxis {
+                        axis,
+                        size: Dim::from(size),
+                        scale: None,
+                        coordinates,
+                    };
+                    for axes in [vec![axis(2, 6), axis(3, 12)], vec![axis(3, 8)]] {
+                        c.out(
+                            Op::Resize(Resize {
+                                axes,
+                                sampling,
+                                exclude_outside: false,
+                                antialias: false,
+                                extrapolation: None,
                             }),
                             &[x],
                         );
@@ -1050,6 +1081,50 @@ fn what_is_written_computes_the_same_when_read_back() {
     assert!(compared > 500 || !filter.is_empty());
 }
 
+/// A running sum that is kept from run to run.
+fn stateful() -> Module {
+    let mut b = Builder::new("sum");
+    let ty = Type::known(DType::F16, &[2, 3]);
+    let x = b.param("x", ty.clone(), Domain::Any).unwrap();
+    let held = b.param("held", ty, Domain::Any).unwrap();
+    let sum = b.binary("sum", BinaryKind::Add, x, held).unwrap();
+    let twice = b.binary("twice", BinaryKind::Add, sum, sum).unwrap();
+    b.output("y", twice).unwrap();
+    b.output("held.next", sum).unwrap();
+    b.state("held", held, "held.next");
+    b.finish().unwrap()
+}
+
+#[test]
+fn a_state_is_kept_by_programs_that_can_and_handed_on_by_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = stateful();
+    let values = |k: f32| {
+        let values = (0..6u8).map(|i| f32::from(i) * k).collect();
+        Tensor::f32(vec![2, 3], values).unwrap().cast(DType::F16)
+    };
+    let inputs: NamedTensors = [("x", values(0.5)), ("held", values(2.0))]
+        .map(|(n, t)| (n.to_owned(), t))
+        .into();
+    let interpret = |module: &Module| {
+        let interpreter = Interpreter::new(module, Mode::F16).unwrap();
+        interpreter.run(&inputs, None).unwrap()
+    };
+    let want = interpret(&module);
+    for (target, states, next) in [
+        (DeploymentTarget::IOS17, 0, "held_next"),
+        (DeploymentTarget::IOS18, 1, "held.next"),
+    ] {
+        let path = folder.path().join(target.name());
+        write(&module, &path, target).unwrap();
+        let read = coreml::read(&path).unwrap().module;
+        assert_eq!(read.main().unwrap().states.len(), states, "{target}");
+        let got = interpret(&read);
+        assert_eq!(got["y"], want["y"], "{target}");
+        assert_eq!(got[next], want["held.next"], "{target}");
+    }
+}
+
 #[test]
 #[ignore = "needs the judges: run scripts/test"]
 fn what_is_written_loads_in_coremltools() {
@@ -1067,6 +1142,8 @@ fn what_is_written_loads_in_coremltools() {
         }
     }
     assert!(written > 500);
+    let path = folder.path().join("state.mlpackage");
+    write(&stateful(), &path, DeploymentTarget::IOS18).unwrap();
     crate::common::judge("check_mlpackage.py", &[folder.path()]);
 }
 

@@ -317,7 +317,12 @@ impl<'a> Emitter<'a> {
 
     /// Begins a block inside the function: a body whose parameters are these values.
     pub(super) fn enter(&mut self, body: &'a Function, params: Vec<Var>) {
+        // Inside, a size has the name that the body gives it.
         let ids = body.params.iter().map(|p| p.value);
+        let params = params.into_iter().zip(ids.clone()).map(|(var, value)| Var {
+            ty: body.ty(value).clone(),
+            ..var
+        });
         let frame = Frame {
             function: std::mem::replace(&mut self.function, body),
             vars: std::mem::replace(&mut self.vars, ids.zip(params).collect()),

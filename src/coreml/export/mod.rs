@@ -5,6 +5,7 @@ mod conv;
 mod dynamic;
 mod elementwise;
 mod emit;
+mod image;
 mod index;
 mod interface;
 mod linear;
@@ -28,6 +29,7 @@ use crate::error::{Context, Result};
 use crate::ir::{Function, IrError, Module, Node, Op};
 use emit::{Emitter, Var};
 
+pub(in crate::coreml) use image::factors;
 pub(in crate::coreml) use interface::required_target;
 pub(in crate::coreml) use recurrent::has_recurrent;
 pub(in crate::coreml) use state::kept;
@@ -209,13 +211,13 @@ fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
         Op::GatherNd(o) => index::gather_nd(e, o, at(0)?, at(1)?),
         Op::ScatterElements(o) => index::scatter_elements(e, o, &vars),
         Op::ScatterNd(o) => index::scatter_nd(e, o, &vars),
+        Op::Resize(o) => image::resize(e, o, at(0)?),
         Op::If(o) => control::branch(e, o, &vars),
         Op::Loop(o) => control::repeat(e, o, &vars),
         // Legalisation has made other operations of these.
         Op::Classify(_)
         | Op::Inverse(_)
         | Op::NonMaxSuppression(_)
-        | Op::Resize(_)
         | Op::GridSample(_)
         | Op::Recurrent(_)
         | Op::Quantize(_)

@@ -205,11 +205,7 @@ pub(super) fn pool(l: &mut Lower<'_>, op: &Pool, x: ValueId, was: DType) -> Resu
     }
     let Some(extra) = extra(l, op, x) else {
         let symmetric = op.window.pads.iter().all(|p| p.0 == p.1);
-        let counted = op.kind
-            == PoolKind::Average {
-                count_padding: true,
-            };
-        if symmetric && !counted && rank <= 4 {
+        if symmetric && rank <= 4 {
             return l.push(Op::Pool(op.clone()), &[x]);
         }
         return Err(l.refuse(

@@ -1,4 +1,4 @@
-//! Resampling. Sizes are known, so an axis is resized by a gather or by a product with a constant matrix of weights; grids are sampled element by
+//! Resampling. A whole factor is an operation of programs; else sizes are known, so an axis is resized by a gather or by a product with a constant matrix of weights; grids are sampled element by
 //! element.
 
 use super::dtype::is_int;
@@ -113,6 +113,9 @@ fn weights(op: &Resize, axis: &ResizeAxis, n: usize, m: usize) -> Vec<f32> {
 }
 
 pub(super) fn resize(l: &mut Lower<'_>, op: &Resize, x: ValueId) -> Result<ValueId> {
+    if crate::coreml::export::factors(op, l.ty(x)).is_some() {
+        return l.push(Op::Resize(op.clone()), &[x]);
+    }
     let dtype = l.ty(x).dtype;
     let exact = matches!(op.sampling, Sampling::Nearest(_));
     let mut y = x;

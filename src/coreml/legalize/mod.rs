@@ -36,7 +36,7 @@ use lower::{Lower, Map};
 /// # Errors
 /// When a tensor has a type, rank or size that Core ML does not have, or an operation cannot be made of Core ML's.
 pub(super) fn legalize(module: &Module, opset: Opset) -> Result<(Module, Vec<String>)> {
-    if module.functions.len() > 1 && opset < Opset::CoreML8 {
+    if module.functions.len() != 1 {
         return Err(CoremlError::Functions {
             found: module.functions.len(),
         }
