@@ -115,8 +115,8 @@ pub fn build(
     Ok(built)
 }
 
-/// Refuses weights that are not finite, or says so when they were allowed.
-fn check_finite(module: &Module, allow: bool) -> Result<Vec<String>> {
+/// Refuses weights that are not finite, or says so when they were allowed; `infinite` allows those that are not NaN.
+fn check_finite(module: &Module, allow: bool, infinite: bool) -> Result<Vec<String>> {
     let scans = module
         .constants
         .par_iter()
@@ -131,7 +131,7 @@ fn check_finite(module: &Module, allow: bool) -> Result<Vec<String>> {
             nan: scan.nan,
             inf: scan.inf,
         };
-        if !allow {
+        if !(allow || infinite && scan.nan == 0) {
             return Err(error).at_tensor(name);
         }
         warnings.push(format!("tensor `{name}`: {error}"));
@@ -200,9 +200,10 @@ fn stage_target(
     let built = source.build(request, options, target)?;
     outcome.architecture.clone_from(&built.architecture);
     outcome.warnings.extend(built.warnings);
-    outcome
-        .warnings
-        .extend(check_finite(&built.module, options.allow_nonfinite)?);
+    // The constants of a graph may hold −∞ on purpose, as the fill of a mask; a checkpoint holds nothing but weights.
+    let graph = !matches!(source, Opened::Checkpoint(_));
+    let finite = check_finite(&built.module, options.allow_nonfinite, graph)?;
+    outcome.warnings.extend(finite);
     let (module, precision) = match request.precision(target) {
         Precision::Fp32 => (built.module.clone(), None),
         Precision::Fp16 => {
