@@ -122,8 +122,11 @@ mod tests {
     #[test]
     fn every_element_type_has_one_row() {
         for dtype in DType::ALL {
-            assert_eq!(from_mil(to_mil(dtype)), Some(dtype));
-            assert_eq!(from_name(mil_name(to_mil(dtype))), Some(dtype));
+            // 8-bit floats have a code that no program can use.
+            let usable = !matches!(dtype, DType::F8E4M3 | DType::F8E5M2);
+            let expected = usable.then_some(dtype);
+            assert_eq!(from_mil(to_mil(dtype)), expected);
+            assert_eq!(from_name(mil_name(to_mil(dtype))), expected);
         }
         assert_eq!((1..=17).filter_map(BlobType::from_code).count(), 17);
     }
