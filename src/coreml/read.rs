@@ -1,6 +1,6 @@
 //! Opens a Core ML model and reads its program. Owns the checks between description, specification version and program; the operations are in `import/`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::blob::BlobFile;
@@ -264,9 +264,6 @@ impl Opened {
         let (block, opset) = block(function, self.model.specification_version)?;
         let inputs = features(described.inputs)?;
         let outputs = features(described.outputs)?;
-        for described in [&inputs, &outputs, &states] {
-            named_once(described)?;
-        }
         let kept = states_of(function, &states)?;
         let assigned = inputs_of(function, &inputs, sizes)?;
         let Assigned {
@@ -406,17 +403,6 @@ pub(super) fn block(
             what,
             expected,
             found,
-        }),
-    }
-}
-
-/// Refuses two descriptions of one name.
-fn named_once(features: &[Feature]) -> Result<(), ImportError> {
-    let mut names = BTreeSet::new();
-    match features.iter().find(|f| !names.insert(f.name.as_str())) {
-        None => Ok(()),
-        Some(twice) => Err(ImportError::Duplicate {
-            name: twice.name.clone(),
         }),
     }
 }
