@@ -281,10 +281,9 @@ mod tests {
             .to_string();
         assert_eq!(text, "a\\u{7}: tensor `w`: cannot read: bad \\u{1b}[31m");
         // A name with a line break or with marks that turn text around cannot imitate our own lines.
-        let result: Result<()> = Err(io_error("read", Path::new("x\nok\u{202e}"))(
-            std::io::Error::other("c1 \u{9b}31m"),
-        ));
-        let text = result.unwrap_err().to_string();
+        let error =
+            io_error("read", Path::new("x\nok\u{202e}"))(std::io::Error::other("c1 \u{9b}31m"));
+        let text = error.to_string();
         assert_eq!(text, "x\\nok\\u{202e}: cannot read: c1 \\u{9b}31m");
         assert_eq!(escape("a\nb\r\u{2028}"), "a\nb\\r\\u{2028}");
         assert_eq!(escape("höhe 模型 é"), "höhe 模型 é");

@@ -33,11 +33,11 @@ fn tests(folder: &Path, into: &mut BTreeSet<String>) {
         for line in text.lines().map(str::trim) {
             if line == "#[test]" {
                 is_test = true;
-            } else if let Some(rest) = line.strip_prefix("fn ") {
-                if std::mem::take(&mut is_test) {
-                    let name = rest.split('(').next().unwrap();
-                    into.insert(format!("{module}::{name}"));
-                }
+            } else if let Some(rest) = line.strip_prefix("fn ")
+                && std::mem::take(&mut is_test)
+            {
+                let name = rest.split('(').next().unwrap();
+                into.insert(format!("{module}::{name}"));
             }
         }
     }

@@ -102,7 +102,7 @@ pub(super) fn cast(
     }
     let x = match entry {
         Entry::Coded(codes, from) => decode(m, codes, from)?,
-        Entry::Value(_) | Entry::Dims(_) | Entry::Sequence(_) => m.input(call, 0)?,
+        Entry::Value(_) | Entry::Dims(_) => m.input(call, 0)?,
     };
     match code {
         None => one(m.b.to(x, dtype)?),

@@ -99,7 +99,7 @@ fn captures(m: &Importer<'_>, graphs: &[&GraphProto]) -> Vec<Capture> {
                     Def::Const(_) => None,
                     Def::Param(_) | Def::Node(_) => Some(*v),
                 },
-                Entry::Dims(_) | Entry::Sequence(_) => None,
+                Entry::Dims(_) => None,
             };
             let ty = value.map(|v| m.b.ty(v).clone());
             Some(Capture {
@@ -158,7 +158,7 @@ fn body(
         .map(|c| {
             m.constant(&c.entry).or_else(|| match &c.entry {
                 Entry::Coded(v, _) => m.b.as_constant(*v).cloned(),
-                Entry::Value(_) | Entry::Dims(_) | Entry::Sequence(_) => None,
+                Entry::Value(_) | Entry::Dims(_) => None,
             })
         })
         .collect();
@@ -205,7 +205,7 @@ fn inside(
         };
         let entry = match (value, &capture.entry) {
             (Some(v), Entry::Coded(_, code)) => Entry::Coded(v, *code),
-            (Some(v), Entry::Value(_) | Entry::Dims(_) | Entry::Sequence(_)) => Entry::Value(v),
+            (Some(v), Entry::Value(_) | Entry::Dims(_)) => Entry::Value(v),
             (None, entry) => entry.clone(),
         };
         m.define(&capture.name, entry)?;

@@ -19,7 +19,7 @@ pub(super) fn evaluate(m: &Importer<'_>, call: &mut Call<'_>) -> Result<Option<V
     }
     let varies = |entry: &Option<Entry>| match entry {
         Some(Entry::Dims(d)) => d.integers().is_none(),
-        Some(Entry::Value(_) | Entry::Coded(..) | Entry::Sequence(_)) | None => false,
+        Some(Entry::Value(_) | Entry::Coded(..)) | None => false,
     };
     if !call.inputs.iter().any(varies) {
         return Ok(None);

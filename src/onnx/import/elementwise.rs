@@ -172,7 +172,6 @@ fn cast_like(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         Entry::Coded(_, code) => (DType::U8, Some(*code)),
         Entry::Value(v) => (m.b.dtype(*v), None),
         Entry::Dims(d) => (d.dtype, None),
-        Entry::Sequence(_) => return Err(call.unsupported("a sequence").into()),
     };
     super::codes::cast(m, call, dtype, code)
 }

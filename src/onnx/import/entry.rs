@@ -68,6 +68,4 @@ pub(super) enum Entry {
     Dims(Dims),
     /// Codes of a small floating-point type, as `u8`.
     Coded(ValueId, Code),
-    /// A list of tensors, known when the model is converted.
-    Sequence(Vec<Entry>),
 }

@@ -91,7 +91,7 @@ impl Importer<'_> {
         function
             .output
             .iter()
-            .map(|name| Ok(self.lookup(name).at_node(name)?))
+            .map(|name| self.lookup(name).at_node(name))
             .collect()
     }
 }

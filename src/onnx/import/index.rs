@@ -42,7 +42,7 @@ fn gather(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let entry = call.required(0)?;
     let (data, code) = match entry {
         Entry::Coded(x, code) => (x, Some(code)),
-        Entry::Value(_) | Entry::Dims(_) | Entry::Sequence(_) => (m.input(call, 0)?, None),
+        Entry::Value(_) | Entry::Dims(_) => (m.input(call, 0)?, None),
     };
     let indices = m.input(call, 1)?;
     let shape = m.b.shape(data);

@@ -296,9 +296,7 @@ impl Importer<'_> {
             .output
             .iter()
             .map(|o| o.name.as_deref().unwrap_or_default());
-        names
-            .map(|name| Ok(self.lookup(name).at_node(name)?))
-            .collect()
+        names.map(|name| self.lookup(name).at_node(name)).collect()
     }
 
     /// Counts one more level of nesting.
@@ -441,7 +439,6 @@ impl Importer<'_> {
             Entry::Value(v) => Some((self.b.ty(*v).clone(), false)),
             Entry::Coded(v, _) => Some((self.b.ty(*v).clone(), true)),
             Entry::Dims(d) => Some((Type::known(d.dtype, &d.shape), false)),
-            Entry::Sequence(_) => None,
         }
     }
 
@@ -454,7 +451,6 @@ impl Importer<'_> {
                 let values: Vec<String> = d.values.iter().map(ToString::to_string).collect();
                 format!("[{}]", values.join(", "))
             }
-            Entry::Sequence(list) => format!("a sequence of {}", list.len()),
         }
     }
 
@@ -462,7 +458,7 @@ impl Importer<'_> {
     fn constant(&self, entry: &Entry) -> Option<Constant> {
         match entry {
             Entry::Value(v) => self.b.as_constant(*v).cloned(),
-            Entry::Dims(_) | Entry::Coded(..) | Entry::Sequence(_) => None,
+            Entry::Dims(_) | Entry::Coded(..) => None,
         }
     }
 
@@ -495,11 +491,6 @@ impl Importer<'_> {
         match entry {
             Entry::Value(v) | Entry::Coded(v, _) => Ok(*v),
             Entry::Dims(d) => self.dims_value(d, name),
-            Entry::Sequence(_) => Err(OnnxImportError::Interface {
-                what: "a value",
-                found: "sequence".into(),
-            }
-            .into()),
         }
     }
 
@@ -540,9 +531,6 @@ impl Importer<'_> {
         match entry {
             Entry::Coded(..) => Err(call
                 .unsupported(format!("a small floating-point type as input {index}"))
-                .into()),
-            Entry::Sequence(_) => Err(call
-                .unsupported(format!("a sequence as input {index}"))
                 .into()),
             Entry::Value(_) | Entry::Dims(_) => self.value(entry, call.input_name(index)),
         }

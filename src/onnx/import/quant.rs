@@ -72,7 +72,7 @@ fn quantize(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let wanted = call.int_or("output_dtype", 0)?;
     let code = match &zero {
         Some(Entry::Coded(_, code)) => Some(*code),
-        Some(Entry::Value(_) | Entry::Dims(_) | Entry::Sequence(_)) | None => match wanted {
+        Some(Entry::Value(_) | Entry::Dims(_)) | None => match wanted {
             0 => None,
             n => element_type(i32::try_from(n).unwrap_or_default())?.1,
         },

@@ -127,7 +127,7 @@ fn reshape(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let entry = call.required(0)?;
     let (x, code) = match entry {
         Entry::Coded(x, code) => (x, Some(code)),
-        Entry::Value(_) | Entry::Dims(_) | Entry::Sequence(_) => (m.input(call, 0)?, None),
+        Entry::Value(_) | Entry::Dims(_) => (m.input(call, 0)?, None),
     };
     let allow_zero = call.flag("allowzero", false)?;
     let Some(target) = m.known(call, 1)? else {
