@@ -51,6 +51,34 @@ fn two_conversions_are_byte_identical_and_ours_is_replaced() {
 }
 
 #[test]
+fn a_core_ml_package_is_a_source_too() {
+    let folder = tempfile::tempdir().unwrap();
+    TinyModel::new().write(folder.path());
+    let convert = |target: &str, model: &str, out: &str| {
+        let (code, document) = run_json(
+            folder.path(),
+            &["--target", target, model, "-o", out, "--precision", "fp32"],
+        );
+        assert_eq!(code, 0, "{document:#}");
+    };
+    convert("coreml", "model", "a.mlpackage");
+    convert("onnx", "a.mlpackage", "b.onnx");
+    convert("coreml", "a.mlpackage", "c.mlpackage");
+    let verify = |artifact: &str| run_json(folder.path(), &["verify", "a.mlpackage", artifact]).0;
+    assert_eq!((verify("b.onnx"), verify("c.mlpackage")), (0, 0));
+    // The sign of a weight in the middle of the file.
+    let weights = folder
+        .path()
+        .join("c.mlpackage/Data/com.apple.CoreML/weights/weight.bin");
+    let mut bytes = fs::read(&weights).unwrap();
+    let middle = bytes.len() / 8 * 4 + 3;
+    bytes[middle] ^= 0x80;
+    bytes[middle - 1] ^= 0x40;
+    fs::write(&weights, bytes).unwrap();
+    assert_eq!(verify("c.mlpackage"), 3);
+}
+
+#[test]
 fn every_toy_keeps_its_answers() {
     for name in ["8ball", "binary", "ternary"] {
         let folder = tempfile::tempdir().unwrap();

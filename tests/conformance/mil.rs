@@ -303,6 +303,7 @@ fn tally(route: Route, corpus: &Path) -> Tally {
     let filter = std::env::var("DISTILL_MIL_FILTER").unwrap_or_default();
     let cases = cases(corpus);
     let cases: Vec<&Case> = cases.iter().filter(|c| c.id.contains(&filter)).collect();
+    assert!(!cases.is_empty(), "no case in {}", corpus.display());
     let results: Vec<Outcome> = cases
         .par_iter()
         .map(|case| {
@@ -400,7 +401,7 @@ fn cases_of_coremltools_agree_when_written_again() {
     assert!(tally.share >= REWRITTEN_SHARE, "{}", tally.report);
 }
 
-const ONNX_SHARE: f64 = 0.6;
+const ONNX_SHARE: f64 = 0.98;
 const REWRITTEN_SHARE: f64 = 0.98;
 
 /// Spoiled models: every change of a weight shows, and no change makes the reader or the interpreter panic.

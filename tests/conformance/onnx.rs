@@ -337,6 +337,9 @@ fn expectations() -> BTreeSet<(String, String)> {
 
 fn judge(routes: &[Route]) {
     let cases = cases();
+    // All that the pinned wheel carries, unless a filter was asked for: fewer would pass by absence.
+    let filtered = std::env::var_os("DISTILL_ONNX_FILTER").is_some();
+    assert!(cases.len() == 1615 || filtered, "{}", cases.len());
     let failures = run_all(&cases, routes);
     for &route in routes {
         let failed = failures.keys().filter(|(_, r)| *r == route).count();
@@ -359,7 +362,6 @@ fn judge(routes: &[Route]) {
             })
             .collect();
         fs::write(path, lines.concat()).unwrap();
-        return;
     }
     let expected = expectations();
     let names: BTreeSet<String> = cases

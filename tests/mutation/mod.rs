@@ -1,7 +1,7 @@
 //! Mutants: every reader gets thousands of damaged files, and must read or refuse each: no panic, no more than 5 seconds, no more than 1 GB.
 //!
 //! Seeded, so that a mutant is named by its reader and number. `DISTILL_MUTANTS` sets how many each reader gets (20,000 unless set). Each
-//! reader runs in a process of its own whose address space is limited. What was found once stays in `tests/fixtures/mutants/READER/`.
+//! reader runs in a process of its own whose address space is limited.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -235,28 +235,6 @@ fn every_seed_is_sound_and_every_reader_has_some() {
             assert!(sound(&repaired), "{} {i}, repaired", reader.name);
         }
     }
-}
-
-#[test]
-fn what_was_found_before_is_read_or_refused() {
-    let folder = root().join("tests/fixtures/mutants");
-    let mut tried = 0;
-    for reader in readers::ALL {
-        let Ok(entries) = fs::read_dir(folder.join(reader.name)) else {
-            continue;
-        };
-        let seeds = seeds(reader.name);
-        let mut paths: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
-        paths.sort();
-        for path in paths {
-            let bytes = fs::read(&path).unwrap();
-            let start = Instant::now();
-            let _ = (reader.read)(seeds.folder.path(), &bytes);
-            assert!(start.elapsed() < SLOWEST, "{}", path.display());
-            tried += 1;
-        }
-    }
-    println!("{tried} inputs");
 }
 
 /// The folder of a fixture.
