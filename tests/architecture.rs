@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("arch", &["source", "ir", "tensor"]),
     // Shape arithmetic on constants is evaluated while a graph is read.
     ("onnx", &["ir", "tensor", "eval"]),
-    ("coreml", &["ir", "tensor"]),
+    ("coreml", &["ir", "tensor", "files"]),
     ("eval", &["ir", "tensor"]),
     // Folding is evaluation; nothing else of `passes` needs it.
     ("passes", &["ir", "tensor", "eval"]),

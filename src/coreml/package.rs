@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::proto::Model;
 use crate::error::{Class, Context, Diagnostic, Result, io_error};
+use crate::files;
 use crate::limits;
 
 const MANIFEST: &str = "Manifest.json";
@@ -143,10 +144,11 @@ pub(crate) struct Items {
 /// When the folder exists or cannot be written.
 pub(crate) fn create(package: &Path, with_weights: bool) -> Result<Items> {
     std::fs::create_dir(package).map_err(io_error("create the package", package))?;
-    let author = package.join(DATA).join(AUTHOR);
+    let inside = Path::new(DATA).join(AUTHOR);
+    let author = package.join(&inside);
     let weights = author.join(WEIGHTS);
-    let innermost = if with_weights { &weights } else { &author };
-    std::fs::create_dir_all(innermost).map_err(io_error("create the folder", innermost))?;
+    let innermost = if with_weights { inside.join(WEIGHTS) } else { inside };
+    files::make_folders(package, &innermost)?;
     let mut entries = Map::new();
     let mut add = |name: &str, description: &str| {
         let path = format!("{AUTHOR}/{name}");

@@ -19,7 +19,7 @@ pub use error::FetchError;
 pub use http::{Timeouts, Token};
 
 use crate::error::{Context, Result, io_error};
-use crate::files::{FilesError, Partial};
+use crate::files::{self, FilesError, Partial};
 use crate::source::hub::{self, Pinned};
 use crate::source::lock::{self, Identity};
 use http::Client;
@@ -212,8 +212,8 @@ fn bring(
     let mut from_cache = 0;
     for remote in &selection.files {
         let target = folder.join(&remote.path);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent).map_err(io_error("create the folder", parent))?;
+        if let Some(parent) = Path::new(&remote.path).parent() {
+            files::make_folders(folder, parent)?;
         }
         let mut part = target.clone().into_os_string();
         part.push(".part");

@@ -397,6 +397,23 @@ pub fn refuse_foreign(path: &Path, is_ours: impl Fn(&Path) -> bool) -> Result<()
     }
 }
 
+/// Makes the folders of `relative` below `base`, one by one. `base` itself must be there: should its path lead elsewhere by now, nothing
+/// is made of it there.
+///
+/// # Errors
+/// When a folder cannot be made.
+pub fn make_folders(base: &Path, relative: &Path) -> Result<()> {
+    let mut path = base.to_path_buf();
+    for component in relative.components() {
+        path.push(component);
+        match fs::create_dir(&path) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made.map_err(io_error("create the folder", &path))?,
+        }
+    }
+    Ok(())
+}
+
 /// Writes one file whole or not at all; what stands there is replaced if `is_ours` recognises it.
 ///
 /// # Errors
@@ -462,6 +479,18 @@ fn sweep(parent: &Folder, notes: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_are_made_in_the_base_and_never_instead_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("base");
+        assert!(make_folders(&base, Path::new("a/b")).is_err());
+        assert!(!base.exists());
+        fs::create_dir(&base).unwrap();
+        make_folders(&base, Path::new("a/b")).unwrap();
+        make_folders(&base, Path::new("a/c")).unwrap();
+        assert_eq!(fs::read_dir(base.join("a")).unwrap().count(), 2);
+    }
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(folder)

@@ -17,6 +17,7 @@ use super::safetensors::{self, HeaderBytes};
 use super::torch::Stored;
 use super::{Checkpoint, OpenOptions, Progress, SourceTensor, digest, folder};
 use crate::error::{Context, Result, io_error};
+use crate::files;
 use crate::limits;
 use crate::tensor::{SourceFile, TargetFile, num};
 
@@ -132,8 +133,8 @@ fn copy_side_files(
         }
         if let Some(bytes) = checkpoint.files.read_optional(&path)? {
             let to = target.join(&path);
-            if let Some(parent) = to.parent() {
-                std::fs::create_dir_all(parent).map_err(io_error("create the folder", parent))?;
+            if let Some(parent) = Path::new(&path).parent() {
+                files::make_folders(target, parent)?;
             }
             let entry = write_small(&to, &bytes)?;
             files.insert(path, entry);
