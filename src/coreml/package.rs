@@ -147,7 +147,11 @@ pub(crate) fn create(package: &Path, with_weights: bool) -> Result<Items> {
     let inside = Path::new(DATA).join(AUTHOR);
     let author = package.join(&inside);
     let weights = author.join(WEIGHTS);
-    let innermost = if with_weights { inside.join(WEIGHTS) } else { inside };
+    let innermost = if with_weights {
+        inside.join(WEIGHTS)
+    } else {
+        inside
+    };
     files::make_folders(package, &innermost)?;
     let mut entries = Map::new();
     let mut add = |name: &str, description: &str| {
