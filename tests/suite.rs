@@ -19,6 +19,7 @@ mod configs;
 mod conformance;
 mod coreml;
 mod coreml_ops;
+mod dynamic;
 mod end_to_end;
 mod hostile;
 #[cfg(feature = "ort")]

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{EvalError, Mode, Observer, apply, input, sizes, targets};
+use super::{EvalError, Mode, Observer, apply, check, input, sizes, targets};
 use crate::error::{Context, Result};
 use crate::ir::ops::Loop;
 use crate::ir::{
@@ -179,6 +179,9 @@ impl Interpreter {
         } else {
             sizes::bind(&node.op, &operands, bindings)?;
             let targets = targets(&node.op, types, bindings)?;
+            if !self.module.symbols.is_empty() {
+                check(&node.op, &operands, &targets, bindings)?;
+            }
             let bytes = targets.iter().map(|t| bytes_of(t.dtype, t.len()));
             self.check_memory(bytes.fold(0, u64::saturating_add), run.held)?;
             apply(&node.op, operands, targets, bindings, self.mode)?

@@ -80,19 +80,25 @@ pub fn eval_op(
     results: &[&Type],
     bindings: &Bindings,
 ) -> Result<Vec<Tensor>> {
+    let operands: Vec<Tensor> = operands.iter().map(|&t| t.clone()).collect();
+    let mut bindings = bindings.clone();
+    sizes::bind(op, &operands, &mut bindings)?;
+    let targets = targets(op, results.iter().copied(), &bindings)?;
+    check(op, &operands, &targets, &bindings)?;
+    apply(op, operands, targets, &bindings, Mode::F16)
+}
+
+/// Type inference once more, with the sizes that the operands turned out to have.
+fn check(op: &Op, operands: &[Tensor], targets: &[Target], bindings: &Bindings) -> Result<()> {
     let types: Vec<Type> = operands
         .iter()
         .map(|t| Type::known(t.dtype(), t.shape()))
         .collect();
-    let operands: Vec<Tensor> = operands.iter().map(|&t| t.clone()).collect();
-    let mut bindings = bindings.clone();
-    sizes::bind(op, &operands, &mut bindings)?;
-    let known = op.substitute(&bindings).ok_or_else(|| IrError::Unbound {
+    let known = op.substitute(bindings).ok_or_else(|| IrError::Unbound {
         dim: op.name().to_owned(),
     })?;
     let inferred = known.infer_all(&types.iter().collect::<Vec<_>>())?;
-    let targets = targets(op, results.iter().copied(), &bindings)?;
-    for (inferred, target) in inferred.iter().zip(&targets) {
+    for (inferred, target) in inferred.iter().zip(targets) {
         if *inferred != Type::known(target.dtype, &target.shape) {
             return Err(IrError::Declared {
                 declared: target.describe(),
@@ -101,7 +107,7 @@ pub fn eval_op(
             .into());
         }
     }
-    apply(op, operands, targets, &bindings, Mode::F16)
+    Ok(())
 }
 
 /// What an operation has to produce, result by result.

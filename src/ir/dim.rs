@@ -79,13 +79,9 @@ impl Dim {
     /// The name, if it is just a symbol.
     #[must_use]
     pub fn as_symbol(&self) -> Option<&str> {
-        let mut terms = self.terms.iter();
-        match (terms.next(), terms.next()) {
-            (Some((atoms, 1)), None) => match atoms.as_slice() {
-                [Atom::Symbol(name)] => Some(name),
-                _ => None,
-            },
-            _ => None,
+        match self.as_atom()? {
+            Atom::Symbol(name) => Some(name),
+            Atom::FloorDiv(..) | Atom::Min(..) | Atom::Max(..) => None,
         }
     }
 
@@ -97,10 +93,52 @@ impl Dim {
         symbols.iter().any(|s| s.starts_with(RUN_TIME))
     }
 
-    /// Whether two dimensions are equal, or may turn out to be at run time.
+    /// Whether two dimensions are equal, or may turn out to be when their symbols have values; a run checks it.
     #[must_use]
     pub fn may_equal(&self, other: &Dim) -> bool {
-        self == other || self.is_run_time() || other.is_run_time()
+        self.sub(other).integer().is_none_or(|n| n == 0)
+    }
+
+    /// `(factor, symbol, rest)` if it is `factor · symbol + rest` with a positive factor.
+    pub(crate) fn linear(&self) -> Option<(i64, &str, i64)> {
+        let (mut factor, mut rest) = (None, 0);
+        for (atoms, &n) in &self.terms {
+            match atoms.as_slice() {
+                [] => rest = n,
+                [Atom::Symbol(name)] if factor.is_none() && n > 0 => factor = Some((n, &**name)),
+                [..] => return None,
+            }
+        }
+        factor.map(|(n, name)| (n, name, rest))
+    }
+
+    /// What `other` is compared with if this is `min(other, ·)`.
+    pub(crate) fn least_with(&self, other: &Dim) -> Option<&Dim> {
+        match self.as_atom()? {
+            Atom::Min(a, b) if a == other => Some(b),
+            Atom::Min(a, b) if b == other => Some(a),
+            Atom::Min(..) | Atom::Max(..) | Atom::Symbol(_) | Atom::FloorDiv(..) => None,
+        }
+    }
+
+    /// What `other` is compared with if this is `max(other, ·)`.
+    fn greatest_with(&self, other: &Dim) -> Option<&Dim> {
+        match self.as_atom()? {
+            Atom::Max(a, b) if a == other => Some(b),
+            Atom::Max(a, b) if b == other => Some(a),
+            Atom::Min(..) | Atom::Max(..) | Atom::Symbol(_) | Atom::FloorDiv(..) => None,
+        }
+    }
+
+    fn as_atom(&self) -> Option<&Atom> {
+        let mut terms = self.terms.iter();
+        match (terms.next(), terms.next()) {
+            (Some((atoms, 1)), None) => match atoms.as_slice() {
+                [atom] => Some(atom),
+                [..] => None,
+            },
+            _ => None,
+        }
     }
 
     /// `self + other`; saturates far outside any dimension.
@@ -189,7 +227,10 @@ impl Dim {
     pub fn smaller(&self, other: &Dim) -> Dim {
         match (self.integer(), other.integer()) {
             (Some(a), Some(b)) => Dim::constant(a.min(b)),
-            _ if self == other => self.clone(),
+            _ if self == other || other.greatest_with(self).is_some() => self.clone(),
+            _ if self.greatest_with(other).is_some() => other.clone(),
+            _ if self.least_with(other).is_some() => self.clone(),
+            _ if other.least_with(self).is_some() => other.clone(),
             _ => Dim::atom(Atom::Min(
                 self.clone().min_of(other),
                 self.clone().max_of(other),
@@ -202,7 +243,10 @@ impl Dim {
     pub fn larger(&self, other: &Dim) -> Dim {
         match (self.integer(), other.integer()) {
             (Some(a), Some(b)) => Dim::constant(a.max(b)),
-            _ if self == other => self.clone(),
+            _ if self == other || other.least_with(self).is_some() => self.clone(),
+            _ if self.least_with(other).is_some() => other.clone(),
+            _ if self.greatest_with(other).is_some() => self.clone(),
+            _ if other.greatest_with(self).is_some() => other.clone(),
             _ => Dim::atom(Atom::Max(
                 self.clone().min_of(other),
                 self.clone().max_of(other),
@@ -380,8 +424,24 @@ mod tests {
         assert_eq!(s.mul(&two).floor_div(&two), Some(s.clone()));
         assert_eq!(s.mul(&b).floor_div(&b), Some(s.clone()));
         assert_eq!(s.smaller(&b), b.smaller(&s));
+        let capped = s.smaller(&Dim::from(64));
+        assert_eq!(
+            (s.larger(&capped), s.smaller(&capped)),
+            (s.clone(), capped.clone())
+        );
+        let (least, size) = (s.larger(&two), s.clone());
+        assert_eq!((size.smaller(&least), least.larger(&size)), (size, least));
         assert_eq!(s.sub(&s), Dim::from(0));
         assert_eq!(s.floor_div(&Dim::from(0)), None);
+    }
+
+    #[test]
+    fn dimensions_that_never_meet_are_told_from_those_that_may() {
+        let (s, b, two) = (Dim::symbol("seq"), Dim::symbol("batch"), Dim::from(2));
+        assert!(s.may_equal(&b) && s.may_equal(&two) && s.may_equal(&s.mul(&two)));
+        assert!(!s.may_equal(&s.add(&two)) && !two.may_equal(&Dim::from(3)));
+        assert_eq!(s.mul(&two).sub(&two).linear(), Some((2, "seq", -2)));
+        assert_eq!(s.add(&b).linear(), None);
     }
 
     #[test]

@@ -152,10 +152,10 @@ impl Diagnostic for IrError {
     }
 }
 
-/// NumPy's broadcast of two shapes. A symbol only broadcasts with itself or with 1, unless its size is known only at run time.
+/// NumPy's broadcast of two shapes. Dimensions that are equal for some sizes only are taken to meet: a run checks it.
 ///
 /// # Errors
-/// When two dimensions differ and neither is 1.
+/// When two dimensions are never equal and neither is 1.
 pub fn broadcast(op: &'static str, a: &[Dim], b: &[Dim]) -> Result<Shape, IrError> {
     let rank = a.len().max(b.len());
     let one = Dim::from(1);
@@ -171,7 +171,7 @@ pub fn broadcast(op: &'static str, a: &[Dim], b: &[Dim]) -> Result<Shape, IrErro
                 Ok(x)
             } else if x == one {
                 Ok(y)
-            } else if x.is_run_time() || y.is_run_time() {
+            } else if x.may_equal(&y) {
                 // One of them may be 1. A known size can only stand; two that are open may each give way.
                 Ok(match (x.known(), y.known()) {
                     (Some(_), _) => x,

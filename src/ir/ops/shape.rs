@@ -175,7 +175,8 @@ impl Concat {
             shape[self.axis] = shape[self.axis].add(&other.shape[self.axis]);
             // What one operand leaves open, another may know.
             for (i, d) in other.shape.iter().enumerate() {
-                if i != self.axis && shape[i].is_run_time() && !d.is_run_time() {
+                let known = shape[i].integer().is_none() && d.integer().is_some();
+                if i != self.axis && (known || shape[i].is_run_time() && !d.is_run_time()) {
                     shape[i] = d.clone();
                 }
             }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Importer;
 use super::entry::Entry;
 use super::error::OnnxImportError;
+use super::learn::{Fact, describe};
 use super::tensors::element_type;
 use crate::error::{Context, Result};
 use crate::ir::{Constant, Dim, Domain, Symbol, SymbolRange, Type};
@@ -36,6 +37,8 @@ pub struct OpenSize {
     pub input: String,
     /// The axis of that input.
     pub axis: usize,
+    /// The largest that the graph takes, if it says so.
+    pub most: Option<u64>,
 }
 
 /// A declared tensor type.
@@ -253,7 +256,7 @@ fn sizes_from_shapes(
     Ok(sizes)
 }
 
-fn display_range(range: &SymbolRange) -> String {
+pub(super) fn display_range(range: &SymbolRange) -> String {
     match range {
         SymbolRange::Between { min, max } => format!("{min}..={max}"),
         SymbolRange::OneOf(sizes) => sizes
@@ -266,9 +269,10 @@ fn display_range(range: &SymbolRange) -> String {
 
 /// Sizes that a target with fixed shapes needs, and the flags that give them.
 pub(super) fn still_open(open: &[OpenSize]) -> OnnxImportError {
-    let list = open
-        .iter()
-        .map(|o| format!("`{}` (axis {} of `{}`)", o.symbol, o.axis, o.input));
+    let list = open.iter().map(|o| {
+        let most = o.most.map(|n| format!(", at most {n}")).unwrap_or_default();
+        format!("`{}` (axis {} of `{}`{most})", o.symbol, o.axis, o.input)
+    });
     let flags = open.iter().map(|o| format!("`--dim {}=1`", o.symbol));
     OnnxImportError::Open {
         list: list.collect::<Vec<_>>().join(", "),
@@ -328,13 +332,17 @@ impl Importer<'_> {
                     Axis::Named(name) => match declared.get(name) {
                         Some(dim) => dim.clone(),
                         None => {
-                            let dim = self.size(name, sizes.get(name))?;
+                            let dim = self.size(name, &sizes, &declared)?;
                             declared.insert(name.clone(), dim.clone());
-                            if !sizes.contains_key(name) {
+                            if !sizes.contains_key(name) && dim.as_symbol() == Some(name) {
                                 open.push(OpenSize {
                                     symbol: name.clone(),
                                     input: port.name.to_owned(),
                                     axis,
+                                    most: match self.facts.get(name) {
+                                        Some((Fact::AtMost(n), _)) => Some(*n),
+                                        Some((Fact::Exactly(_) | Fact::Same(_), _)) | None => None,
+                                    },
                                 });
                             }
                             dim
@@ -373,8 +381,38 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// The dimension of a size that varies.
-    fn size(&mut self, name: &str, range: Option<&SymbolRange>) -> Result<Dim> {
+    /// The dimension of a size that varies: what the user says, else what the graph demands, else any.
+    fn size(
+        &mut self,
+        name: &str,
+        sizes: &BTreeMap<String, SymbolRange>,
+        declared: &BTreeMap<String, Dim>,
+    ) -> Result<Dim> {
+        let facts = self.facts;
+        let fact = facts.get(name);
+        if let Some(fact) = fact {
+            self.notes.insert(describe(name, fact));
+        }
+        let most = match fact.map(|(fact, _)| fact) {
+            Some(Fact::Same(other)) => {
+                if sizes
+                    .get(name)
+                    .is_some_and(|own| sizes.get(other) != Some(own))
+                {
+                    let range = sizes.get(name).map(display_range).unwrap_or_default();
+                    let reason = fact.map(|f| describe(name, f)).unwrap_or_default();
+                    return Err(option_error(format!("--dim {name}={range}"), reason).into());
+                }
+                return Ok(declared
+                    .get(other)
+                    .cloned()
+                    .unwrap_or_else(|| Dim::symbol(other)));
+            }
+            Some(Fact::Exactly(n)) => return Ok(Dim::from(num::usize_of(*n))),
+            Some(Fact::AtMost(n)) => *n,
+            None => limits::DIMENSION,
+        };
+        let range = sizes.get(name);
         let bad = |range: &SymbolRange, reason: &str| {
             option_error(format!("--dim {name}={}", display_range(range)), reason)
         };
@@ -393,10 +431,7 @@ impl Importer<'_> {
                 }
                 range.clone()
             }
-            None => SymbolRange::Between {
-                min: 1,
-                max: limits::DIMENSION,
-            },
+            None => SymbolRange::Between { min: 1, max: most },
         };
         let symbol = Symbol {
             name: name.to_owned(),

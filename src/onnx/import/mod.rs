@@ -19,6 +19,7 @@ mod image;
 mod index;
 mod interface;
 mod layout;
+mod learn;
 mod linear;
 mod loss;
 mod norm;
@@ -41,6 +42,7 @@ use self::bounds::Bounds;
 use self::call::Call;
 use self::entry::{Dims, Entry, FOLLOWED};
 use self::interface::Declared;
+use self::learn::{Fact, Facts};
 use self::tensors::{Loader, Stored};
 use super::proto::{FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoProto};
 use super::wire;
@@ -54,6 +56,8 @@ use crate::tensor::{DType, FileRegion, SourceFile, Storage, Tensor, num};
 const OPSETS: (i64, i64) = (1, 26);
 /// Newest IR version that is read.
 const MAX_IR_VERSION: i64 = 13;
+/// Most readings of one model: what is learnt about sizes in one shows at most a little more in the next.
+const READINGS: usize = 8;
 
 /// What was read.
 #[derive(Clone, Debug)]
@@ -93,7 +97,55 @@ pub fn read_bytes(bytes: &[u8], folder: &Path, options: &ReadOptions) -> Result<
     import(&model, folder, "model", options)
 }
 
+/// Reads a model until nothing more is learnt about the sizes of its inputs: what one reading shows makes the next one plainer.
 fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions) -> Result<Read> {
+    let mut facts = Facts::new();
+    let mut readings = 0;
+    loop {
+        readings += 1;
+        let read = match import_once(model, folder, stem, options, &facts)? {
+            Outcome::Read(read) => *read,
+            // What is left open is what the user can do something about.
+            Outcome::Failed(open, _) if options.closed && !open.is_empty() => {
+                return Err(interface::still_open(&open).into());
+            }
+            Outcome::Failed(_, error) => return Err(error),
+        };
+        let before = facts.len();
+        let mut narrower = false;
+        for (symbol, found) in learn::learn(&read.module, options)? {
+            // A size that the user gave is checked, not learnt.
+            let given = options.dims.contains_key(&symbol);
+            if given && !matches!(found.0, Fact::Same(_)) {
+                continue;
+            }
+            narrower |= facts.get(&symbol).is_some_and(|known| known.0 != found.0);
+            facts.insert(symbol, found);
+        }
+        if readings < READINGS && (facts.len() > before || narrower) {
+            continue;
+        }
+        if options.closed && !read.open.is_empty() {
+            return Err(interface::still_open(&read.open).into());
+        }
+        return Ok(read);
+    }
+}
+
+/// How one reading ended.
+enum Outcome {
+    Read(Box<Read>),
+    /// With the sizes that were open.
+    Failed(Vec<OpenSize>, crate::error::Error),
+}
+
+fn import_once(
+    model: &wire::Model,
+    folder: &Path,
+    stem: &str,
+    options: &ReadOptions,
+    facts: &Facts,
+) -> Result<Outcome> {
     let proto = &model.proto;
     let version = proto.ir_version.unwrap_or_default();
     if !(3..=MAX_IR_VERSION).contains(&version) {
@@ -123,6 +175,7 @@ fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions)
         functions,
         loader: Loader::new(folder),
         bounds: Bounds::default(),
+        facts,
         notes: BTreeSet::new(),
         nodes: 0,
         depth: 0,
@@ -137,20 +190,14 @@ fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions)
     }
     table::check_operators(graph, &importer.functions, &importer.opsets)?;
     let open = importer.interface(graph, &model.raw, options)?;
-    if options.closed && !open.is_empty() {
-        return Err(interface::still_open(&open).into());
+    match importer.whole(graph) {
+        Ok((module, notes)) => Ok(Outcome::Read(Box::new(Read {
+            module,
+            open,
+            notes,
+        }))),
+        Err(error) => Ok(Outcome::Failed(open, error)),
     }
-    importer.graph_nodes(graph)?;
-    for output in &graph.output {
-        importer.output(output)?;
-    }
-    let mut module = importer.b.finish()?;
-    crate::ir::derive_domains(&mut module);
-    Ok(Read {
-        module,
-        open,
-        notes: importer.notes.into_iter().collect(),
-    })
 }
 
 /// Domain → version; the standard domain is the empty name.
@@ -204,6 +251,8 @@ struct Importer<'a> {
     functions: BTreeMap<functions::Key<'a>, &'a FunctionProto>,
     loader: Loader,
     bounds: Bounds,
+    /// What earlier readings showed about the sizes of inputs.
+    facts: &'a Facts,
     notes: BTreeSet<String>,
     /// Nodes read so far, those of bodies and functions each time they are.
     nodes: usize,
@@ -211,6 +260,17 @@ struct Importer<'a> {
 }
 
 impl Importer<'_> {
+    /// Reads the nodes and outputs: the module, and what the user should know.
+    fn whole(mut self, graph: &GraphProto) -> Result<(Module, Vec<String>)> {
+        self.graph_nodes(graph)?;
+        for output in &graph.output {
+            self.output(output)?;
+        }
+        let mut module = self.b.finish()?;
+        crate::ir::derive_domains(&mut module);
+        Ok((module, self.notes.into_iter().collect()))
+    }
+
     fn define(&mut self, name: &str, entry: Entry) -> Result<(), OnnxImportError> {
         let Some(scope) = self.scopes.last_mut() else {
             return Ok(());
