@@ -8,10 +8,10 @@ use super::graph::{Graph, path};
 use super::heads::{Head, Look};
 use super::rope::{Rope, Tables};
 use super::weights::Weights;
-use super::{Limits, Options, RotaryFrequencies, Source};
+use super::{Class, Limits, Options, RotaryFrequencies, Source, Spec, by_root, grouped, head_dim};
 use crate::error::Result;
 use crate::ir::{Claim, Constant, Module};
-use crate::tensor::DType;
+use crate::tensor::{DType, num};
 
 /// Token embeddings of a decoder.
 #[derive(Clone, Debug)]
@@ -144,6 +144,19 @@ const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
 
 impl LayerTypes {
+    /// Qwen's keys: windows are off unless switched on, and begin at `max_window_layers`.
+    pub(crate) fn qwen(c: &mut Config) -> Result<(Self, Vec<Visibility>)> {
+        let windows = c.flag_or("use_sliding_window", false)?;
+        let window = c.switchable_size("sliding_window", Some(4096))?;
+        let types = LayerTypes {
+            count: c.layers("num_hidden_layers")?,
+            window: window.filter(|_| windows),
+        };
+        let from = c.count("max_window_layers")?.unwrap_or(28);
+        let layers = types.read(c, |i| types.window.is_some() && i >= from)?;
+        Ok((types, layers))
+    }
+
     /// Whether each layer has a window: by `layer_types`, or by `usual` when the config has none.
     pub(crate) fn read(
         &self,
@@ -214,9 +227,70 @@ pub(crate) struct Biases {
     pub(crate) mlp: bool,
 }
 
+/// How the width of attention is divided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadSizes {
+    /// Heads of queries.
+    pub(crate) queries: usize,
+    /// Heads of keys and values.
+    pub(crate) keys: usize,
+    /// Width of a head.
+    pub(crate) size: usize,
+}
+
+impl HeadSizes {
+    /// `keys` reads the number of heads of keys and values, given that of queries; `usual` is the width of a head where the config does not
+    /// state it, and without it the heads divide the model's width.
+    pub(crate) fn read(
+        c: &mut Config,
+        keys: impl FnOnce(&mut Config, usize) -> Result<usize>,
+        usual: Option<usize>,
+    ) -> Result<Self> {
+        let width = c.size("hidden_size")?;
+        let queries = c.size("num_attention_heads")?;
+        let keys = keys(c, queries)?;
+        grouped(c, "num_key_value_heads", queries, keys)?;
+        let size = match c.opt_size("head_dim")?.or(usual) {
+            Some(size) => size,
+            None => head_dim(c, "num_attention_heads", width, queries)?,
+        };
+        Ok(HeadSizes {
+            queries,
+            keys,
+            size,
+        })
+    }
+}
+
 impl LlamaLike {
+    /// What all of them state under the same keys, without layers, and Llama's choice for the rest.
+    pub(crate) fn read(c: &mut Config, heads: HeadSizes, positions: usize) -> Result<Self> {
+        Ok(LlamaLike {
+            vocab: c.size("vocab_size")?,
+            width: c.size("hidden_size")?,
+            inner: c.size("intermediate_size")?,
+            heads: heads.queries,
+            kv_heads: heads.keys,
+            head_dim: heads.size,
+            epsilon: c.positive_or("rms_norm_eps", 1e-6)?,
+            activation: Activation::named("hidden_act", c.text_or("hidden_act", "silu")?)?,
+            bias: Biases::default(),
+            head_norms: false,
+            plus_one: false,
+            sandwich: false,
+            scale: by_root(num::f64_of(heads.size)),
+            softcap: None,
+            head_softcap: None,
+            embedding_scale: 1.0,
+            tied: c.flag_or("tie_word_embeddings", false)?,
+            limits: Limits::soft(positions),
+            layers: Vec::new(),
+        })
+    }
+
     /// The spec, with the weights of a checkpoint that uses Llama's tensor names.
-    pub(crate) fn load(self, source: &mut Source, with_head: bool) -> Result<DecoderSpec> {
+    pub(crate) fn load(self, source: &mut Source) -> Result<Spec> {
+        let with_head = source.class == Class::LanguageModel;
         let weights = &mut source.weights;
         let prefix = weights.prefix(&["model.", ""], "embed_tokens.weight");
         let embed = format!("{prefix}embed_tokens");
@@ -260,7 +334,7 @@ impl LlamaLike {
         }
         // Old checkpoints carry the frequencies, which follow from the config.
         weights.ignore(|name| name.ends_with(".rotary_emb.inv_freq"));
-        Ok(DecoderSpec {
+        Ok(Spec::Decoder(Box::new(DecoderSpec {
             vocab: self.vocab,
             limits: self.limits,
             embedding: Embedding {
@@ -272,7 +346,7 @@ impl LlamaLike {
             layers,
             final_norm,
             heads,
-        })
+        })))
     }
 
     fn layer(

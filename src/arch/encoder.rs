@@ -2,12 +2,13 @@
 
 use super::attention::{Attention, Masks, Visibility};
 use super::blocks::{Activation, Layer, Linear, Mlp, Norm, Norms};
+use super::config::Config;
 use super::disentangled::{Disentangled, RelativeEmbeddings};
 use super::graph::{Graph, path};
 use super::heads::{Head, Look, Sentence};
 use super::rope::Tables;
 use super::weights::Weights;
-use super::{Limits, Options};
+use super::{Limits, Options, by_root, head_dim};
 use crate::error::Result;
 use crate::ir::ops::{BinaryKind, Compare, CompareKind, CumSum};
 use crate::ir::{Claim, Constant, Module, Op, ValueId};
@@ -287,6 +288,59 @@ pub(crate) struct LayerSizes {
     pub(crate) activation: Activation,
     /// Factor of the scores.
     pub(crate) scale: f64,
+}
+
+/// What the configs of BERT's relatives state under the same keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BertLike {
+    pub(crate) sizes: LayerSizes,
+    pub(crate) embedding: EmbeddingSizes,
+    /// Number of layers.
+    pub(crate) count: usize,
+}
+
+impl BertLike {
+    /// `positions`: rows of the table of positions, and how they are counted.
+    pub(crate) fn read(c: &mut Config, positions: (usize, Counting)) -> Result<Self> {
+        let width = c.size("hidden_size")?;
+        let heads = c.size("num_attention_heads")?;
+        let head_dim = head_dim(c, "num_attention_heads", width, heads)?;
+        let epsilon = c.positive_or("layer_norm_eps", 1e-12)?;
+        c.only("position_embedding_type", "absolute")?;
+        Ok(BertLike {
+            sizes: LayerSizes {
+                width,
+                inner: c.size("intermediate_size")?,
+                heads,
+                head_dim,
+                epsilon,
+                activation: Activation::named("hidden_act", c.text_or("hidden_act", "gelu")?)?,
+                scale: by_root(num::f64_of(head_dim)),
+            },
+            embedding: EmbeddingSizes {
+                vocab: c.size("vocab_size")?,
+                width,
+                projected: None,
+                positions: Some(positions),
+                types: c.size_or("type_vocab_size", 2)?,
+                epsilon,
+            },
+            count: c.layers("num_hidden_layers")?,
+        })
+    }
+
+    /// The weights of a checkpoint that uses BERT's tensor names, below `prefix`.
+    pub(crate) fn load(&self, w: &mut Weights, prefix: &str) -> Result<(Embeddings, Vec<Layer>)> {
+        const NAMES: LayerNames = LayerNames::bert(
+            "attention.self.query",
+            "attention.self.key",
+            "attention.self.value",
+        );
+        let embeddings = Embeddings::load(w, &format!("{prefix}embeddings"), &self.embedding)?;
+        let layer = |i| format!("{prefix}encoder.layer.{i}");
+        let layers = (0..self.count).map(|i| self.sizes.load(w, &layer(i), &NAMES, None));
+        Ok((embeddings, layers.collect::<Result<_>>()?))
+    }
 }
 
 impl LayerSizes {

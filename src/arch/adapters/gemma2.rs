@@ -8,18 +8,16 @@
 //! `models/gemma2` of transformers 4.57; defaults are those of `Gemma2Config`.
 
 use crate::arch::blocks::Activation;
-use crate::arch::decoder::{Biases, LayerTypes, LlamaLike};
-use crate::arch::{Class, Limits, Source, Spec, by_root, grouped};
+use crate::arch::config::Config;
+use crate::arch::decoder::{Biases, HeadSizes, LayerTypes, LlamaLike};
+use crate::arch::{Source, Spec, by_root};
 use crate::error::Result;
 use crate::tensor::num;
 
 pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
     let c = &mut source.config;
-    let width = c.size("hidden_size")?;
-    let heads = c.size("num_attention_heads")?;
-    let kv_heads = c.size_or("num_key_value_heads", 4)?;
-    grouped(c, "num_key_value_heads", heads, kv_heads)?;
-    let head_dim = c.size_or("head_dim", 256)?;
+    let kv_heads = |c: &mut Config, _| c.size_or("num_key_value_heads", 4);
+    let heads = HeadSizes::read(c, kv_heads, Some(256))?;
     let positions = c.size_or("max_position_embeddings", 8192)?;
     let types = LayerTypes {
         count: c.layers("num_hidden_layers")?,
@@ -28,33 +26,25 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
     let layers = types.read(c, |i| i.is_multiple_of(2))?;
     let bias = c.flag_or("attention_bias", false)?;
     // The library reads `hidden_activation` only; old configs say `gelu` under the other key and do not mean it.
-    let _ = c.opt_text("hidden_act")?;
     let activation = c.text_or("hidden_activation", "gelu_pytorch_tanh")?;
+    let activation = Activation::named("hidden_activation", activation)?;
+    let common = LlamaLike::read(c, heads, positions)?;
     let spec = LlamaLike {
-        vocab: c.size("vocab_size")?,
-        width,
-        inner: c.size("intermediate_size")?,
-        heads,
-        kv_heads,
-        head_dim,
-        epsilon: c.positive_or("rms_norm_eps", 1e-6)?,
-        activation: Activation::named("hidden_activation", activation)?,
+        activation,
         bias: Biases {
             qkv: bias,
             o: bias,
             mlp: false,
         },
-        head_norms: false,
         plus_one: true,
         sandwich: true,
         scale: by_root(c.positive_or("query_pre_attn_scalar", 256.0)?),
         softcap: c.switchable_number("attn_logit_softcapping", Some(50.0))?,
         head_softcap: c.switchable_number("final_logit_softcapping", Some(30.0))?,
-        embedding_scale: num::f64_of(width).sqrt(),
+        embedding_scale: num::f64_of(common.width).sqrt(),
         tied: c.flag_or("tie_word_embeddings", true)?,
-        limits: Limits::soft(positions),
-        layers: types.rotated(c, &layers, head_dim, positions)?,
+        layers: types.rotated(c, &layers, heads.size, positions)?,
+        ..common
     };
-    let with_head = source.class == Class::LanguageModel;
-    Ok(Spec::Decoder(Box::new(spec.load(source, with_head)?)))
+    spec.load(source)
 }

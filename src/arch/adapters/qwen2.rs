@@ -3,58 +3,28 @@
 //! # Source
 //! `models/qwen2` of transformers 4.57; defaults are those of `Qwen2Config`.
 
-use crate::arch::blocks::Activation;
-use crate::arch::decoder::{Biases, LayerTypes, LlamaLike};
-use crate::arch::{Class, Limits, Source, Spec, by_root, grouped, head_dim};
+use crate::arch::config::Config;
+use crate::arch::decoder::{Biases, HeadSizes, LayerTypes, LlamaLike};
+use crate::arch::{Source, Spec};
 use crate::error::Result;
-use crate::tensor::num;
 
 pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
     let c = &mut source.config;
-    let width = c.size("hidden_size")?;
-    let heads = c.size("num_attention_heads")?;
-    let kv_heads = c
-        .switchable_size("num_key_value_heads", Some(32))?
-        .unwrap_or(heads);
-    grouped(c, "num_key_value_heads", heads, kv_heads)?;
-    let head_dim = match c.opt_size("head_dim")? {
-        Some(head_dim) => head_dim,
-        None => head_dim(c, "num_attention_heads", width, heads)?,
+    let kv_heads = |c: &mut Config, queries| {
+        let stated = c.switchable_size("num_key_value_heads", Some(32))?;
+        Ok(stated.unwrap_or(queries))
     };
+    let heads = HeadSizes::read(c, kv_heads, None)?;
     let positions = c.size_or("max_position_embeddings", 32768)?;
-    let windows = c.flag_or("use_sliding_window", false)?;
-    let window = c.switchable_size("sliding_window", Some(4096))?;
-    let types = LayerTypes {
-        count: c.layers("num_hidden_layers")?,
-        window: window.filter(|_| windows),
-    };
-    let from = c.count("max_window_layers")?.unwrap_or(28);
-    let layers = types.read(c, |i| types.window.is_some() && i >= from)?;
+    let (types, layers) = LayerTypes::qwen(c)?;
     let spec = LlamaLike {
-        vocab: c.size("vocab_size")?,
-        width,
-        inner: c.size("intermediate_size")?,
-        heads,
-        kv_heads,
-        head_dim,
-        epsilon: c.positive_or("rms_norm_eps", 1e-6)?,
-        activation: Activation::named("hidden_act", c.text_or("hidden_act", "silu")?)?,
         bias: Biases {
             qkv: true,
             o: false,
             mlp: false,
         },
-        head_norms: false,
-        plus_one: false,
-        sandwich: false,
-        scale: by_root(num::f64_of(head_dim)),
-        softcap: None,
-        head_softcap: None,
-        embedding_scale: 1.0,
-        tied: c.flag_or("tie_word_embeddings", false)?,
-        limits: Limits::soft(positions),
-        layers: types.rotated(c, &layers, head_dim, positions)?,
+        layers: types.rotated(c, &layers, heads.size, positions)?,
+        ..LlamaLike::read(c, heads, positions)?
     };
-    let with_head = source.class == Class::LanguageModel;
-    Ok(Spec::Decoder(Box::new(spec.load(source, with_head)?)))
+    spec.load(source)
 }

@@ -4,25 +4,13 @@
 //! `models/roberta` of transformers 4.57; defaults are those of `RobertaConfig`.
 
 use crate::arch::blocks::{Activation, Linear};
-use crate::arch::encoder::{
-    Counting, EmbeddingSizes, Embeddings, EncoderSpec, LayerNames, LayerSizes,
-};
+use crate::arch::encoder::{BertLike, Counting, EncoderSpec};
 use crate::arch::heads::{Head, Look};
-use crate::arch::{ArchError, Class, Limits, Source, Spec, by_root, head_dim};
+use crate::arch::{ArchError, Class, Limits, Source, Spec};
 use crate::error::Result;
-use crate::tensor::num;
-
-const NAMES: LayerNames = LayerNames::bert(
-    "attention.self.query",
-    "attention.self.key",
-    "attention.self.value",
-);
 
 pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
     let c = &mut source.config;
-    let width = c.size("hidden_size")?;
-    let heads = c.size("num_attention_heads")?;
-    let head_dim = head_dim(c, "num_attention_heads", width, heads)?;
     let rows = c.size_or("max_position_embeddings", 512)?;
     // The row of the padding token and those before it are never a token's position.
     let pad = c.count("pad_token_id")?.unwrap_or(1);
@@ -35,34 +23,12 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
         }
         .into());
     };
-    let epsilon = c.positive_or("layer_norm_eps", 1e-12)?;
-    let vocab = c.size("vocab_size")?;
-    c.only("position_embedding_type", "absolute")?;
-    let sizes = LayerSizes {
-        width,
-        inner: c.size("intermediate_size")?,
-        heads,
-        head_dim,
-        epsilon,
-        activation: Activation::named("hidden_act", c.text_or("hidden_act", "gelu")?)?,
-        scale: by_root(num::f64_of(head_dim)),
-    };
-    let embedding = EmbeddingSizes {
-        vocab,
-        width,
-        projected: None,
-        positions: Some((rows, Counting::SkipPadding { pad })),
-        types: c.size_or("type_vocab_size", 2)?,
-        epsilon,
-    };
-    let count = c.layers("num_hidden_layers")?;
+    let like = BertLike::read(c, (rows, Counting::SkipPadding { pad }))?;
+    let (vocab, width) = (like.embedding.vocab, like.sizes.width);
     let labels = c.labels()?;
     let w = &mut source.weights;
     let prefix = w.prefix(&["roberta.", ""], "embeddings.word_embeddings.weight");
-    let embeddings = Embeddings::load(w, &format!("{prefix}embeddings"), &embedding)?;
-    let layers = (0..count)
-        .map(|i| sizes.load(w, &format!("{prefix}encoder.layer.{i}"), &NAMES, None))
-        .collect::<Result<Vec<_>>>()?;
+    let (embeddings, layers) = like.load(w, &prefix)?;
     let pooler = format!("{prefix}pooler.dense");
     let classifier = source.class == Class::Classifier;
     let mut heads = Vec::new();
