@@ -35,7 +35,7 @@ pub use statement::{ProvenanceOptions, StatementPath};
 
 use crate::error::{Context, Result};
 use crate::ir::Module;
-use crate::passes::{self, Islands, PrecisionReport};
+use crate::passes::{self, CleanReport, Islands, PrecisionReport};
 use crate::source::{Checkpoint, FileDigest, OpenOptions};
 use crate::tensor::num;
 use crate::verify::{EngineStatus, Report};
@@ -54,6 +54,8 @@ pub struct Artifact {
     pub bytes: u64,
     /// Operator set or specification: `opset 18`, `CoreML7 (specification 8)`.
     pub format: String,
+    /// What was cleaned up, for a source that is a graph.
+    pub cleaned: Option<CleanReport>,
     /// What the precision pass did, if it ran.
     pub precision: Option<PrecisionReport>,
     /// The comparison with the source, unless it was switched off.
@@ -204,11 +206,18 @@ fn stage_target(
     let graph = !matches!(source, Opened::Checkpoint(_));
     let finite = check_finite(&built.module, options.allow_nonfinite, graph)?;
     outcome.warnings.extend(finite);
+    // A graph that somebody exported is cleaned up; what was read stays what the artifact is verified against.
+    let (plain, cleaned) = if graph {
+        let (module, report) = passes::clean(&built.module)?;
+        (module, Some(report))
+    } else {
+        (built.module.clone(), None)
+    };
     let (module, precision) = match request.precision(target) {
-        Precision::Fp32 => (built.module.clone(), None),
+        Precision::Fp32 => (plain, None),
         Precision::Fp16 => {
             let islands = Islands::new(request.fp32_ops.clone());
-            let (module, report) = passes::precision(&built.module, &islands)?;
+            let (module, report) = passes::precision(&plain, &islands)?;
             (module, Some(report))
         }
     };
@@ -259,6 +268,7 @@ fn stage_target(
             path,
             bytes,
             format,
+            cleaned,
             precision,
             verification,
         },

@@ -160,6 +160,15 @@ fn text(outcome: &Outcome) -> String {
             artifact.format,
             outcome.architecture,
         );
+        if let Some(cleaned) = &artifact.cleaned {
+            let _ = writeln!(
+                out,
+                "cleaned: {} of {} nodes left: {}",
+                cleaned.nodes_after,
+                cleaned.nodes_before,
+                cleaned.text()
+            );
+        }
         if let Some(precision) = &artifact.precision {
             let kept = precision.kept_in_f32.len();
             let _ = writeln!(

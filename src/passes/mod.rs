@@ -4,17 +4,25 @@
 //! The order, and the reason for each place:
 //! 1. [`bind`]: shapes first, because what is known can be folded.
 //! 2. [`fold`]: masks, index tables and slices of tables become constants; after it the graph holds what depends on inputs.
-//! 3. [`precision`]: last, so that constants are folded in `f32` and rounded once.
+//! 3. [`clean`]: for graphs that somebody exported: what was taken apart is put together again. Models built from checkpoints need none of it.
+//! 4. [`precision`]: last, so that constants are folded in `f32` and rounded once.
 //!
 //! Every pass drops what nothing uses: the rebuild starts from the outputs.
 
 mod bind;
+mod clean;
 mod fold;
-
+mod graph;
+mod norm;
+#[cfg(test)]
+mod norm_tests;
 mod precision;
 mod rewrite;
+#[cfg(test)]
+mod testing;
 
 pub use bind::bind;
+pub use clean::{CleanReport, clean};
 pub use fold::fold;
 
 pub use precision::{Islands, KeptInF32, PrecisionError, PrecisionReport, precision};

@@ -49,7 +49,7 @@ impl<'m> Rewrite<'m> {
                 rewrite.builder.next_function(&function.name);
             }
             rewrite.params(bindings)?;
-            let live = rewrite.live();
+            let live = live(function);
             for (old, _) in function.nodes.iter().zip(live).filter(|(_, live)| *live) {
                 node(&mut rewrite, old)?;
             }
@@ -144,24 +144,6 @@ impl<'m> Rewrite<'m> {
         self.rebuild(node, node.op.clone())
     }
 
-    /// Whether each node is needed for an output, directly or not.
-    pub(super) fn live(&self) -> Vec<bool> {
-        let mut needed = vec![false; self.function.values.len()];
-        for output in &self.function.outputs {
-            needed[output.value.index()] = true;
-        }
-        let mut live = vec![false; self.function.nodes.len()];
-        for (i, node) in self.function.nodes.iter().enumerate().rev() {
-            if node.results.iter().any(|r| needed[r.index()]) {
-                live[i] = true;
-                for operand in &node.operands {
-                    needed[operand.index()] = true;
-                }
-            }
-        }
-        live
-    }
-
     /// Declares the outputs and states of the old function.
     fn outputs(&mut self) -> Result<()> {
         for output in &self.function.outputs {
@@ -174,6 +156,24 @@ impl<'m> Rewrite<'m> {
         }
         Ok(())
     }
+}
+
+/// Whether each node is needed for an output, directly or not.
+pub(super) fn live(function: &Function) -> Vec<bool> {
+    let mut needed = vec![false; function.values.len()];
+    for output in &function.outputs {
+        needed[output.value.index()] = true;
+    }
+    let mut live = vec![false; function.nodes.len()];
+    for (i, node) in function.nodes.iter().enumerate().rev() {
+        if node.results.iter().any(|r| needed[r.index()]) {
+            live[i] = true;
+            for operand in &node.operands {
+                needed[operand.index()] = true;
+            }
+        }
+    }
+    live
 }
 
 /// The operation with its symbols replaced.
