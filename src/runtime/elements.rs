@@ -7,6 +7,36 @@ use crate::error::Result;
 use crate::ir::Type;
 use crate::tensor::{DType, Tensor, num};
 
+/// One arm for each type that tensors have in engines: `$each!(variant of Elements, Rust type)`; `$otherwise` for those that only files have.
+macro_rules! by_element_type {
+    ($dtype:expr, $each:ident, $otherwise:expr) => {
+        match $dtype {
+            DType::Bool => $each!(Bool, bool),
+            DType::I8 => $each!(I8, i8),
+            DType::U8 => $each!(U8, u8),
+            DType::I16 => $each!(I16, i16),
+            DType::U16 => $each!(U16, u16),
+            DType::I32 => $each!(I32, i32),
+            DType::U32 => $each!(U32, u32),
+            DType::I64 => $each!(I64, i64),
+            DType::U64 => $each!(U64, u64),
+            DType::F16 => $each!(F16, half::f16),
+            DType::F32 => $each!(F32, f32),
+            DType::F64 => $each!(F64, f64),
+            DType::U1
+            | DType::U2
+            | DType::U3
+            | DType::U4
+            | DType::U6
+            | DType::I4
+            | DType::BF16
+            | DType::F8E4M3
+            | DType::F8E5M2 => $otherwise,
+        }
+    };
+}
+pub(super) use by_element_type;
+
 /// The elements of a tensor in their own type.
 pub(super) enum Elements {
     Bool(Vec<bool>),

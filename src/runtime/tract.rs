@@ -10,7 +10,7 @@ use tract_onnx::prelude::{
 };
 use tract_onnx::tract_hir::infer::Factoid;
 
-use super::elements::{Elements, adapt};
+use super::elements::{Elements, adapt, by_element_type};
 use super::error::RuntimeError;
 use super::{Session, check_names};
 use crate::error::{Context, Result};
@@ -248,30 +248,7 @@ fn from_tract(name: &str, value: &TractTensor) -> Result<Tensor> {
         name: name.to_owned(),
         found: format!("{:?}", value.datum_type()),
     };
-    let elements = match dtype(value.datum_type()).ok_or_else(unsupported)? {
-        DType::Bool => extract!(Bool, bool),
-        DType::I8 => extract!(I8, i8),
-        DType::U8 => extract!(U8, u8),
-        DType::I16 => extract!(I16, i16),
-        DType::U16 => extract!(U16, u16),
-        DType::I32 => extract!(I32, i32),
-        DType::U32 => extract!(U32, u32),
-        DType::I64 => extract!(I64, i64),
-        DType::U64 => extract!(U64, u64),
-        DType::F16 => extract!(F16, half::f16),
-        DType::F32 => extract!(F32, f32),
-        DType::F64 => extract!(F64, f64),
-        DType::U1
-        | DType::U2
-        | DType::U3
-        | DType::U4
-        | DType::U6
-        | DType::I4
-        | DType::BF16
-        | DType::F8E4M3
-        | DType::F8E5M2 => {
-            return Err(unsupported().into());
-        }
-    };
+    let dtype = dtype(value.datum_type()).ok_or_else(unsupported)?;
+    let elements = by_element_type!(dtype, extract, return Err(unsupported().into()));
     elements.into_tensor(value.shape().to_vec())
 }
