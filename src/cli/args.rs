@@ -25,10 +25,15 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct LimitArgs {
     /// Change a cap on untrusted input: header-bytes=200M. `doctor` lists the caps with their reasons
-    #[arg(long = "limit", value_name = "NAME=VALUE", global = true)]
+    #[arg(
+        long = "limit",
+        value_name = "NAME=VALUE",
+        global = true,
+        help_heading = "Limits"
+    )]
     pub(crate) limits: Vec<String>,
     /// Most memory for the tensors of the built-in interpreter: 4G, 512Mi
-    #[arg(long, value_name = "SIZE", global = true)]
+    #[arg(long, value_name = "SIZE", global = true, help_heading = "Limits")]
     pub(crate) max_memory: Option<String>,
 }
 
@@ -38,6 +43,8 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  \
         distill-convert --target coreml models/8ball\n  \
         distill-convert --target coreml,onnx MODEL -o OUT_FOLDER --seq 64,128,256\n  \
+        distill-convert --target coreml model.onnx --dim batch=1 --dim height=320 --dim width=320\n  \
+        distill-convert --target onnx model.mlpackage -o model.onnx\n  \
         distill-convert --target onnx MODEL -o model.onnx --task MODEL/task.toml --report report.json\n  \
         distill-convert --target coreml MODEL --deployment-target iOS18 --fp32-ops softmax")]
     Convert(ConvertArgs),
@@ -136,6 +143,7 @@ pub(crate) enum RotaryArg {
 
 /// Flags about reading the source.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Reading the source")]
 pub(crate) struct SourceArgs {
     /// The model is REPO@COMMIT in the cache that hub clients share (HF_HUB_CACHE, HF_HOME); nothing is downloaded
     #[arg(long)]
@@ -201,6 +209,7 @@ pub(crate) struct FetchArgs {
 
 /// Flags about verification.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Verification")]
 pub(crate) struct CheckArgs {
     /// Reference outputs to compare with: `caseN.input.*` and `caseN.output.*` in .safetensors or .npz
     #[arg(long, value_name = "FILE")]
@@ -227,7 +236,7 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// Model folder: config.json with model.safetensors, or shards with model.safetensors.index.json; or a PyTorch checkpoint
+    /// Model folder (config.json with model.safetensors or its shards), PyTorch checkpoint, ONNX file or Core ML model
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
     /// What to write
@@ -283,7 +292,7 @@ pub(crate) struct ConvertArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Model folder that the artifact was made from
+    /// Model folder, PyTorch checkpoint, ONNX file or Core ML model that the artifact was made from
     #[arg(value_name = "SOURCE")]
     pub(crate) source_model: PathBuf,
     /// ONNX file or Core ML package
