@@ -25,6 +25,8 @@ mod hostile;
 #[cfg(feature = "ort")]
 mod models;
 mod mutation;
+#[cfg(feature = "tract")]
+mod names;
 #[cfg(all(feature = "tract", feature = "ort"))]
 mod onnx;
 #[cfg(all(feature = "tract", feature = "ort"))]

@@ -10,7 +10,7 @@ use super::error::ConvertError;
 use super::opened::Opened;
 use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step};
 use crate::arch::Extent;
-use crate::error::{Result, io_error};
+use crate::error::{Context, Result, io_error};
 use crate::eval::{Interpreter, Mode};
 use crate::ir::{Dim, Module, Symbol, SymbolRange};
 use crate::runtime::{NamedTensors, Session};
@@ -204,7 +204,7 @@ pub fn verify_artifact(
     let numerics = match kind {
         ArtifactKind::Checkpoint => return Err(ConvertError::UnknownKind.into()),
         ArtifactKind::Coreml => {
-            let module = coreml::read(artifact)?.module;
+            let module = read_package(artifact)?;
             let halves = uses_f16(&module);
             engines
                 .interpreters
@@ -313,6 +313,13 @@ impl Session for Reading<'_> {
     }
 }
 
+/// The program of a package, its inputs and outputs called as in the source it was made from.
+fn read_package(artifact: &Path) -> Result<Module> {
+    coreml::read(artifact)?
+        .into_source_module()
+        .at_file(artifact)
+}
+
 /// Whether anything in the module computes in half precision.
 fn uses_f16(module: &Module) -> bool {
     module
@@ -377,7 +384,7 @@ fn adopt_sizes(
     options: &mut onnx::ReadOptions,
 ) -> Result<()> {
     let module = match kind {
-        ArtifactKind::Coreml => coreml::read(artifact)?.module,
+        ArtifactKind::Coreml => read_package(artifact)?,
         ArtifactKind::Onnx => onnx::read(artifact, &onnx::ReadOptions::default())?.module,
         ArtifactKind::Checkpoint => return Err(ConvertError::UnknownKind.into()),
     };
@@ -418,7 +425,7 @@ fn artifact_shapes(artifact: &Path, kind: ArtifactKind) -> Result<Shapes> {
     match kind {
         ArtifactKind::Checkpoint => Err(ConvertError::UnknownKind.into()),
         ArtifactKind::Coreml => {
-            let module = coreml::read(artifact)?.module;
+            let module = read_package(artifact)?;
             let function = module.main()?;
             let first = function
                 .params

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::check::Engine;
 use super::request::{ArtifactKind, Request, Shapes, SourceOptions, Target};
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::ir::Module;
 use crate::onnx::{self, ReadOptions};
 use crate::passes;
@@ -205,9 +205,11 @@ pub(super) fn read_onnx(path: &Path, options: &ReadOptions) -> Result<arch::Buil
 /// The default function of a Core ML model in the IR, folded.
 fn read_coreml(path: &Path) -> Result<arch::Built> {
     let package = coreml::read(path)?;
+    let warnings = package.warnings.clone();
+    let module = package.into_source_module().at_file(path)?;
     Ok(arch::Built {
-        module: passes::fold(&package.module)?,
+        module: passes::fold(&module)?,
         architecture: "Core ML program".into(),
-        warnings: package.warnings,
+        warnings,
     })
 }

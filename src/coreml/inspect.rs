@@ -12,6 +12,7 @@ use super::proto::Metadata;
 use super::proto::mil_spec::value::Value as Source;
 use super::proto::mil_spec::{Block, Operation};
 use super::read::{Opened, block};
+use super::source_names;
 use crate::error::{Context, Result};
 use crate::limits;
 use crate::tensor::{DType, num};
@@ -47,6 +48,8 @@ pub struct Summary {
     pub license: String,
     /// The author's version of the model.
     pub version: String,
+    /// Identifier → name in the source, of inputs, outputs and states that had to be called otherwise.
+    pub source_names: BTreeMap<String, String>,
     /// Metadata that the author named.
     pub metadata: BTreeMap<String, String>,
 }
@@ -83,6 +86,9 @@ fn summary(opened: &Opened) -> Result<Summary> {
         metadata: user_defined,
         ..Summary::default()
     };
+    let features = out.inputs.iter().chain(&out.outputs).chain(&out.states);
+    let features = features.map(|f| f.name.as_str()).collect();
+    out.source_names = source_names::parse(&out.metadata, &features)?;
     for (name, function) in &program.functions {
         let (block, opset) = block(function, out.spec_version).at_node(name)?;
         let mut ops = BTreeMap::new();

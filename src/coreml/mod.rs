@@ -18,6 +18,7 @@ mod names;
 mod package;
 mod proto;
 mod read;
+mod source_names;
 mod table;
 mod target;
 mod write;

@@ -14,7 +14,7 @@ use super::proto::model::Type as ModelKind;
 use super::proto::{FeatureDescription, Metadata, Model, ModelDescription};
 use super::target::Opset;
 use crate::error::{Context, Result, io_error};
-use crate::ir::{Module, Type};
+use crate::ir::{DOMAINS_KEY, Module, Type};
 use crate::tensor::num;
 
 /// A model that was read.
@@ -271,6 +271,7 @@ impl Opened {
             symbols,
             mut warnings,
         } = assigned;
+        let metadata = self.description()?.metadata.clone().unwrap_or_default();
         let (module, classes) = import::import(&Source {
             name,
             block,
@@ -279,6 +280,10 @@ impl Opened {
             states: kept,
             symbols,
             blobs: self.blobs.as_ref(),
+            // This program writes one function; what others join is not recorded.
+            domains: (program.functions.len() == 1)
+                .then(|| metadata.user_defined.get(DOMAINS_KEY).map(String::as_str))
+                .flatten(),
         })?;
         let classifier = classes.map(|c| Classifier {
             label: c.label,
@@ -296,7 +301,6 @@ impl Opened {
                 described.name
             ));
         }
-        let metadata = self.description()?.metadata.clone().unwrap_or_default();
         let Metadata {
             short_description,
             version_string,

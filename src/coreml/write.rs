@@ -6,11 +6,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::export::{self, RmsNormForm};
-use super::legalize::legalize;
+use super::legalize::{Legal, legalize};
 use super::target::{DeploymentTarget, Opset};
-use super::{lint, package};
+use super::{lint, package, source_names};
 use crate::error::{Context, Result};
-use crate::ir::Module;
+use crate::ir::{self, Module};
 
 /// How to write.
 #[derive(Clone, Default)]
@@ -56,10 +56,20 @@ pub fn write(module: &Module, package: &Path, options: &WriteOptions<'_>) -> Res
         options.deployment_target,
         options.explicit_target,
     )?;
-    let (legal, mut warnings) = legalize(module, target.opset())?;
+    let Legal {
+        module: legal,
+        names,
+        mut warnings,
+    } = legalize(module, target.opset())?;
     warnings.extend(raised);
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let metadata = BTreeMap::from([(VERSION_KEY.to_owned(), version)]);
+    let mut metadata = BTreeMap::from([(VERSION_KEY.to_owned(), version)]);
+    if !names.is_empty() {
+        metadata.insert(source_names::KEY.to_owned(), source_names::text(&names));
+    }
+    if let Some(domains) = ir::domains_text(legal.main()?) {
+        metadata.insert(ir::DOMAINS_KEY.to_owned(), domains);
+    }
     let exported = export::export(&legal, target, options.rms_norm, metadata)?;
     lint::check(&exported.model, target)?;
     let with_weights = exported.blobs.len() > 0;

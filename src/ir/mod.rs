@@ -6,6 +6,7 @@ mod builder;
 mod compose;
 mod constant;
 mod dim;
+mod domains;
 mod module;
 mod op;
 pub mod ops;
@@ -14,9 +15,9 @@ mod types;
 mod verify;
 
 pub use builder::{Builder, Folder};
-pub use compose::derive_domains;
 pub use constant::{Constant, ConstantScan, Transform};
 pub use dim::{Bindings, Dim, DimOp, DimTree};
+pub use domains::{DOMAINS_KEY, domains_text, settle_domains};
 pub use module::{
     BodyId, Claim, ConstId, Def, Domain, Function, Module, Node, NodeId, Output, Param, State,
     Symbol, SymbolRange, Value, ValueId,

@@ -137,6 +137,12 @@ pub enum IrError {
     /// A function without outputs.
     #[error("the function has no outputs")]
     NoOutputs,
+    /// A record of the parameters' domains that does not fit.
+    #[error("metadata `{}`: {problem}", super::DOMAINS_KEY)]
+    Domains {
+        /// What is wrong.
+        problem: String,
+    },
     /// A malformed tensor.
     #[error(transparent)]
     Tensor(#[from] TensorError),

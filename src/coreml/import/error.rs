@@ -141,6 +141,14 @@ pub enum ImportError {
         /// In the program.
         program: String,
     },
+    /// A record of this program that does not fit the package.
+    #[error("metadata `{key}`: {problem}")]
+    Metadata {
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
     /// A weight file that is not there.
     #[error("the program refers to `{reference}`, but there is no weight file")]
     NoWeights {
@@ -179,6 +187,7 @@ impl Diagnostic for ImportError {
             | ImportError::Duplicate { .. }
             | ImportError::Malformed { .. }
             | ImportError::Interface { .. }
+            | ImportError::Metadata { .. }
             | ImportError::NoWeights { .. }
             | ImportError::TooMany { .. } => Class::Invalid,
         }
@@ -192,6 +201,7 @@ impl Diagnostic for ImportError {
             | ImportError::UnreadParameter { .. }
             | ImportError::ParameterValue { .. } => "unsupported_program",
             ImportError::Interface { .. } => "bad_interface",
+            ImportError::Metadata { .. } => "bad_metadata",
             ImportError::NoWeights { .. } => "missing_weights",
             ImportError::Opset { .. }
             | ImportError::OpsetVersion { .. }
@@ -235,6 +245,7 @@ impl Diagnostic for ImportError {
             | ImportError::Duplicate { .. }
             | ImportError::Malformed { .. }
             | ImportError::Interface { .. }
+            | ImportError::Metadata { .. }
             | ImportError::TooMany { .. } => return None,
         };
         Some(text.to_owned())

@@ -35,7 +35,7 @@ pub(super) mod symbols;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use error::ImportError;
 pub(super) use literal::{Declared, declared};
@@ -79,6 +79,8 @@ pub(super) struct Source<'a> {
     pub(super) symbols: Vec<Symbol>,
     /// The weight file.
     pub(super) blobs: Option<&'a BlobFile>,
+    /// What the metadata says about the values that inputs may take.
+    pub(super) domains: Option<&'a str>,
 }
 
 /// The labels of a classifier.
@@ -156,7 +158,7 @@ pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classes>)> {
     for operation in &source.block.operations {
         importer.operation(operation)?;
     }
-    let mut named = std::collections::BTreeSet::new();
+    let mut named = BTreeSet::new();
     for name in &source.block.outputs {
         // Named twice it is still one output.
         if !named.insert(name) {
@@ -168,7 +170,7 @@ pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classes>)> {
     }
     importer.keep_states()?;
     let mut module = std::mem::replace(&mut importer.builder, Builder::new("")).finish()?;
-    crate::ir::derive_domains(&mut module);
+    crate::ir::settle_domains(&mut module, source.domains, &BTreeSet::new())?;
     Ok((module, importer.classes))
 }
 

@@ -90,6 +90,11 @@ impl<'m> Lower<'m> {
         &self.node
     }
 
+    /// No value that is added later is called so.
+    pub(super) fn keep_free(&mut self, name: &str) {
+        self.names.insert(name.to_owned());
+    }
+
     fn free_name(&mut self, base: &str) -> String {
         let mut name = base.to_owned();
         while !self.names.insert(name.clone()) {

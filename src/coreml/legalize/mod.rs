@@ -1,5 +1,6 @@
 //! Rewrites that only Core ML needs, on the IR: operations that programs do not have become those that they have, narrow integers and wide
-//! ones become types that they have, and types that interfaces do not have are cast there. Changes no name.
+//! ones become types that they have, and types that interfaces do not have are cast there. Changes no name but those of inputs and outputs that
+//! are no identifiers.
 //!
 //! Integers become `int32`, the only wide integer type of Core ML. Constants are proven to fit; computed integers are indices and counts,
 //! which fit wherever a tensor of that size does. What each operation becomes is in the file of its family; `lower.rs` builds it.
@@ -19,23 +20,34 @@ mod reduce;
 mod shape;
 mod suppress;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::CoremlError;
 use super::export::kept;
-use super::names::is_identifier;
+use super::source_names;
 use super::target::Opset;
 use crate::error::{Context, Result};
 use crate::ir::ops::{Squeeze, Unsqueeze};
-use crate::ir::{self, Function, Module, Op, State, Type};
+use crate::ir::{self, Claim, Function, Module, Op, State, Type};
 use dtype::{interface_dtype, legal_type};
 use lower::{Lower, Map};
 
-/// The module as `opset` can express it, and what the user should know about it.
+/// A module that can be written.
+#[derive(Debug)]
+pub(super) struct Legal {
+    /// The module as the opset can express it.
+    pub(super) module: Module,
+    /// Name in the source → identifier, of the inputs and outputs that are called otherwise now.
+    pub(super) names: BTreeMap<String, String>,
+    /// What the user should know.
+    pub(super) warnings: Vec<String>,
+}
+
+/// The module as `opset` can express it.
 ///
 /// # Errors
 /// When a tensor has a type, rank or size that Core ML does not have, or an operation cannot be made of Core ML's.
-pub(super) fn legalize(module: &Module, opset: Opset) -> Result<(Module, Vec<String>)> {
+pub(super) fn legalize(module: &Module, opset: Opset) -> Result<Legal> {
     if module.functions.len() != 1 {
         return Err(CoremlError::Functions {
             found: module.functions.len(),
@@ -43,9 +55,10 @@ pub(super) fn legalize(module: &Module, opset: Opset) -> Result<(Module, Vec<Str
         .into());
     }
     let mut lower = Lower::new(module, opset);
+    let mut names = source_names::identifiers(module.main()?);
     let mut functions = Vec::with_capacity(module.functions.len());
     for function in &module.functions {
-        functions.push(rewrite(&mut lower, function)?);
+        functions.push(rewrite(&mut lower, function, &mut names)?);
     }
     let (constants, bodies, warnings, symbols) = lower.finish();
     let legal = Module {
@@ -54,18 +67,54 @@ pub(super) fn legalize(module: &Module, opset: Opset) -> Result<(Module, Vec<Str
         constants,
         functions,
         bodies,
-        claims: module.claims.clone(),
+        claims: module.claims.iter().map(|c| renamed(c, &names)).collect(),
     };
     ir::verify(&legal)?;
-    Ok((legal, warnings))
+    Ok(Legal {
+        module: legal,
+        names,
+        warnings,
+    })
 }
 
-fn rewrite(lower: &mut Lower<'_>, old: &Function) -> Result<Function> {
+/// What an input or output is called in the program.
+fn identifier<'a>(names: &'a BTreeMap<String, String>, name: &'a str) -> &'a str {
+    names.get(name).map_or(name, String::as_str)
+}
+
+/// The claim about the inputs and outputs as they are called in the program.
+fn renamed(claim: &Claim, names: &BTreeMap<String, String>) -> Claim {
+    let one = |name: &String| identifier(names, name).to_owned();
+    let all = |list: &[String]| list.iter().map(one).collect();
+    match claim {
+        Claim::Causal { inputs, output } => Claim::Causal {
+            inputs: all(inputs),
+            output: one(output),
+        },
+        Claim::IgnoresPadding {
+            input,
+            mask,
+            per_position,
+            pooled,
+        } => Claim::IgnoresPadding {
+            input: one(input),
+            mask: one(mask),
+            per_position: all(per_position),
+            pooled: all(pooled),
+        },
+    }
+}
+
+fn rewrite(
+    lower: &mut Lower<'_>,
+    old: &Function,
+    names: &mut BTreeMap<String, String>,
+) -> Result<Function> {
     lower.begin(&old.name);
     let mut map = Map::new();
-    params(lower, old, &mut map)?;
+    params(lower, old, names, &mut map)?;
     lower.nodes(old, &mut map)?;
-    outputs(lower, old, &mut map)?;
+    outputs(lower, old, names, &mut map)?;
     let mut new = lower.end();
     for state in &old.states {
         let place = old.params.iter().position(|p| p.value == state.param);
@@ -73,7 +122,7 @@ fn rewrite(lower: &mut Lower<'_>, old: &Function) -> Result<Function> {
             new.states.push(State {
                 name: state.name.clone(),
                 param: param.value,
-                output: state_output(old, &state.output),
+                output: identifier(names, &state.output).to_owned(),
             });
         }
     }
@@ -86,15 +135,28 @@ fn rewrite(lower: &mut Lower<'_>, old: &Function) -> Result<Function> {
             lower.warn(format!(
                 "state `{}` is an input and the output `{}`, which the caller hands on",
                 state.name,
-                state_output(old, &state.output)
+                identifier(names, &state.output)
             ));
+        } else {
+            // Nobody sees the output of a state that the program keeps.
+            names.remove(&state.output);
         }
+    }
+    for (name, identifier) in names {
+        lower.warn(format!(
+            "`{name}` is called `{identifier}`: Core ML takes identifiers only"
+        ));
     }
     Ok(new)
 }
 
 /// Inputs first; where the interface cannot have a value's type, a cast follows, and a scalar is a vector of one.
-fn params(lower: &mut Lower<'_>, old: &Function, map: &mut Map) -> Result<()> {
+fn params(
+    lower: &mut Lower<'_>,
+    old: &Function,
+    names: &BTreeMap<String, String>,
+    map: &mut Map,
+) -> Result<()> {
     let mut added = Vec::with_capacity(old.params.len());
     for param in &old.params {
         let value = old.value(param.value);
@@ -108,7 +170,12 @@ fn params(lower: &mut Lower<'_>, old: &Function, map: &mut Map) -> Result<()> {
                 value.name
             ));
         }
-        let id = lower.param(&value.name, ty, param.domain.clone());
+        let name = identifier(names, &value.name);
+        if name != value.name {
+            // What is computed from the input must not be called as it was.
+            lower.keep_free(&value.name);
+        }
+        let id = lower.param(name, ty, param.domain.clone());
         added.push((param.value, id, inside));
     }
     for (old_id, mut id, inside) in added {
@@ -130,7 +197,12 @@ fn params(lower: &mut Lower<'_>, old: &Function, map: &mut Map) -> Result<()> {
     Ok(())
 }
 
-fn outputs(lower: &mut Lower<'_>, old: &Function, map: &mut Map) -> Result<()> {
+fn outputs(
+    lower: &mut Lower<'_>,
+    old: &Function,
+    names: &BTreeMap<String, String>,
+    map: &mut Map,
+) -> Result<()> {
     for output in &old.outputs {
         lower.at(&output.name);
         let mut value = lower.value(old, map, output.value)?;
@@ -151,18 +223,10 @@ fn outputs(lower: &mut Lower<'_>, old: &Function, map: &mut Map) -> Result<()> {
             ));
             value = lower.cast(value, outside)?;
         }
-        lower.output(&state_output(old, &output.name), value);
+        let name = identifier(names, &output.name);
+        lower.output(name, value);
     }
     Ok(())
-}
-
-/// What an output is called: the next value of a state has a name that we gave it, which need not be an identifier.
-fn state_output(old: &Function, name: &str) -> String {
-    if old.states.iter().any(|s| s.output == name) && !is_identifier(name) {
-        name.replace(|c: char| !c.is_ascii_alphanumeric(), "_")
-    } else {
-        name.to_owned()
-    }
 }
 
 #[cfg(test)]
@@ -198,8 +262,8 @@ mod tests {
 
     #[test]
     fn integers_narrow_and_interfaces_have_their_types() {
-        let (legal, warnings) = legalize(&module(9), Opset::CoreML7).unwrap();
-        let f = legal.main().unwrap();
+        let legal = legalize(&module(9), Opset::CoreML7).unwrap();
+        let (f, warnings) = (legal.module.main().unwrap(), &legal.warnings);
         let types: Vec<String> = f
             .params
             .iter()

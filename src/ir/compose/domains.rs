@@ -1,12 +1,14 @@
-//! Which values parameters may take, as far as the graph tells: what is looked up in a table of known size stays below that size.
+//! Which values parameters may take, as far as the graph tells: what is looked up in a table of known size stays below that size, what is only
+//! asked whether it counts is a mask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ir::{Def, Dim, Domain, Function, Module, Op, ValueId};
-use crate::tensor::num;
+use crate::ir::ops::BinaryKind;
+use crate::ir::{Def, Dim, Domain, Function, Module, Node, Op, ValueId};
+use crate::tensor::{DType, num};
 
 /// Gives the parameters that index tables of known size the domain that follows from it. Domains that are already set stay.
-pub fn derive_domains(module: &mut Module) {
+pub(in crate::ir) fn derive_domains(module: &mut Module) {
     for function in &mut module.functions {
         let mut below: BTreeMap<usize, u64> = BTreeMap::new();
         for node in &function.nodes {
@@ -35,6 +37,74 @@ pub fn derive_domains(module: &mut Module) {
                 param.domain = Domain::Index { below };
             }
         }
+    }
+}
+
+/// Makes masks of the parameters of whole numbers or truth values that are called so, and of those of whole numbers that are only asked whether
+/// they count: cast to a truth value, compared with 0 or 1, or subtracted from 1. Domains that are already set stay.
+pub(in crate::ir) fn derive_masks(module: &mut Module) {
+    let Some(function) = module.functions.first() else {
+        return;
+    };
+    let is_mask = |index: usize| {
+        let param = &function.params[index];
+        let value = function.value(param.value);
+        let dtype = value.ty.dtype;
+        let called = value.name.to_ascii_lowercase().contains("mask");
+        let counted = called || dtype.is_int() && only_asked(module, function, param.value);
+        param.domain == Domain::Any
+            && value.ty.rank() > 0
+            && (dtype.is_int() || dtype == DType::Bool)
+            && counted
+    };
+    let masks: Vec<usize> = (0..function.params.len()).filter(|&i| is_mask(i)).collect();
+    if let Some(function) = module.functions.first_mut() {
+        for mask in masks {
+            if let Some(param) = function.params.get_mut(mask) {
+                param.domain = Domain::Mask;
+            }
+        }
+    }
+}
+
+/// Whether everything that reads the value asks whether its elements are 0 or 1; data movement and casts may lie between.
+fn only_asked(module: &Module, function: &Function, value: ValueId) -> bool {
+    let mut same = BTreeSet::from([value]);
+    let mut asked = false;
+    for node in &function.nodes {
+        let Some(place) = node.operands.iter().position(|v| same.contains(v)) else {
+            continue;
+        };
+        let moved = node.op.is_view() || matches!(node.op, Op::Cast(_));
+        if asks(module, function, node, place) {
+            asked = true;
+        } else if moved && place == 0 {
+            same.insert(node.result());
+        } else {
+            return false;
+        }
+    }
+    asked && !function.outputs.iter().any(|o| same.contains(&o.value))
+}
+
+/// Whether the node asks of its operand at `place` whether it is 0 or 1.
+fn asks(module: &Module, function: &Function, node: &Node, place: usize) -> bool {
+    let of = |wanted: &[f64]| {
+        let other = node.operands.get(1 - place.min(1)).copied();
+        let Some(Def::Const(id)) = other.map(|v| function.value(v).def) else {
+            return false;
+        };
+        let constant = module.constant(id);
+        constant.len() == 1
+            && constant
+                .read()
+                .is_ok_and(|t| t.to_f64().iter().all(|x| wanted.contains(x)))
+    };
+    match &node.op {
+        Op::Cast(cast) => cast.to == DType::Bool,
+        Op::Compare(_) => of(&[0.0, 1.0]),
+        Op::Binary(o) => o.kind == BinaryKind::Sub && place == 1 && of(&[1.0]),
+        _ => false,
     }
 }
 

@@ -5,4 +5,4 @@
 mod basic;
 mod domains;
 
-pub use domains::derive_domains;
+pub(in crate::ir) use domains::{derive_domains, derive_masks};

@@ -25,7 +25,7 @@ use super::proto::{
 };
 use super::types::data_type;
 use crate::error::{Context, Result};
-use crate::ir::{Def, Function, Module, Node, Op, Type};
+use crate::ir::{self, Def, Function, Module, Node, Op, Type};
 use crate::tensor::num;
 use emitter::Emitter;
 
@@ -101,9 +101,18 @@ fn interface(mut e: Emitter<'_>, module: &Module, function: &Function) -> Result
         inputs,
         outputs,
         value_info: infos,
-        metadata: states(function),
+        metadata: metadata(function),
         names,
     })
+}
+
+/// What the graph cannot say: its states, and which values its inputs may take.
+fn metadata(function: &Function) -> BTreeMap<String, String> {
+    let mut metadata = states(function);
+    if let Some(domains) = ir::domains_text(function) {
+        metadata.insert(ir::DOMAINS_KEY.to_owned(), domains);
+    }
+    metadata
 }
 
 /// State is kept by whoever runs the model: `state.{name}` names the input and the output that becomes its next value.

@@ -355,10 +355,8 @@ impl Importer<'_> {
                 self.nothing(port, shape)?;
                 continue;
             }
-            // The name that exporters and tokenizers agree on: 1 for what counts, 0 for padding.
-            let mask = port.name == "attention_mask" && ty.rank() == 2 && ty.dtype.is_int();
-            let domain = if mask { Domain::Mask } else { Domain::Any };
-            let value = self.b.param(port.name, ty, domain).at_node(port.name)?;
+            let value = self.b.param(port.name, ty, Domain::Any);
+            let value = value.at_node(port.name)?;
             let entry = match port.coded {
                 Some(code) => Entry::Coded(value, code),
                 None => Entry::Value(value),

@@ -48,7 +48,9 @@ use super::proto::{FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoPro
 use super::wire;
 use crate::error::{Context, Result};
 use crate::ir::ops::Size;
-use crate::ir::{Builder, Constant, Dim, Module, Op, Shape, Type, ValueId};
+use crate::ir::{
+    Builder, Constant, DOMAINS_KEY, Dim, Module, Op, Shape, Type, ValueId, settle_domains,
+};
 use crate::limits;
 use crate::tensor::{DType, FileRegion, SourceFile, Storage, Tensor, num};
 
@@ -190,7 +192,12 @@ fn import_once(
     }
     table::check_operators(graph, &importer.functions, &importer.opsets)?;
     let open = importer.interface(graph, &model.raw, options)?;
-    match importer.whole(graph) {
+    let domains = proto
+        .metadata_props
+        .iter()
+        .find(|entry| entry.key.as_deref() == Some(DOMAINS_KEY))
+        .and_then(|entry| entry.value.as_deref());
+    match importer.whole(graph, domains) {
         Ok((module, notes)) => Ok(Outcome::Read(Box::new(Read {
             module,
             open,
@@ -261,13 +268,14 @@ struct Importer<'a> {
 
 impl Importer<'_> {
     /// Reads the nodes and outputs: the module, and what the user should know.
-    fn whole(mut self, graph: &GraphProto) -> Result<(Module, Vec<String>)> {
+    fn whole(mut self, graph: &GraphProto, domains: Option<&str>) -> Result<(Module, Vec<String>)> {
         self.graph_nodes(graph)?;
         for output in &graph.output {
             self.output(output)?;
         }
         let mut module = self.b.finish()?;
-        crate::ir::derive_domains(&mut module);
+        let inputs = graph.input.iter().filter_map(|i| i.name.as_deref());
+        settle_domains(&mut module, domains, &inputs.collect())?;
         Ok((module, self.notes.into_iter().collect()))
     }
 
