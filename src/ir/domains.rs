@@ -92,18 +92,19 @@ mod tests {
     use super::*;
     use crate::tensor::{DType, Tensor};
 
-    /// `ids` look up a table of 3 rows, `valid` is compared with 0, `count` is only cast.
+    /// `ids` look up a table of 3 rows, `valid` is compared with 0, `count` is only cast, `bytes` are compared with 5 indices.
     fn module() -> Module {
         let mut b = Builder::new("m");
         let mut param = |name: &str| {
             let ty = Type::known(DType::I32, &[1, 4]);
             b.param(name, ty, Domain::Any).unwrap()
         };
-        let (ids, valid, count, mask) = (
+        let (ids, valid, count, mask, bytes) = (
             param("ids"),
             param("valid"),
             param("count"),
             param("pad_mask"),
+            param("bytes"),
         );
         let table = Tensor::f32(vec![3], vec![1.0; 3]).unwrap();
         let table = b.tensor("table", &table).unwrap();
@@ -114,6 +115,11 @@ mod tests {
         let kind = CompareKind::Greater;
         let is = b.push("is", Op::Compare(Compare { kind }), &[valid, zero]);
         b.output("is", is.unwrap()).unwrap();
+        let all = Tensor::int(DType::I32, vec![5, 1], vec![0, 1, 2, 3, 4]).unwrap();
+        let all = b.tensor("all", &all).unwrap();
+        let kind = CompareKind::Equal;
+        let hot = b.push("hot", Op::Compare(Compare { kind }), &[bytes, all]);
+        b.output("hot", hot.unwrap()).unwrap();
         for (name, value) in [("c", count), ("m", mask)] {
             let cast = b.cast(name, value, DType::F32).unwrap();
             b.output(name, cast).unwrap();
@@ -134,10 +140,13 @@ mod tests {
         let index = |below| Domain::Index { below };
         assert_eq!(
             domains(&plain),
-            [index(3), Domain::Mask, Domain::Any, Domain::Mask]
+            [index(3), Domain::Mask, Domain::Any, Domain::Mask, index(5)]
         );
         let text = domains_text(plain.main().unwrap()).unwrap();
-        assert_eq!(text, r#"[["ids",3],["valid","mask"],["pad_mask","mask"]]"#);
+        assert_eq!(
+            text,
+            r#"[["ids",3],["valid","mask"],["pad_mask","mask"],["bytes",5]]"#
+        );
         let mut again = module();
         settle_domains(&mut again, Some(&text), &none).unwrap();
         assert_eq!(domains(&again), domains(&plain));

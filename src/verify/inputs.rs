@@ -109,6 +109,9 @@ pub(super) fn draw(
             }
             ints(values, shape)
         }
+        Domain::Any if dtype.is_float() && is_image(&shape) => {
+            Ok(Tensor::f32(shape.clone(), strokes(rng, &shape))?.cast(dtype))
+        }
         Domain::Any if dtype.is_float() => {
             let values = (0..count).map(|_| rng.normal()).collect();
             Ok(Tensor::f32(shape, values)?.cast(dtype))
@@ -121,6 +124,35 @@ pub(super) fn draw(
             shape,
         ),
     }
+}
+
+/// The smallest height and width of an image.
+const IMAGE: usize = 16;
+
+/// Whether a tensor of this shape looks like images: rows, grey or coloured, height, width.
+fn is_image(shape: &[usize]) -> bool {
+    matches!(shape, [_, 1 | 3 | 4, height, width] if *height >= IMAGE && *width >= IMAGE)
+}
+
+/// Images of dark strokes in lines on a bright ground, a little like text, with some noise. On noise alone, networks for images find nothing
+/// and answer with rounding errors: what is compared then are the last digits of a number near 0.
+fn strokes(rng: &mut Rng, shape: &[usize]) -> Vec<f32> {
+    let [images, channels, height, width] = *shape else {
+        return Vec::new();
+    };
+    let mut values = Vec::with_capacity(images * channels * height * width);
+    for _ in 0..images {
+        let mut pick = |from: u64, to: u64| num::usize_of(from + rng.below(to - from));
+        let (line, stroke) = (pick(24, 48), pick(3, 7));
+        let (top, phase) = (pick(0, 16), pick(0, 3));
+        for at in 0..channels * height * width {
+            let (row, column) = (at / width % height, at % width);
+            let dark = (row + top) % line >= line / 3 && (column / stroke + phase) % 3 == 1;
+            let ground = if dark { -1.0 } else { 1.0 };
+            values.push(ground + 0.05 * rng.normal());
+        }
+    }
+    values
 }
 
 /// A given input as the declared element type: integers and truth values are converted exactly or refused, floats are rounded.

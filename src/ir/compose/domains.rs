@@ -1,24 +1,43 @@
-//! Which values parameters may take, as far as the graph tells: what is looked up in a table of known size stays below that size, what is only
-//! asked whether it counts is a mask.
+//! Which values parameters may take, as far as the graph tells: what is looked up in a table of known size stays below that size, and so does what is
+//! compared with all of its indices; what is only asked whether it counts is a mask.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ir::ops::BinaryKind;
-use crate::ir::{Def, Dim, Domain, Function, Module, Node, Op, ValueId};
+use crate::ir::ops::{BinaryKind, CompareKind};
+use crate::ir::{Constant, Def, Dim, Domain, Function, Module, Node, Op, ValueId};
 use crate::tensor::{DType, num};
+
+/// Most elements of a constant that is looked into.
+const LONGEST_LIST: usize = 1 << 22;
 
 /// Gives the parameters that index tables of known size the domain that follows from it. Domains that are already set stay.
 pub(in crate::ir) fn derive_domains(module: &mut Module) {
+    let constants = &module.constants;
     for function in &mut module.functions {
         let mut below: BTreeMap<usize, u64> = BTreeMap::new();
         for node in &function.nodes {
-            let (axis, data, indices) = match (&node.op, node.operands.as_slice()) {
-                (Op::Gather(o), [data, indices]) => (o.axis, *data, *indices),
-                (Op::GatherElements(o), [data, indices]) => (o.axis, *data, *indices),
-                _ => continue,
+            let found = match (&node.op, node.operands.as_slice()) {
+                (Op::Gather(o), [data, indices]) => Some((
+                    function.ty(*data).shape.get(o.axis).and_then(Dim::known),
+                    *indices,
+                )),
+                (Op::GatherElements(o), [data, indices]) => Some((
+                    function.ty(*data).shape.get(o.axis).and_then(Dim::known),
+                    *indices,
+                )),
+                (Op::Compare(o), [a, b]) if o.kind == CompareKind::Equal => {
+                    match (function.value(*a).def, function.value(*b).def) {
+                        (_, Def::Const(id)) => Some((all_indices(&constants[id.index()]), *a)),
+                        (Def::Const(id), _) => Some((all_indices(&constants[id.index()]), *b)),
+                        (_, _) => None,
+                    }
+                }
+                _ => None,
             };
-            let size = function.ty(data).shape.get(axis).and_then(Dim::known);
-            if let (Some(size), Some(param)) = (size, origin(function, indices)) {
+            let Some((Some(size), indices)) = found else {
+                continue;
+            };
+            if let Some(param) = origin(function, indices) {
                 let size = num::u64_of(size);
                 let least = below.entry(param).or_insert(size);
                 *least = size.min(*least);
@@ -38,6 +57,20 @@ pub(in crate::ir) fn derive_domains(module: &mut Module) {
             }
         }
     }
+}
+
+/// How many indices a constant lists, if it holds all from 0 on and nothing else, several times perhaps: what is compared with them becomes
+/// rows that hold one 1.
+fn all_indices(constant: &Constant) -> Option<usize> {
+    if !constant.dtype().is_int() || constant.len() > LONGEST_LIST {
+        return None;
+    }
+    let tensor = constant.read().ok()?;
+    let values: BTreeSet<i64> = tensor.ints().ok()?.iter().copied().collect();
+    let count = values.len();
+    let last = i64::try_from(count).ok()?.checked_sub(1)?;
+    // Two indices are the question whether something is so.
+    (count > 2 && values.first() == Some(&0) && values.last() == Some(&last)).then_some(count)
 }
 
 /// Makes masks of the parameters of whole numbers or truth values that are called so, and of those of whole numbers that are only asked whether
