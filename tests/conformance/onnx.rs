@@ -18,19 +18,28 @@ use distill_convert::onnx::{self, ReadOptions};
 use distill_convert::runtime::Session;
 use distill_convert::tensor::{DType, NamedTensors, Tensor};
 
+/// How much a number may differ: a share of itself, and a number.
+#[derive(Clone, Copy)]
+pub(super) struct Tolerance {
+    pub(super) relative: f64,
+    pub(super) absolute: f64,
+}
+
 /// The tolerances of ONNX's own runner.
-const RTOL: f64 = 1e-3;
-const ATOL: f64 = 1e-7;
+const ONNX: Tolerance = Tolerance {
+    relative: 1e-3,
+    absolute: 1e-7,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Route {
+pub(super) enum Route {
     Interpreter,
     Coreml,
     Onnx,
 }
 
 impl Route {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Route::Interpreter => "interpreter",
             Route::Coreml => "coreml",
@@ -126,6 +135,7 @@ fn compare(
     expected: &[(String, Tensor)],
     found: &NamedTensors,
     exact_types: bool,
+    tolerance: Tolerance,
 ) -> std::result::Result<(), String> {
     for (name, expected) in expected {
         let found = found
@@ -152,8 +162,8 @@ fn compare(
             .zip(expected.to_f64())
             .enumerate()
         {
-            let same =
-                a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= ATOL + RTOL * b.abs();
+            let bound = tolerance.absolute + tolerance.relative * b.abs();
+            let same = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= bound;
             if !same {
                 return Err(format!("`{name}`: element {i} is {a} instead of {b}"));
             }
@@ -175,7 +185,11 @@ fn text<T>(result: Result<T>) -> std::result::Result<T, String> {
     result.map_err(|e| e.to_string())
 }
 
-fn run_case(folder: &Path, routes: &[Route]) -> Vec<(Route, std::result::Result<(), String>)> {
+fn run_case(
+    folder: &Path,
+    routes: &[Route],
+    tolerance: Tolerance,
+) -> Vec<(Route, std::result::Result<(), String>)> {
     let prepared = catch_unwind(AssertUnwindSafe(|| {
         let case = load(folder)?;
         let (module, inputs) =
@@ -198,7 +212,7 @@ fn run_case(folder: &Path, routes: &[Route]) -> Vec<(Route, std::result::Result<
                     let found = text(
                         Interpreter::new(&module, Mode::F16).and_then(|i| i.run(&inputs, None)),
                     )?;
-                    compare(&case.outputs, &found, true)
+                    compare(&case.outputs, &found, true, tolerance)
                 }
                 Route::Coreml => {
                     let folder = tempfile::tempdir().unwrap();
@@ -216,7 +230,7 @@ fn run_case(folder: &Path, routes: &[Route]) -> Vec<(Route, std::result::Result<
                     let (inputs, outputs) =
                         through_interface(&read.module, &module, &inputs, &case.outputs)?;
                     let found = text(interpreter.run(&inputs, None))?;
-                    compare(&outputs, &found, false)
+                    compare(&outputs, &found, false, tolerance)
                 }
                 Route::Onnx => {
                     let folder = tempfile::tempdir().unwrap();
@@ -235,7 +249,7 @@ fn run_case(folder: &Path, routes: &[Route]) -> Vec<(Route, std::result::Result<
                     ))
                     .map_err(|e| format!("open: {}", strip(e)))?;
                     let found = text(session.run(&inputs))?;
-                    compare(&case.outputs, &found, true)
+                    compare(&case.outputs, &found, true, tolerance)
                 }
             });
             (route, outcome)
@@ -296,7 +310,11 @@ fn cases() -> Vec<PathBuf> {
 }
 
 /// Every case by the routes, on all cores: case and route → why it failed.
-fn run_all(cases: &[PathBuf], routes: &[Route]) -> BTreeMap<(String, Route), String> {
+pub(super) fn run_all(
+    cases: &[PathBuf],
+    routes: &[Route],
+    tolerance: fn(&str) -> Tolerance,
+) -> BTreeMap<(String, Route), String> {
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
@@ -304,7 +322,7 @@ fn run_all(cases: &[PathBuf], routes: &[Route]) -> BTreeMap<(String, Route), Str
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let name = case.file_name().unwrap().to_string_lossy().into_owned();
-                    for (route, outcome) in run_case(case, routes) {
+                    for (route, outcome) in run_case(case, routes, tolerance(&name)) {
                         if let Err(why) = outcome {
                             failures.lock().unwrap().insert((name.clone(), route), why);
                         }
@@ -340,7 +358,7 @@ fn judge(routes: &[Route]) {
     // All that the pinned wheel carries, unless a filter was asked for: fewer would pass by absence.
     let filtered = std::env::var_os("DISTILL_ONNX_FILTER").is_some();
     assert!(cases.len() == 1615 || filtered, "{}", cases.len());
-    let failures = run_all(&cases, routes);
+    let failures = run_all(&cases, routes, |_| ONNX);
     for &route in routes {
         let failed = failures.keys().filter(|(_, r)| *r == route).count();
         println!(

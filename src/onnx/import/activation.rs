@@ -251,3 +251,30 @@ fn thresholded(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> 
     let zero = m.b.number(x, 0.0)?;
     one(m.b.select(above, x, zero)?)
 }
+
+/// The activation that a fused operator names, with its parameters; none are left out.
+pub(super) fn named(
+    m: &mut Importer<'_>,
+    call: &Call<'_>,
+    x: ValueId,
+    name: &str,
+    parameters: &[f32],
+) -> Result<ValueId> {
+    match (name, parameters) {
+        ("Relu", []) => m.b.un(UnaryKind::Relu, x),
+        ("Sigmoid", []) => m.b.un(UnaryKind::Sigmoid, x),
+        ("Tanh", []) => m.b.un(UnaryKind::Tanh, x),
+        ("LeakyRelu", &[alpha]) => activation(m, x, ActivationKind::LeakyRelu { alpha }),
+        ("HardSigmoid", &[alpha, beta]) => {
+            activation(m, x, ActivationKind::HardSigmoid { alpha, beta })
+        }
+        ("Clip", &[low, high]) => m.b.clip(x, low, high),
+        _ => Err(call
+            .wrong(
+                "activation",
+                "Relu, Sigmoid, Tanh, LeakyRelu, HardSigmoid or Clip with its parameters",
+                format!("{name} with {parameters:?}"),
+            )
+            .into()),
+    }
+}

@@ -29,6 +29,10 @@ pub(super) struct Heads {
     pub(super) scale: f64,
     /// `c · tanh(scores / c)`, if not 0.
     pub(super) softcap: f64,
+    /// The cap comes before the bias, not after it.
+    pub(super) cap_first: bool,
+    /// One more score per head `[H]`, which takes its share of the softmax and has no value.
+    pub(super) sink: Option<ValueId>,
     /// Element type of the softmax.
     pub(super) softmax: Option<DType>,
 }
@@ -59,20 +63,26 @@ pub(super) fn attend(m: &mut Importer<'_>, heads: &Heads) -> Result<Attended> {
     let q = m.b.mul_n(heads.q, root)?;
     let k = m.b.mul_n(k, root)?;
     let scores = m.b.matmul_t(q, k)?;
-    let biased = match heads.bias {
-        Some(bias) => m.b.add(scores, bias)?,
-        None => scores,
-    };
-    let capped = if heads.softcap > 0.0 {
-        let y = m.b.mul_n(biased, 1.0 / heads.softcap)?;
-        let y = m.b.un(UnaryKind::Tanh, y)?;
-        m.b.mul_n(y, heads.softcap)?
+    let first = if heads.cap_first {
+        capped(m, scores, heads.softcap)?
     } else {
+        scores
+    };
+    let biased = match heads.bias {
+        Some(bias) => m.b.add(first, bias)?,
+        None => first,
+    };
+    let capped = if heads.cap_first {
         biased
+    } else {
+        capped(m, biased, heads.softcap)?
     };
     let dtype = m.b.dtype(capped);
     let wide = m.b.to(capped, heads.softmax.unwrap_or(dtype))?;
-    let weights = m.b.softmax(wide, 3)?;
+    let weights = match heads.sink {
+        Some(sink) => softmax_with_sink(m, wide, sink)?,
+        None => m.b.softmax(wide, 3)?,
+    };
     let weights = m.b.to(weights, dtype)?;
     let result = m.b.matmul(weights, v)?;
     Ok(Attended {
@@ -82,6 +92,29 @@ pub(super) fn attend(m: &mut Importer<'_>, heads: &Heads) -> Result<Attended> {
         weights,
         result,
     })
+}
+
+/// `c · tanh(scores / c)`, if `c` is not 0.
+fn capped(m: &mut Importer<'_>, scores: ValueId, softcap: f64) -> Result<ValueId> {
+    if softcap <= 0.0 {
+        return Ok(scores);
+    }
+    let y = m.b.mul_n(scores, 1.0 / softcap)?;
+    let y = m.b.un(UnaryKind::Tanh, y)?;
+    m.b.mul_n(y, softcap)
+}
+
+/// The softmax of the scores `[B, H, S, T]` with one more score per head, whose weight is left out.
+fn softmax_with_sink(m: &mut Importer<'_>, scores: ValueId, sink: ValueId) -> Result<ValueId> {
+    let shape = m.b.shape(scores);
+    let sink = m.b.to(sink, m.b.dtype(scores))?;
+    let sink = m.b.unsqueeze(sink, &[0, 2, 3])?;
+    let mut column = shape.clone();
+    column[3] = Dim::from(1);
+    let sink = m.b.expand(sink, column)?;
+    let all = m.b.join(&[scores, sink], 3)?;
+    let weights = m.b.softmax(all, 3)?;
+    m.b.part(weights, 3, 0, shape[3].clone())
 }
 
 /// Every head `each` times in a row.
@@ -224,6 +257,8 @@ fn attention(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         bias,
         scale,
         softcap,
+        cap_first: false,
+        sink: None,
         softmax: precision,
     };
     let attended = attend(m, &heads)?;
@@ -243,7 +278,12 @@ fn attention(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
 }
 
 /// A mask as something to add; a shorter one hides the keys beyond it.
-fn mask_bias(m: &mut Importer<'_>, mask: ValueId, keys: &Dim, dtype: DType) -> Result<ValueId> {
+pub(super) fn mask_bias(
+    m: &mut Importer<'_>,
+    mask: ValueId,
+    keys: &Dim,
+    dtype: DType,
+) -> Result<ValueId> {
     let bias = if m.b.dtype(mask) == DType::Bool {
         bias_of(m, mask, dtype)?
     } else {

@@ -2,7 +2,7 @@
 
 use super::call::Call;
 use super::entry::Entry;
-use super::table::{Row, row};
+use super::table::{Row, microsoft, row};
 use super::{Importer, one};
 use crate::error::Result;
 use crate::ir::ops::{
@@ -27,6 +27,8 @@ pub(super) const ROWS: &[Row] = &[
     row("DepthToSpace", 1, depth_to_space),
     row("SpaceToDepth", 1, space_to_depth),
     row("Col2Im", 18, col2im),
+    microsoft("FusedConv", fused_conv),
+    microsoft("NhwcMaxPool", nhwc_max_pool),
 ];
 
 /// A list of sizes from an attribute, one per spatial axis.
@@ -247,12 +249,12 @@ fn conv_transpose(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry
     one(m.b.node(Op::ConvTranspose(op), &operands)?)
 }
 
-/// The parts that every pooling node has: the input, the window's size, how it slides.
-fn pooling(
-    m: &mut Importer<'_>,
+/// The parts that every pooling node has: the window's size, how it slides, whether the last one may stick out.
+pub(super) fn pooling(
+    m: &Importer<'_>,
     call: &mut Call<'_>,
-) -> Result<(ValueId, Vec<usize>, Window, bool)> {
-    let x = m.input(call, 0)?;
+    x: ValueId,
+) -> Result<(Vec<usize>, Window, bool)> {
     let shape = m.b.shape(x);
     let spatial = shape.get(2..).unwrap_or_default();
     if !call.has_attribute("kernel_shape") {
@@ -261,7 +263,7 @@ fn pooling(
     let kernel = sizes(call, "kernel_shape", spatial.len(), 1)?;
     let window = window(call, spatial, &kernel)?;
     let ceil = call.flag("ceil_mode", false)?;
-    Ok((x, kernel, window, ceil))
+    Ok((kernel, window, ceil))
 }
 
 fn max_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
@@ -269,7 +271,8 @@ fn max_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     if call.wants(1) {
         return Err(call.unsupported("the output `Indices`").into());
     }
-    let (x, kernel, window, ceil) = pooling(m, call)?;
+    let x = m.input(call, 0)?;
+    let (kernel, window, ceil) = pooling(m, call, x)?;
     let op = Pool {
         kind: PoolKind::Max,
         kernel,
@@ -281,7 +284,8 @@ fn max_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
 
 fn average_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let count_padding = call.flag("count_include_pad", false)?;
-    let (x, kernel, window, ceil) = pooling(m, call)?;
+    let x = m.input(call, 0)?;
+    let (kernel, window, ceil) = pooling(m, call, x)?;
     let op = Pool {
         kind: PoolKind::Average { count_padding },
         kernel,
@@ -294,7 +298,8 @@ fn average_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>>
 /// (Σ |x|ᵖ)^(1/p): the mean over the whole window, padding as zeros, times its size.
 fn lp_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let p = call.int_or("p", 2)?;
-    let (x, kernel, window, ceil) = pooling(m, call)?;
+    let x = m.input(call, 0)?;
+    let (kernel, window, ceil) = pooling(m, call, x)?;
     let count: usize = kernel.iter().product();
     let power = powered(m, x, p)?;
     let op = Pool {
@@ -451,4 +456,60 @@ fn col2im(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let mut result = vec![shape[0].clone(), Dim::from(channels)];
     result.extend(image.iter().map(|&d| Dim::from(d)));
     one(m.b.reshape(y, result)?)
+}
+
+/// `[N, s…, C]` → `[N, C, s…]`
+pub(super) fn channels_first(m: &mut Importer<'_>, x: ValueId) -> Result<ValueId> {
+    let rank = m.b.rank(x);
+    let last = rank.saturating_sub(1);
+    let perm: Vec<usize> = [0, last].into_iter().chain(1..last).take(rank).collect();
+    m.b.transpose(x, &perm)
+}
+
+/// `[N, C, s…]` → `[N, s…, C]`
+pub(super) fn channels_last(m: &mut Importer<'_>, x: ValueId) -> Result<ValueId> {
+    let rank = m.b.rank(x);
+    let perm: Vec<usize> = [0]
+        .into_iter()
+        .chain(2..rank)
+        .chain([1])
+        .take(rank)
+        .collect();
+    m.b.transpose(x, &perm)
+}
+
+/// A convolution, the sum with another tensor, an activation.
+fn fused_conv(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let (x, w) = (m.input(call, 0)?, m.input(call, 1)?);
+    let bias = m.optional(call, 2)?;
+    let sum = m.optional(call, 3)?;
+    let mut y = convolve(m, call, x, w, bias)?;
+    if let Some(sum) = sum {
+        y = m.b.add(y, sum)?;
+    }
+    let parameters = call.floats("activation_params")?.unwrap_or_default();
+    let Some(activation) = call.string("activation")? else {
+        return one(y);
+    };
+    one(super::activation::named(
+        m,
+        call,
+        y,
+        &activation,
+        &parameters,
+    )?)
+}
+
+fn nhwc_max_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let x = channels_first(m, x)?;
+    let (kernel, window, ceil) = pooling(m, call, x)?;
+    let op = Pool {
+        kind: PoolKind::Max,
+        kernel,
+        window,
+        ceil,
+    };
+    let y = m.b.node(Op::Pool(op), &[x])?;
+    one(channels_last(m, y)?)
 }

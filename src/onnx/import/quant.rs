@@ -20,14 +20,6 @@ pub(super) const ROWS: &[Row] = &[
     row("ConvInteger", 10, conv_integer),
     microsoft("QuantizeLinear", quantize),
     microsoft("DequantizeLinear", dequantize),
-    microsoft("QLinearAdd", |m, c| qlinear_binary(m, c, BinaryKind::Add)),
-    microsoft("QLinearMul", |m, c| qlinear_binary(m, c, BinaryKind::Mul)),
-    microsoft("QLinearSigmoid", qlinear_sigmoid),
-    microsoft("QLinearLeakyRelu", qlinear_leaky_relu),
-    microsoft("QLinearGlobalAveragePool", qlinear_global_average),
-    microsoft("QLinearConcat", qlinear_concat),
-    microsoft("DynamicQuantizeMatMul", dynamic_matmul),
-    microsoft("MatMulIntegerToFloat", matmul_integer_to_float),
 ];
 
 /// Which elements share a scale; scale and zero point in the form that goes with it.
@@ -193,7 +185,12 @@ pub(super) fn real(
 }
 
 /// clamp(round(x / scale) + zero), per tensor.
-fn integer(m: &mut Importer<'_>, x: ValueId, scale: ValueId, zero: ValueId) -> Result<ValueId> {
+pub(super) fn integer(
+    m: &mut Importer<'_>,
+    x: ValueId,
+    scale: ValueId,
+    zero: ValueId,
+) -> Result<ValueId> {
     let to = m.b.dtype(zero);
     let scale = m.b.to(scale, m.b.dtype(x))?;
     let shape = m.b.shape(scale);
@@ -229,7 +226,7 @@ fn dynamic(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
 }
 
 /// Eight bits that cover the values' own range, 0 included.
-fn dynamically(m: &mut Importer<'_>, x: ValueId) -> Result<(ValueId, ValueId, ValueId)> {
+pub(super) fn dynamically(m: &mut Importer<'_>, x: ValueId) -> Result<(ValueId, ValueId, ValueId)> {
     let axes: Vec<usize> = (0..m.b.rank(x)).collect();
     let zero = m.b.number(x, 0.0)?;
     let high = super::reduce::over(m, ReduceKind::Max, x, &axes, false)?;
@@ -265,7 +262,7 @@ fn qlinear_matmul(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry
     one(integer(m, y, y_scale, y_zero)?)
 }
 
-fn qlinear_conv(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+pub(super) fn qlinear_conv(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let (x, x_scale, x_zero) = (m.input(call, 0)?, m.input(call, 1)?, m.input(call, 2)?);
     let (w, w_scale, w_zero) = (m.input(call, 3)?, m.input(call, 4)?, m.input(call, 5)?);
     let (y_scale, y_zero) = (m.input(call, 6)?, m.input(call, 7)?);
@@ -282,12 +279,24 @@ fn qlinear_conv(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>>
         }
         None => None,
     };
+    // ONNX Runtime's variant may have the channels last; the weight is as ever.
+    let last = call.flag("channels_last", false)?;
+    let x = if last {
+        super::conv::channels_first(m, x)?
+    } else {
+        x
+    };
     let y = super::conv::convolve(m, call, x, w, bias)?;
+    let y = if last {
+        super::conv::channels_last(m, y)?
+    } else {
+        y
+    };
     one(integer(m, y, y_scale, y_zero)?)
 }
 
 /// q − zero as `i32`; a vector of zero points runs along `axis`.
-fn centred(
+pub(super) fn centred(
     m: &mut Importer<'_>,
     q: ValueId,
     zero: Option<ValueId>,
@@ -330,121 +339,4 @@ fn conv_integer(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>>
     let (x, w) = (m.b.to(x, DType::F32)?, m.b.to(w, DType::F32)?);
     let y = super::conv::convolve(m, call, x, w, None)?;
     one(m.b.to(y, DType::I32)?)
-}
-
-fn qlinear_binary(
-    m: &mut Importer<'_>,
-    call: &mut Call<'_>,
-    kind: BinaryKind,
-) -> Result<Vec<Entry>> {
-    let (a, a_scale, a_zero) = (m.input(call, 0)?, m.input(call, 1)?, m.optional(call, 2)?);
-    let (b, b_scale, b_zero) = (m.input(call, 3)?, m.input(call, 4)?, m.optional(call, 5)?);
-    let (scale, zero) = (m.input(call, 6)?, m.optional(call, 7)?);
-    let dtype = m.b.dtype(a);
-    let a = real(m, a, a_scale, a_zero, 0)?;
-    let b = real(m, b, b_scale, b_zero, 0)?;
-    let y = m.b.bin(kind, a, b)?;
-    requantized(m, y, scale, zero, dtype)
-}
-
-fn requantized(
-    m: &mut Importer<'_>,
-    y: ValueId,
-    scale: ValueId,
-    zero: Option<ValueId>,
-    dtype: DType,
-) -> Result<Vec<Entry>> {
-    let zero = match zero {
-        Some(zero) => zero,
-        None => {
-            let zero = m.b.scalar("zero", dtype, 0.0)?;
-            m.b.expand(zero, m.b.shape(scale))?
-        }
-    };
-    one(integer(m, y, scale, zero)?)
-}
-
-fn qlinear_unary(
-    m: &mut Importer<'_>,
-    call: &mut Call<'_>,
-    f: impl FnOnce(&mut Importer<'_>, ValueId) -> Result<ValueId>,
-) -> Result<Vec<Entry>> {
-    let (x, x_scale, x_zero) = (m.input(call, 0)?, m.input(call, 1)?, m.optional(call, 2)?);
-    let (scale, zero) = (m.input(call, 3)?, m.optional(call, 4)?);
-    let dtype = m.b.dtype(x);
-    let x = real(m, x, x_scale, x_zero, 0)?;
-    let y = f(m, x)?;
-    requantized(m, y, scale, zero, dtype)
-}
-
-fn qlinear_sigmoid(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
-    qlinear_unary(m, call, |m, x| m.b.un(UnaryKind::Sigmoid, x))
-}
-
-fn qlinear_leaky_relu(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
-    use crate::ir::ops::{Activation, ActivationKind};
-    let alpha = call.float_or("alpha", 0.01)?;
-    let kind = ActivationKind::LeakyRelu { alpha };
-    qlinear_unary(m, call, |m, x| {
-        m.b.node(Op::Activation(Activation { kind }), &[x])
-    })
-}
-
-fn qlinear_global_average(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
-    if call.flag("channels_last", false)? {
-        return Err(call.unsupported("`channels_last`").into());
-    }
-    qlinear_unary(m, call, |m, x| {
-        let axes: Vec<usize> = (2..m.b.rank(x)).collect();
-        super::reduce::over(m, ReduceKind::Mean, x, &axes, true)
-    })
-}
-
-fn qlinear_concat(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
-    let (scale, zero) = (m.input(call, 0)?, m.input(call, 1)?);
-    let parts = m.inputs_from(call, 2)?;
-    let axis = call.int("axis")?.ok_or_else(|| call.missing("`axis`"))?;
-    let mut values = Vec::new();
-    for part in parts.chunks(3) {
-        let [q, scale, zero] = part else {
-            return Err(call.missing("three inputs per tensor").into());
-        };
-        values.push(real(m, *q, *scale, Some(*zero), 0)?);
-    }
-    let first = *values.first().ok_or_else(|| call.missing("a tensor"))?;
-    let axis = normalize_axis(axis, m.b.rank(first))?;
-    let y = m.b.join(&values, axis)?;
-    one(integer(m, y, scale, zero)?)
-}
-
-/// The activations are quantised by their own range, as the operator says, and multiplied.
-fn dynamic_matmul(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
-    let (a, b) = (m.input(call, 0)?, m.input(call, 1)?);
-    let b_scale = m.input(call, 2)?;
-    let b_zero = m.optional(call, 3)?;
-    let bias = m.optional(call, 4)?;
-    let (q, scale, zero) = dynamically(m, a)?;
-    let a = real(m, q, scale, Some(zero), 0)?;
-    let columns = m.b.rank(b) - 1;
-    let b = real(m, b, b_scale, b_zero, columns)?;
-    let mut y = super::linear::product(m, a, b)?;
-    if let Some(bias) = bias {
-        y = m.b.add(y, bias)?;
-    }
-    one(y)
-}
-
-fn matmul_integer_to_float(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
-    let (a, b) = (m.input(call, 0)?, m.input(call, 1)?);
-    let (a_scale, b_scale) = (m.input(call, 2)?, m.input(call, 3)?);
-    let (a_zero, b_zero) = (m.optional(call, 4)?, m.optional(call, 5)?);
-    let bias = m.optional(call, 6)?;
-    let a = real(m, a, a_scale, a_zero, 0)?;
-    let columns = m.b.rank(b) - 1;
-    let b = real(m, b, b_scale, b_zero, columns)?;
-    let mut y = super::linear::product(m, a, b)?;
-    if let Some(bias) = bias {
-        y = m.b.add(y, bias)?;
-    }
-    one(y)
 }

@@ -3,15 +3,16 @@
 use super::Importer;
 use super::call::Call;
 use super::entry::Entry;
-use super::table::{Row, row};
+use super::table::{Row, microsoft, row};
 use crate::error::Result;
-use crate::ir::ops::{Cell, CellActivation, Direction, Recurrent};
+use crate::ir::ops::{Cell, CellActivation, Dequantize, Direction, Granularity, Recurrent};
 use crate::ir::{Dim, Op, ValueId};
 
 pub(super) const ROWS: &[Row] = &[
     row("LSTM", 7, |m, c| recurrent(m, c, Kind::Lstm)),
     row("GRU", 7, |m, c| recurrent(m, c, Kind::Gru)),
     row("RNN", 7, |m, c| recurrent(m, c, Kind::Rnn)),
+    microsoft("DynamicQuantizeLSTM", dynamic_lstm),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +99,44 @@ fn activations(
 }
 
 fn recurrent(m: &mut Importer<'_>, call: &mut Call<'_>, kind: Kind) -> Result<Vec<Entry>> {
+    let (w, r) = (m.input(call, 1)?, m.input(call, 2)?);
+    layer(m, call, kind, w, r)
+}
+
+/// Weights of eight bits, transposed. The activations, which ONNX Runtime rounds to eight bits as well, stay floats.
+fn dynamic_lstm(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let mut weights = Vec::new();
+    for i in [1, 2] {
+        let q = m.input(call, i)?;
+        let (scale, zero) = (m.input(call, 6 + 2 * i)?, m.input(call, 7 + 2 * i)?);
+        // One number per direction `[D]`, or one per direction and column `[D, 4·H]`.
+        let axes: &[usize] = if m.b.rank(scale) == 1 { &[1, 2] } else { &[1] };
+        let scale = m.b.unsqueeze(scale, axes)?;
+        let zero = m.b.unsqueeze(zero, axes)?;
+        let granularity = Granularity::Block;
+        let w = m.b.node(
+            Op::Dequantize(Dequantize { granularity }),
+            &[q, scale, zero],
+        )?;
+        weights.push(m.b.transpose(w, &[0, 2, 1])?);
+    }
+    m.notes.insert(format!(
+        "`{}`: only its weights are quantised; activations, which ONNX Runtime rounds to 8 bits, stay floats",
+        call.op
+    ));
+    let [w, r] = weights[..] else {
+        return Err(call.missing("W and R").into());
+    };
+    layer(m, call, Kind::Lstm, w, r)
+}
+
+fn layer(
+    m: &mut Importer<'_>,
+    call: &mut Call<'_>,
+    kind: Kind,
+    w: ValueId,
+    r: ValueId,
+) -> Result<Vec<Entry>> {
     let direction = direction(call)?;
     let directions = if direction == Direction::Bidirectional {
         2
@@ -123,7 +162,6 @@ fn recurrent(m: &mut Importer<'_>, call: &mut Call<'_>, kind: Kind) -> Result<Ve
     let clip = call.float("clip")?;
     let batch_first = call.flag("layout", false)?;
     let x = m.input(call, 0)?;
-    let (w, r) = (m.input(call, 1)?, m.input(call, 2)?);
     let bias = m.optional(call, 3)?;
     let lengths = m.optional(call, 4)?;
     let h = m.optional(call, 5)?;

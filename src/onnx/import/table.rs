@@ -63,6 +63,8 @@ const FAMILIES: &[&[Row]] = &[
     super::layout::ROWS,
     super::control::ROWS,
     super::attention::ROWS,
+    super::microsoft::ROWS,
+    super::qlinear::ROWS,
     super::loss::ROWS,
     super::einsum::ROWS,
     super::signal::ROWS,
