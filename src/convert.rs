@@ -40,6 +40,7 @@ use crate::source::{Checkpoint, FileDigest, OpenOptions};
 use crate::tensor::num;
 use crate::verify::{EngineStatus, Report};
 use crate::{arch, coreml, files, onnx, source};
+use files::Place;
 use opened::Opened;
 use stage::Stage;
 
@@ -184,6 +185,8 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
 /// A target's files, written and verified in a private folder, not yet at their destination.
 struct Staged {
     stage: Stage,
+    /// Where its statement goes, if that is apart.
+    statement: Option<Place>,
     /// Brings what was written to the disk while the source is still being hashed or the artifact verified.
     sync: std::thread::JoinHandle<Result<()>>,
     artifact: Artifact,
@@ -199,6 +202,7 @@ fn stage_target(
 ) -> Result<Staged> {
     let path = request.destination(target);
     let stage = Stage::beside(&path, is_ours, &mut outcome.warnings)?;
+    let statement = statement::place(request)?;
     let built = source.build(request, options, target)?;
     outcome.architecture.clone_from(&built.architecture);
     outcome.warnings.extend(built.warnings);
@@ -262,6 +266,7 @@ fn stage_target(
     let bytes = size_of(&stage.folder());
     Ok(Staged {
         stage,
+        statement,
         sync,
         artifact: Artifact {
             target,
@@ -295,7 +300,7 @@ impl Staged {
         self.artifact.bytes = self.artifact.bytes.max(size_of(&self.stage.folder()));
         let apart = statement::stage(request, &self.stage, predicate)?;
         self.stage.commit(is_ours)?;
-        statement::write(apart)?;
+        statement::write(self.statement, apart)?;
         outcome.artifacts.push(self.artifact);
         Ok(())
     }

@@ -197,7 +197,7 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
     fn at_file(self, path: &Path) -> Result<T> {
         self.map_err(|e| {
             let mut e: Error = e.into();
-            e.place.file.get_or_insert_with(|| path.to_path_buf());
+            e.place.file.get_or_insert_with(|| named(path));
             e
         })
     }
@@ -261,10 +261,24 @@ pub fn io_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error
     let path = path.to_path_buf();
     move |source| {
         let mut e: Error = IoError { action, source }.into();
-        e.place.file = Some(path);
+        e.place.file = Some(named(&path));
         e
     }
 }
+
+/// The path by which the user knows a file that was reached through an open folder, `/proc/self/fd/N`.
+fn named(path: &Path) -> PathBuf {
+    let open = |rest: &Path| {
+        let (number, rest) = (rest.components().next()?, rest);
+        let folder = Path::new(OPEN_FOLDERS).join(number).read_link().ok()?;
+        Some(folder.join(rest.strip_prefix(number).ok()?))
+    };
+    let found = path.strip_prefix(OPEN_FOLDERS).ok().and_then(open);
+    found.unwrap_or_else(|| path.to_path_buf())
+}
+
+/// Where Linux shows what this process holds open.
+const OPEN_FOLDERS: &str = "/proc/self/fd";
 
 #[cfg(test)]
 mod tests {

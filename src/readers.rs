@@ -51,6 +51,10 @@ pub const ALL: &[Reader] = &[
         read: onnx_model,
     },
     Reader {
+        name: "external_data",
+        read: |folder, b| onnx::external_data(b, folder),
+    },
+    Reader {
         name: "mlpackage_manifest",
         read: |folder, b| coreml::bytes::manifest(folder, b),
     },

@@ -18,14 +18,15 @@ use super::args::{
 };
 use super::output::{Answer, Status, bytes};
 use super::progress::Bar;
-use super::verify::{check, write_predictions, write_report};
+use super::verify::{check, report_place, write_predictions, write_report};
 
 pub(super) fn run(args: &ConvertArgs) -> Result<Answer> {
     let request = request(args)?;
+    let report_to = args.check.report.as_deref().map(report_place).transpose()?;
     let outcome = convert::convert(&request, &Bar::new(args.output_format.json))?;
     let result = serde_json::to_value(&outcome).unwrap_or_default();
-    if let Some(path) = &args.check.report {
-        write_report(path, &result)?;
+    if let Some(place) = report_to {
+        write_report(place, &result)?;
     }
     if let Some(folder) = &args.check.predictions {
         let reports = outcome

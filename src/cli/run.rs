@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use distill_convert::convert::{self, Engine, RunOptions};
 use distill_convert::error::Result;
 use distill_convert::eval::Mode;
-use distill_convert::source::{read_tensors, write_tensors};
+use distill_convert::source::{TensorPlace, read_tensors};
 use serde_json::json;
 
 use super::args::{ModeArg, RunArgs, RuntimeArg};
@@ -34,11 +34,15 @@ pub(super) fn run(args: &RunArgs) -> Result<Answer> {
     }
     let count = steps.len();
     let model = source_path(&args.model, &args.source)?;
-    let ran = convert::run_steps(&model, steps, &options)?;
-    for (i, outputs) in ran.earlier.iter().enumerate() {
-        write_tensors(&numbered(&args.output, i), outputs)?;
+    let mut places = Vec::new();
+    for step in 0..count {
+        places.push(TensorPlace::at(&numbered(&args.output, step))?);
     }
-    write_tensors(&numbered(&args.output, count - 1), &ran.outputs)?;
+    let ran = convert::run_steps(&model, steps, &options)?;
+    let results = ran.earlier.iter().chain([&ran.outputs]);
+    for (place, outputs) in places.into_iter().zip(results) {
+        place.write(outputs)?;
+    }
     let mut text = format!("ran on {}\n", ran.engine);
     let mut outputs = Vec::new();
     for (name, tensor) in &ran.outputs {

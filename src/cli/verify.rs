@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use distill_convert::convert::{self, Check};
-use distill_convert::error::{Result, io_error};
-use distill_convert::files;
+use distill_convert::error::Result;
+use distill_convert::files::Place;
+use distill_convert::limits;
 use distill_convert::verify::Report;
 use serde_json::Value;
 
@@ -15,6 +16,7 @@ use super::progress::Bar;
 
 pub(super) fn run(args: &VerifyArgs) -> Result<Answer> {
     let options = source_options(&args.source)?;
+    let report_to = args.check.report.as_deref().map(report_place).transpose()?;
     let bar = Bar::new(args.output_format.json);
     let report = convert::verify(
         &source_path(&args.source_model, &args.source)?,
@@ -24,8 +26,8 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Answer> {
         &bar,
     )?;
     let result = serde_json::to_value(&report).unwrap_or_default();
-    if let Some(path) = &args.check.report {
-        write_report(path, &result)?;
+    if let Some(place) = report_to {
+        write_report(place, &result)?;
     }
     if let Some(folder) = &args.check.predictions {
         let format = if args.artifact.extension().is_some_and(|e| e == "onnx") {
@@ -59,13 +61,35 @@ pub(super) fn check(args: &CheckArgs) -> Check {
     }
 }
 
+/// The place of a report, taken before the work begins. A report of ours that stands there is replaced.
+pub(super) fn report_place(path: &Path) -> Result<Place> {
+    Place::in_new_folder(path, is_report)
+}
+
 /// Writes one JSON document, whole or not at all.
-pub(super) fn write_report(path: &Path, value: &Value) -> Result<()> {
-    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).map_err(io_error("create the folder", parent))?;
+pub(super) fn write_report(place: Place, value: &Value) -> Result<()> {
+    place.write(format!("{value:#}\n").as_bytes(), is_report)
+}
+
+/// Whether a file is what [`write_report`] writes: the keys tell.
+fn is_report(path: &Path) -> bool {
+    let size = path.symlink_metadata().map(|m| m.len());
+    if !path.is_file() || size.is_ok_and(|n| n > limits::SIDE_FILE_BYTES.get()) {
+        return false;
     }
-    // A report that stands there is replaced: the path was named for that.
-    files::write_whole(path, format!("{value:#}\n").as_bytes(), Path::is_file)
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let Ok(Value::Object(found)) = serde_json::from_slice(&bytes) else {
+        return false;
+    };
+    let kinds: [&[&str]; 3] = [
+        &["architecture", "artifacts", "source_files"],
+        &["engines", "failures", "gates"],
+        &["backend", "predictions"],
+    ];
+    kinds
+        .iter()
+        .any(|keys| keys.iter().all(|key| found.contains_key(*key)))
+        || found.keys().any(|key| key.starts_with("source_vs_"))
 }
 
 /// Writes the predecessor's files.
@@ -81,7 +105,7 @@ pub(super) fn write_predictions(
     };
     let model = model.display().to_string();
     for (name, value) in convert::prediction_files(report, task, &model, format)? {
-        write_report(&folder.join(name), &value)?;
+        write_report(report_place(&folder.join(name))?, &value)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::request::{Request, Target};
 use super::{Artifact, Outcome, Stage};
 use crate::error::{Result, io_error};
-use crate::files;
+use crate::files::Place;
 use crate::provenance::{self, Dependency, Predicate, Signer, Statement};
 use crate::source::{self, FileDigest};
 use crate::verify::EngineStatus;
@@ -136,13 +136,21 @@ fn verification(artifact: &Artifact) -> BTreeMap<String, Value> {
     ])
 }
 
+/// The place of a statement that stands apart from its artifact, taken before the work begins.
+pub(super) fn place(request: &Request) -> Result<Option<Place>> {
+    match &request.provenance.statement {
+        Some(StatementPath::File(path)) => Place::at(path, provenance::is_statement).map(Some),
+        Some(StatementPath::Beside) | None => Ok(None),
+    }
+}
+
 /// Writes the statement about what stands in the private folder, into it if it belongs beside the artifact. What belongs elsewhere is
 /// given back, to be written once the artifact is in its place.
 pub(super) fn stage(
     request: &Request,
     stage: &Stage,
     predicate: Option<Predicate>,
-) -> Result<Option<(PathBuf, String)>> {
+) -> Result<Option<String>> {
     let (Some(predicate), Some(place)) = (predicate, &request.provenance.statement) else {
         return Ok(None);
     };
@@ -155,14 +163,14 @@ pub(super) fn stage(
             std::fs::write(&inside, &text).map_err(io_error("write", &inside))?;
             Ok(None)
         }
-        StatementPath::File(path) => Ok(Some((path.clone(), text))),
+        StatementPath::File(_) => Ok(Some(text)),
     }
 }
 
 /// Writes a statement that stands apart from its artifact.
-pub(super) fn write(statement: Option<(PathBuf, String)>) -> Result<()> {
-    match statement {
-        Some((path, text)) => files::write_whole(&path, text.as_bytes(), provenance::is_statement),
-        None => Ok(()),
+pub(super) fn write(place: Option<Place>, text: Option<String>) -> Result<()> {
+    match (place, text) {
+        (Some(place), Some(text)) => place.write(text.as_bytes(), provenance::is_statement),
+        _ => Ok(()),
     }
 }

@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use prost::Message;
 use serde_json::{Map, Value, json};
@@ -14,6 +15,7 @@ use super::proto::Model;
 use crate::error::{Class, Context, Diagnostic, Result, io_error};
 use crate::files;
 use crate::limits;
+use crate::tensor::{SourceFile, num};
 
 const MANIFEST: &str = "Manifest.json";
 const DATA: &str = "Data";
@@ -216,10 +218,21 @@ pub(crate) fn open(path: &Path) -> Result<Items> {
 }
 
 fn read_manifest(package: &Path, manifest: &Path) -> Result<Items> {
+    let file = SourceFile::open_inside(package, Path::new(MANIFEST))
+        .map_err(|e| not_inside(MANIFEST, manifest, e))?;
     parse_manifest(
         package,
-        &read_limited(manifest, limits::SIDE_FILE_BYTES.get())?,
+        &read_limited(&file, limits::SIDE_FILE_BYTES.get())?,
     )
+}
+
+/// Why an item could not be opened in its package.
+fn not_inside(item: &str, path: &Path, error: std::io::Error) -> crate::error::Error {
+    if SourceFile::leads_out(&error) {
+        let path = item.to_owned();
+        return PackageError::Escape { path }.into();
+    }
+    io_error("open", path)(error)
 }
 
 /// Finds the items that a manifest names in the package.
@@ -303,26 +316,40 @@ fn confined(package: &Path, item: &str) -> Result<PathBuf> {
     }
 }
 
-fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let found = std::fs::metadata(path)
-        .map_err(io_error("read the length of", path))?
-        .len();
-    if found > limit {
-        return Err(PackageError::TooLarge { limit, found }).at_file(path);
+/// Opens an item that [`open`] has found: in its package, should a link have come meanwhile, or a model file on its own.
+///
+/// # Errors
+/// When it leads out of the package or cannot be opened.
+pub(super) fn open_item(package: &Path, item: &Path) -> Result<Arc<SourceFile>> {
+    match item.strip_prefix(package) {
+        Ok(relative) if !relative.as_os_str().is_empty() => {
+            SourceFile::open_inside(package, relative)
+                .map_err(|e| not_inside(&relative.display().to_string(), item, e))
+        }
+        Ok(_) | Err(_) => SourceFile::open(item),
     }
-    std::fs::read(path).map_err(io_error("read", path))
+}
+
+fn read_limited(file: &SourceFile, limit: u64) -> Result<Vec<u8>> {
+    let found = file.len();
+    if found > limit {
+        return Err(PackageError::TooLarge { limit, found }).at_file(file.path());
+    }
+    let mut bytes = vec![0; num::usize_of(found)];
+    file.read_at(0, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Parses the model file.
 ///
 /// # Errors
 /// When it is too large or not a protobuf.
-pub(crate) fn read_model(path: &Path) -> Result<(Model, usize)> {
-    let bytes = read_limited(path, limits::PROTO_BYTES)?;
+pub(crate) fn read_model(file: &SourceFile) -> Result<(Model, usize)> {
+    let bytes = read_limited(file, limits::PROTO_BYTES)?;
     let len = bytes.len();
     let model = Model::decode(bytes::Bytes::from(bytes))
         .map_err(|source| PackageError::Proto { source })
-        .at_file(path)?;
+        .at_file(file.path())?;
     Ok((model, len))
 }
 

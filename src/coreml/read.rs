@@ -153,8 +153,11 @@ impl Opened {
     /// Opens what is at `path`.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let items = items(path)?;
-        let (model, _) = package::read_model(&items.model)?;
-        let blobs = items.weights.as_deref().map(BlobFile::open).transpose()?;
+        let (model, _) = package::read_model(&*package::open_item(path, &items.model)?)?;
+        let weights = items.weights.as_deref();
+        let blobs = weights
+            .map(|weights| BlobFile::of(package::open_item(path, weights)?))
+            .transpose()?;
         Ok(Opened {
             model_path: items.model,
             model,

@@ -98,7 +98,8 @@ pub fn write(module: &Module, package: &Path, options: &WriteOptions<'_>) -> Res
 /// When the package cannot be read, or holds what a rewrite would lose.
 pub fn set_metadata(package: &Path, metadata: &BTreeMap<String, String>) -> Result<()> {
     let items = package::open(package)?;
-    let (mut model, bytes) = package::read_model(&items.model)?;
+    let file = package::open_item(package, &items.model)?;
+    let (mut model, bytes) = package::read_model(&file)?;
     package::check_lossless(&model, bytes).at_file(&items.model)?;
     let description = model.description.get_or_insert_default();
     let meta = description.metadata.get_or_insert_default();

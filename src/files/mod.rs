@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -105,6 +105,7 @@ impl Diagnostic for FilesError {
 pub struct Private {
     parent: Arc<Folder>,
     name: OsString,
+    folder: Folder,
     /// Locked as long as the process lives: tells an abandoned folder from one that is in use.
     _lock: Option<File>,
 }
@@ -141,19 +142,24 @@ impl Private {
                 continue;
             };
             open.insert(name.clone(), Arc::clone(&folder));
+            drop(open);
+            let inside = folder.open_in(&name).map_err(failed());
+            let inside = inside.inspect_err(|_| forget(&folder, &name))?;
             return Ok(Private {
                 parent: folder,
                 name,
+                folder: inside,
                 _lock: lock,
             });
         }
         Err(failed()(ErrorKind::AlreadyExists.into()))
     }
 
-    /// Where it is.
+    /// Where to write into it. On Linux this is the folder that is held open, under its number: what is written by this path lands in it even
+    /// when the output's folder was moved away and a link put in its place.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.parent.path().join(&self.name)
+        self.folder.reach().to_path_buf()
     }
 
     /// Moves these entries of the private folder into the folder around it, in this order. Each replaces only what `is_ours` recognises.
@@ -200,7 +206,7 @@ impl Private {
 
     /// Looks at what stands in an entry's place: `None` when nothing does, its identity when it is ours.
     fn approve(&self, entry: &OsStr, is_ours: &impl Fn(&Path) -> bool) -> Result<Option<Identity>> {
-        let to = self.parent.path().join(entry);
+        let to = self.parent.reach().join(entry);
         let Some(id) = identity(&to) else {
             return Ok(None);
         };
@@ -218,7 +224,7 @@ impl Private {
             .rename_new(Path::new(entry), &old)
             .map_err(failed())?;
         // What came may not be what stood there when it was looked at.
-        if identity(&self.parent.path().join(&old)) != Some(approved) {
+        if identity(&self.parent.reach().join(&old)) != Some(approved) {
             self.parent
                 .rename_new(&old, Path::new(entry))
                 .map_err(failed())?;
@@ -264,7 +270,7 @@ impl Private {
 
     /// Replaces an output of ours where the system cannot exchange two names in one step.
     fn replace(&self, entry: &OsStr) -> std::io::Result<()> {
-        let to = self.parent.path().join(entry);
+        let to = self.parent.reach().join(entry);
         if to.is_dir() {
             // A folder cannot be replaced by a rename; the old one leaves through the private folder.
             fs::create_dir(self.path().join(REPLACED))?;
@@ -276,11 +282,16 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        let mut open = open_folders();
-        // A folder that cannot be removed is removed by the next run.
-        let _ = self.parent.remove_tree(&self.name);
-        open.remove(&self.name);
+        forget(&self.parent, &self.name);
     }
+}
+
+/// Removes a private folder.
+fn forget(parent: &Folder, name: &OsStr) {
+    let mut open = open_folders();
+    // A folder that cannot be removed is removed by the next run.
+    let _ = parent.remove_tree(name);
+    open.remove(name);
 }
 
 /// A private folder that outlives its process, so that what took long to bring can be continued. It has a fixed name, and one user at a time.
@@ -288,6 +299,7 @@ impl Drop for Private {
 pub struct Partial {
     parent: Folder,
     name: OsString,
+    folder: Folder,
     to: OsString,
     _lock: Option<File>,
 }
@@ -314,7 +326,11 @@ impl Partial {
             Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(failed()(e)),
             Ok(()) | Err(_) => {}
         }
-        Ok(folder.lock_if_abandoned(&name).map(|lock| Partial {
+        let Some(lock) = folder.lock_if_abandoned(&name) else {
+            return Ok(None);
+        };
+        Ok(Some(Partial {
+            folder: folder.open_in(&name).map_err(failed())?,
             parent: folder,
             name,
             to,
@@ -322,10 +338,10 @@ impl Partial {
         }))
     }
 
-    /// Where it is.
+    /// Where to write into it; see [`Private::path`].
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.parent.path().join(&self.name)
+        self.folder.reach().to_path_buf()
     }
 
     /// The folder becomes the destination, which must not exist.
@@ -358,10 +374,10 @@ impl Partial {
     /// # Errors
     /// When the system refuses.
     pub fn remove(self) -> Result<()> {
-        let path = self.path();
+        let path = self.folder.path();
         self.parent
             .remove_tree(&self.name)
-            .map_err(io_error("remove", &path))
+            .map_err(io_error("remove", path))
     }
 }
 
@@ -414,17 +430,82 @@ pub fn make_folders(base: &Path, relative: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The place of one file that is yet to be made. It is taken before the work begins whose result it will hold, so that the file appears in
+/// the folder that was there then, or nowhere.
+#[derive(Debug)]
+pub struct Place {
+    private: Private,
+    path: PathBuf,
+    name: OsString,
+}
+
+impl Place {
+    /// Takes the place at `path`, in a folder that exists.
+    ///
+    /// # Errors
+    /// When something stands there that `is_ours` does not recognise, or the folder cannot be written to.
+    pub fn at(path: &Path, is_ours: impl Fn(&Path) -> bool) -> Result<Self> {
+        let name = path.file_name().ok_or(FilesError::NoName).at_file(path)?;
+        refuse_foreign(path, is_ours)?;
+        Ok(Place {
+            private: Private::beside(path, &mut Vec::new())?,
+            path: path.to_path_buf(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// As [`Place::at`]; the folder is made if it is not there.
+    ///
+    /// # Errors
+    /// As [`Place::at`], and when the folder cannot be made.
+    pub fn in_new_folder(path: &Path, is_ours: impl Fn(&Path) -> bool) -> Result<Self> {
+        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            fs::create_dir_all(parent).map_err(io_error("create the folder", parent))?;
+        }
+        Place::at(path, is_ours)
+    }
+
+    /// Where the file will stand.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the file and moves it to its place; what stands there is replaced if `is_ours` recognises it.
+    ///
+    /// # Errors
+    /// When something foreign stands there, or the file cannot be written.
+    pub fn fill(
+        self,
+        is_ours: impl Fn(&Path) -> bool,
+        write: impl FnOnce(&mut File) -> Result<()>,
+    ) -> Result<()> {
+        let mut file = File::create_new(self.private.path().join(&self.name))
+            .map_err(io_error("create a file beside", &self.path))?;
+        write(&mut file)?;
+        file.sync_all().map_err(io_error("write", &self.path))?;
+        drop(file);
+        self.private.install(&[self.name], is_ours)
+    }
+
+    /// As [`Place::fill`], with these bytes.
+    ///
+    /// # Errors
+    /// As [`Place::fill`].
+    pub fn write(self, bytes: &[u8], is_ours: impl Fn(&Path) -> bool) -> Result<()> {
+        let path = self.path.clone();
+        self.fill(is_ours, |file| {
+            file.write_all(bytes).map_err(io_error("write", &path))
+        })
+    }
+}
+
 /// Writes one file whole or not at all; what stands there is replaced if `is_ours` recognises it.
 ///
 /// # Errors
 /// When something foreign stands there, or the file cannot be written.
 pub fn write_whole(path: &Path, bytes: &[u8], is_ours: impl Fn(&Path) -> bool) -> Result<()> {
-    let private = Private::beside(path, &mut Vec::new())?;
-    let name = path.file_name().unwrap_or_default().to_owned();
-    let inside = private.path().join(&name);
-    fs::write(&inside, bytes).map_err(io_error("write", path))?;
-    sync_tree(&inside)?;
-    private.install(&[name], is_ours)
+    Place::at(path, &is_ours)?.write(bytes, is_ours)
 }
 
 /// Brings every file below `path` to the disk.
@@ -447,7 +528,7 @@ pub fn sync_tree(path: &Path) -> Result<()> {
 
 /// Removes private folders that a killed run has left: those of this user which no process holds locked.
 fn sweep(parent: &Folder, notes: &mut Vec<String>) {
-    let Ok(entries) = fs::read_dir(parent.path()) else {
+    let Ok(entries) = fs::read_dir(parent.reach()) else {
         return;
     };
     let names = entries.filter_map(|e| e.ok()).map(|e| e.file_name());
@@ -465,7 +546,7 @@ fn sweep(parent: &Folder, notes: &mut Vec<String>) {
         };
         let path = parent.path().join(&name);
         let shown = crate::error::escape_name(&path.display().to_string());
-        let replaced = path.join(REPLACED).read_dir();
+        let replaced = parent.reach().join(&name).join(REPLACED).read_dir();
         if replaced.is_ok_and(|mut entries| entries.next().is_some()) {
             notes.push(format!(
                 "`{shown}` holds an output that was being replaced when a run was killed; it was left as it is"

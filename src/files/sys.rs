@@ -11,14 +11,20 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    reach: PathBuf,
     #[cfg(unix)]
     file: File,
 }
 
 impl Folder {
-    /// The path it was opened under.
+    /// The path it was opened under, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A path that leads to the folder as long as it is open, wherever its own path leads by then. Where the system has none: its own.
+    pub(super) fn reach(&self) -> &Path {
+        &self.reach
     }
 }
 
@@ -40,11 +46,12 @@ pub(super) fn is_unsupported(error: &io::Error) -> bool {
 #[cfg(unix)]
 mod unix {
     use std::ffi::OsStr;
-    use std::fs::{File, TryLockError};
+    use std::fs::{File, Metadata, TryLockError};
     use std::io;
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
     use std::os::unix::ffi::OsStrExt;
-    use std::path::Path;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::{Path, PathBuf};
 
     use rustix::fs::{AtFlags, Dir, Mode, OFlags};
     use rustix::io::Errno;
@@ -56,20 +63,33 @@ mod unix {
     impl Folder {
         pub(in super::super) fn open(path: &Path) -> io::Result<Self> {
             let fd = rustix::fs::open(path, FOLDER, Mode::empty())?;
-            Ok(Folder {
-                path: path.to_path_buf(),
-                file: File::from(fd),
-            })
+            Ok(Folder::of(path.to_path_buf(), File::from(fd)))
+        }
+
+        fn of(path: PathBuf, file: File) -> Self {
+            let mut folder = Folder {
+                reach: path.clone(),
+                path,
+                file,
+            };
+            // Linux only, and only where `/proc` is mounted.
+            let open = PathBuf::from(format!("/proc/self/fd/{}", folder.file.as_raw_fd()));
+            if same_file(open.metadata(), folder.file.metadata()) {
+                folder.reach = open;
+            }
+            folder
+        }
+
+        /// Opens the folder `name` in it; a link is not followed.
+        pub(in super::super) fn open_in(&self, name: &OsStr) -> io::Result<Self> {
+            let flags = FOLDER | OFlags::NOFOLLOW;
+            let fd = rustix::fs::openat(&self.file, name, flags, Mode::empty())?;
+            Ok(Folder::of(self.path.join(name), File::from(fd)))
         }
 
         /// Whether the path still leads to the folder.
         pub(in super::super) fn is_still_there(&self) -> bool {
-            use std::os::unix::fs::MetadataExt;
-            let ids = |m: std::fs::Metadata| (m.dev(), m.ino());
-            matches!(
-                (self.path.metadata().map(ids), self.file.metadata().map(ids)),
-                (Ok(now), Ok(then)) if now == then
-            )
+            same_file(self.path.metadata(), self.file.metadata())
         }
 
         pub(in super::super) fn make_private(&self, name: &OsStr) -> io::Result<()> {
@@ -151,6 +171,11 @@ mod unix {
         }
     }
 
+    fn same_file(a: io::Result<Metadata>, b: io::Result<Metadata>) -> bool {
+        let ids = |m: Metadata| (m.dev(), m.ino());
+        matches!((a.map(ids), b.map(ids)), (Ok(a), Ok(b)) if a == b)
+    }
+
     enum Flags {
         NoReplace,
         Exchange,
@@ -183,9 +208,15 @@ mod unix {
 #[cfg(not(unix))]
 impl Folder {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let path = path.canonicalize()?;
         Ok(Folder {
-            path: path.canonicalize()?,
+            reach: path.clone(),
+            path,
         })
+    }
+
+    pub(super) fn open_in(&self, name: &OsStr) -> io::Result<Self> {
+        Folder::open(&self.path.join(name))
     }
 
     pub(super) fn is_still_there(&self) -> bool {

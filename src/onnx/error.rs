@@ -103,6 +103,12 @@ pub enum OnnxError {
         /// What the file says.
         location: String,
     },
+    /// More external data than may be read.
+    #[error("the files of external data have {found} bytes together, the limit is {limit}", limit = crate::limits::READ_BYTES.get())]
+    ExternalSize {
+        /// Bytes of all files.
+        found: u64,
+    },
     /// External data that is not there, or not whole.
     #[error("external data `{location}` has {found} bytes, tensor `{tensor}` needs {expected}")]
     ExternalData {
@@ -133,7 +139,7 @@ impl Diagnostic for OnnxError {
             | OnnxError::Malformed { .. }
             | OnnxError::MetadataKey { .. }
             | OnnxError::ExternalData { .. } => Class::Invalid,
-            OnnxError::ExternalPath { .. } => Class::Unsafe,
+            OnnxError::ExternalPath { .. } | OnnxError::ExternalSize { .. } => Class::Unsafe,
         }
     }
 
@@ -152,6 +158,7 @@ impl Diagnostic for OnnxError {
             OnnxError::MetadataKey { .. } => "onnx_metadata_key",
             OnnxError::ExternalPath { .. } => "onnx_external_path",
             OnnxError::ExternalData { .. } => "onnx_external_data",
+            OnnxError::ExternalSize { .. } => "too_large",
         }
     }
 
@@ -171,6 +178,7 @@ impl Diagnostic for OnnxError {
             OnnxError::NeedsOpset { opset, .. } => format!("use `--opset {opset}` or later"),
             OnnxError::TooLarge { .. } => "use `--external-data`".into(),
             OnnxError::InterfaceName { .. } => "rename the output".into(),
+            OnnxError::ExternalSize { .. } => crate::limits::READ_BYTES.hint(),
             OnnxError::ExternalData { .. } => "keep the `.data` file of the model beside it".into(),
             OnnxError::OperandType { .. }
             | OnnxError::NotSaid { .. }

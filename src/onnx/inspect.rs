@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::error::OnnxError;
-use super::external::locate;
+use super::external::Beside;
 use super::proto::{
     NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation, tensor_shape_proto,
     type_proto,
@@ -102,11 +102,12 @@ fn summary(path: &Path) -> Result<Summary> {
             entry.value.unwrap_or_default(),
         );
     }
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut beside = Beside::new(path.parent().unwrap_or(Path::new("")));
     for (tensor, region) in graph.initializer.iter().zip(&raw) {
         let name = tensor.name.clone().unwrap_or_default();
-        add_tensor(tensor, region.as_ref(), folder, &mut out).at_tensor(&name)?;
+        add_tensor(tensor, region.as_ref(), &mut beside, &mut out).at_tensor(&name)?;
     }
+    out.external_files.extend(beside.locations());
     let initialised: BTreeSet<&str> = graph
         .initializer
         .iter()
@@ -181,7 +182,7 @@ fn port(info: &ValueInfoProto) -> Port {
 fn add_tensor(
     tensor: &TensorProto,
     raw: Option<&FileRegion>,
-    folder: &Path,
+    beside: &mut Beside,
     out: &mut Summary,
 ) -> Result<()> {
     let number = tensor.data_type.unwrap_or_default();
@@ -210,8 +211,7 @@ fn add_tensor(
         .into());
     }
     if tensor.data_location() == DataLocation::External {
-        let found = locate(tensor, bytes, folder)?;
-        out.external_files.insert(found.location);
+        beside.find(tensor, bytes)?;
     }
     if dtype.starts_with('f') || dtype == "bf16" || dtype.starts_with("complex") {
         out.parameters = out.parameters.saturating_add(elements);

@@ -23,6 +23,16 @@ pub use types::{MAX_OPSET, MIN_OPSET};
 use crate::error::Result;
 use crate::ir::Module;
 
+/// The place of a tensor's external data in `folder`, of the tensor's message: for [`crate::readers`].
+///
+/// # Errors
+/// When it leads out of the folder, or the file does not hold it.
+pub fn external_data(bytes: &[u8], folder: &Path) -> Result<()> {
+    let found = external::find_of_bytes(bytes, folder)?;
+    let mut bytes = vec![0; crate::tensor::num::usize_of(found.len)];
+    found.file.read_at(found.offset, &mut bytes)
+}
+
 /// The generated messages. Their schema, and what it leaves out, is in `proto/`.
 #[allow(
     missing_docs,

@@ -128,6 +128,37 @@ impl Folder {
         Ok(Some(metadata.len()))
     }
 
+    /// Opens the file at `path`, and nothing else in its place: between [`Folder::find`] and here a link may have come.
+    pub(super) fn open(&self, path: &str) -> Result<Arc<SourceFile>> {
+        if self.find(path)?.is_none() {
+            return Err(SourceError::MissingFile {
+                name: path.to_owned(),
+            })
+            .at_file(&self.root);
+        }
+        let full = self.root.join(path);
+        // The links of a snapshot lead to files of the same repository in the cache.
+        let opened = match self
+            .snapshot
+            .as_ref()
+            .and_then(|s| s.inside(&self.canonical))
+        {
+            Some((repo, snapshot)) => SourceFile::open_inside(repo, &snapshot.join(path)),
+            None => SourceFile::open_inside(&self.root, Path::new(path)),
+        };
+        match opened {
+            Ok(file) => Ok(file),
+            Err(e) if SourceFile::leads_out(&e) => Err(SourceError::PathEscape {
+                path: path.to_owned(),
+            })
+            .at_file(&full),
+            Err(e) if e.kind() == ErrorKind::InvalidInput => {
+                Err(SourceError::NotAFile).at_file(&full)
+            }
+            Err(e) => Err(io_error("open", &full)(e)),
+        }
+    }
+
     /// Opens the file at `path` if it is there; it is checked against the lock, and remembered.
     pub(super) fn open_optional(&self, path: &str) -> Result<Option<Arc<SourceFile>>> {
         if let Some(opened) = self.opened().get(path) {
@@ -148,11 +179,7 @@ impl Folder {
     ) -> Result<Vec<Arc<SourceFile>>> {
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
-            let full = self.root.join(path);
-            if self.find(path)?.is_none() {
-                return Err(SourceError::MissingFile { name: path.clone() }).at_file(&self.root);
-            }
-            files.push(SourceFile::open(&full)?);
+            files.push(self.open(path)?);
         }
         let before: u64 = self.opened().values().map(|o| o.file.len()).sum();
         let total = files.iter().fold(before, |n, f| n.saturating_add(f.len()));

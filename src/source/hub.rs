@@ -275,6 +275,12 @@ impl Snapshot {
         })
     }
 
+    /// The repository's folder in the cache, and the way from there to the snapshot (given as a canonical path).
+    pub(super) fn inside<'a>(&self, canonical: &'a Path) -> Option<(&'a Path, &'a Path)> {
+        let repo = canonical.parent()?.parent()?;
+        Some((repo, canonical.strip_prefix(repo).ok()?))
+    }
+
     /// Whether a link of the snapshot may lead to `target` (canonical): a file directly in `blobs`.
     pub(super) fn holds(&self, target: &Path) -> bool {
         target.parent() == Some(&self.blobs)

@@ -14,7 +14,7 @@ use super::folder::{self, Folder, Weights};
 use super::sniff::has_pickle_name;
 use super::{Progress, atomic, digest};
 use crate::error::{Context, Result, io_error};
-use crate::tensor::SourceFile;
+use crate::files::Place;
 
 /// The name of the lock file, beside `config.json`.
 pub const FILE_NAME: &str = "distill-convert.lock";
@@ -226,7 +226,7 @@ pub(super) fn read(files: &Folder) -> Result<Option<Lock>> {
     if files.find(FILE_NAME)?.is_none() {
         return Ok(None);
     }
-    let bytes = folder::read_small(&*SourceFile::open(&path)?)?;
+    let bytes = folder::read_small(&*files.open(FILE_NAME)?)?;
     parse(&bytes).map(Some).at_file(&path)
 }
 
@@ -258,6 +258,7 @@ pub fn write_with(
 ) -> Result<Lock> {
     check_revision(identity.revision.as_deref())?;
     let (root, _) = folder::resolve(model)?;
+    let place = place(&root)?;
     let files = Folder::unlocked(&root)?;
     let mut paths = covered(&files)?;
     paths.extend(more.iter().cloned());
@@ -279,7 +280,7 @@ pub fn write_with(
         revision: identity.revision.clone(),
         files: entries.collect(),
     };
-    save(&root, &lock)?;
+    save(place, &lock)?;
     Ok(lock)
 }
 
@@ -291,19 +292,24 @@ pub(super) fn write_known(root: &Path, files: BTreeMap<String, Entry>) -> Result
         revision: None,
         files,
     };
-    save(root, &lock)?;
+    save(place(root)?, &lock)?;
     Ok(lock)
 }
 
-fn save(root: &Path, lock: &Lock) -> Result<()> {
-    let path = root.join(FILE_NAME);
+/// Taken before the files are hashed: the lock belongs into the folder that they were in.
+fn place(root: &Path) -> Result<Place> {
+    Place::at(&root.join(FILE_NAME), |_| true)
+}
+
+fn save(place: Place, lock: &Lock) -> Result<()> {
+    let path = place.path().to_path_buf();
     let text = toml::to_string(lock)
         .map_err(|e| SourceError::LockSyntax {
             detail: e.to_string(),
         })
         .at_file(&path)?;
-    atomic::write_whole(
-        &path,
+    atomic::fill(
+        place,
         |_| true,
         |out| {
             out.write_all(b"# Sizes and SHA-256 digests of this model's files, written by `distill-convert lock`.\n")?;
@@ -359,7 +365,7 @@ pub fn check(model: &Path, progress: Progress<'_>) -> Result<Report> {
             }
             Some(_) => {
                 same_size.push((path, entry));
-                opened.push(SourceFile::open(&root.join(path))?);
+                opened.push(files.open(path)?);
             }
         }
     }

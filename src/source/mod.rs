@@ -33,7 +33,7 @@ pub use error::SourceError;
 pub use import::{Imported, import, is_imported};
 pub use pickle::PickleError;
 pub use sniff::has_pickle_name;
-pub use tensors::{read_tensors, write_tensors};
+pub use tensors::{TensorPlace, read_tensors, write_tensors};
 pub use torch::TorchError;
 
 /// Is told how many more bytes were hashed; called from several threads.

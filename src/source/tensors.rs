@@ -1,12 +1,12 @@
 //! Tensor files: the inputs, outputs and references of a run, as `.safetensors` or `.npz`.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use super::error::SourceError;
 use super::{atomic, npz, safetensors, sniff};
-use crate::error::{Context, Result, io_error};
+use crate::error::{Context, Diagnostic, Result, io_error};
+use crate::files::{FilesError, Place};
 use crate::tensor::{NamedTensors, Region, SourceFile, Tensor};
 
 /// The metadata key, and the comment of an archive, by which this program knows its own files again.
@@ -25,7 +25,7 @@ pub(super) fn has_mark(metadata: &BTreeMap<String, String>) -> bool {
 }
 
 /// The kinds of tensor files.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Kind {
     Safetensors,
     Npz,
@@ -75,28 +75,52 @@ pub fn read_tensors(path: &Path) -> Result<NamedTensors> {
     }
 }
 
-/// Writes `tensors` as a `.safetensors` or `.npz` file, whole or not at all. Equal tensors give equal bytes.
-///
-/// An existing file is replaced only if this program wrote it.
-///
-/// # Errors
-/// When the kind of file cannot hold an element type or name, when another program's file is in the way, or when the system refuses.
-pub fn write_tensors(path: &Path, tensors: &NamedTensors) -> Result<()> {
-    let kind = kind(path)?;
-    refuse_foreign(path, kind)?;
-    match kind {
-        Kind::Safetensors => {
-            let metadata = BTreeMap::from([mark()]);
-            atomic::write_whole(
-                path,
-                |p| is_ours(p, kind),
-                |out| safetensors::write(tensors, &metadata, out),
-            )
-        }
-        Kind::Npz => {
-            atomic::write_whole(path, |p| is_ours(p, kind), |out| npz::write(tensors, out))
+/// The place of a `.safetensors` or `.npz` file, taken before its tensors are computed.
+#[derive(Debug)]
+pub struct TensorPlace {
+    place: Place,
+    kind: Kind,
+}
+
+impl TensorPlace {
+    /// Takes the place. An existing file is replaced only if this program wrote it.
+    ///
+    /// # Errors
+    /// When the name says no kind of file, another program's file is in the way, or the folder cannot be written to.
+    pub fn at(path: &Path) -> Result<Self> {
+        let kind = kind(path)?;
+        match Place::at(path, |p| is_ours(p, kind)) {
+            Ok(place) => Ok(TensorPlace { place, kind }),
+            Err(e) if e.code() == FilesError::Exists.code() => {
+                Err(SourceError::Foreign).at_file(path)
+            }
+            Err(e) => Err(e),
         }
     }
+
+    /// Writes the tensors, whole or not at all. Equal tensors give equal bytes.
+    ///
+    /// # Errors
+    /// When the kind of file cannot hold an element type or name, when another program's file is in the way, or when the system refuses.
+    pub fn write(self, tensors: &NamedTensors) -> Result<()> {
+        let kind = self.kind;
+        atomic::fill(
+            self.place,
+            |p| is_ours(p, kind),
+            |out| match kind {
+                Kind::Safetensors => safetensors::write(tensors, &BTreeMap::from([mark()]), out),
+                Kind::Npz => npz::write(tensors, out),
+            },
+        )
+    }
+}
+
+/// Writes `tensors` as a `.safetensors` or `.npz` file.
+///
+/// # Errors
+/// As [`TensorPlace::at`] and [`TensorPlace::write`].
+pub fn write_tensors(path: &Path, tensors: &NamedTensors) -> Result<()> {
+    TensorPlace::at(path)?.write(tensors)
 }
 
 /// Whether this program wrote the file.
@@ -108,19 +132,6 @@ fn is_ours(path: &Path, kind: Kind) -> bool {
         }
         Kind::Npz => npz::is_ours(path),
     }
-}
-
-/// Refuses to replace anything that this program did not write.
-fn refuse_foreign(path: &Path, kind: Kind) -> Result<()> {
-    let is_ours = match path.symlink_metadata() {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(io_error("look at", path)(e)),
-        Ok(metadata) => metadata.is_file() && is_ours(path, kind),
-    };
-    if is_ours {
-        return Ok(());
-    }
-    Err(SourceError::Foreign).at_file(path)
 }
 
 #[cfg(test)]

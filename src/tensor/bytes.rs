@@ -32,6 +32,26 @@ impl SourceFile {
         SourceFile::from_file(path, file)
     }
 
+    /// Opens the regular file `relative` below `base`, wherever links lead meanwhile: not out of `base`.
+    ///
+    /// # Errors
+    /// When the path leads out of `base` (see [`SourceFile::leads_out`]), is no regular file, or cannot be opened.
+    pub fn open_inside(base: &Path, relative: &Path) -> std::io::Result<Arc<Self>> {
+        let file = super::inside::open(base, relative)?;
+        let len = file.metadata()?.len();
+        Ok(Arc::new(SourceFile {
+            path: base.join(relative),
+            backing: Backing::File(file),
+            len,
+        }))
+    }
+
+    /// Whether an error of [`SourceFile::open_inside`] says that the path leads out of the folder.
+    #[must_use]
+    pub fn leads_out(error: &std::io::Error) -> bool {
+        error.kind() == std::io::ErrorKind::CrossesDevices
+    }
+
     /// A file that is open already, under a name for messages.
     ///
     /// # Errors
@@ -56,6 +76,20 @@ impl SourceFile {
             len: num::u64_of(bytes.len()),
             backing: Backing::Memory(bytes),
         })
+    }
+
+    /// How many names the file has in the file system, where that is known.
+    #[must_use]
+    pub fn names(&self) -> u64 {
+        match &self.backing {
+            #[cfg(unix)]
+            Backing::File(file) => file
+                .metadata()
+                .map_or(1, |m| std::os::unix::fs::MetadataExt::nlink(&m)),
+            #[cfg(not(unix))]
+            Backing::File(_) => 1,
+            Backing::Memory(_) => 1,
+        }
     }
 
     /// The path it was opened under.

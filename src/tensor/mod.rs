@@ -3,6 +3,7 @@
 mod bytes;
 mod dtype;
 mod f8;
+mod inside;
 pub mod num;
 mod value;
 

@@ -73,6 +73,7 @@ pub(super) fn seeds(reader: &str) -> Seeds {
             ]
         }
         "onnx" => onnx(&folder),
+        "external_data" => external_data(&folder),
         "mlpackage_manifest" => {
             let data = folder.path().join("Data/com.apple.CoreML/weights");
             fs::create_dir_all(&data).unwrap();
@@ -162,6 +163,47 @@ fn onnx(folder: &TempDir) -> Vec<Vec<u8>> {
         out.push(fs::read(folder.path().join(name)).unwrap());
     }
     out
+}
+
+/// Messages of tensors whose data lie in files of the folder, which also has links and folders that must not be followed.
+fn external_data(folder: &TempDir) -> Vec<Vec<u8>> {
+    let base = folder.path().join("base");
+    fs::create_dir_all(base.join("sub")).unwrap();
+    fs::write(base.join("w"), [7; 64]).unwrap();
+    fs::write(base.join("sub/w.data"), [7; 4096]).unwrap();
+    let text = |number: u8, text: &str| -> Vec<u8> {
+        let length = u8::try_from(text.len()).unwrap();
+        [&[number << 3 | 2, length][..], text.as_bytes()].concat()
+    };
+    let message = |number: u8, bytes: &[u8]| -> Vec<u8> {
+        [
+            &[number << 3 | 2, u8::try_from(bytes.len()).unwrap()][..],
+            bytes,
+        ]
+        .concat()
+    };
+    // Fields: dims 1, data_type 2, name 8, external_data 13 of (key 1, value 2), data_location 14.
+    let tensor = |elements: u8, said: &[(&str, &str)]| -> Vec<u8> {
+        let mut out = vec![1 << 3, elements, 2 << 3, 2];
+        out.extend(text(8, "t"));
+        for (key, value) in said {
+            out.extend(message(13, &[text(1, key), text(2, value)].concat()));
+        }
+        out.extend([14 << 3, 1]);
+        out
+    };
+    vec![
+        tensor(64, &[("location", "base/w")]),
+        tensor(
+            16,
+            &[
+                ("location", "./base/sub/w.data"),
+                ("offset", "4080"),
+                ("length", "16"),
+            ],
+        ),
+        tensor(0, &[("location", "base/w"), ("offset", "64")]),
+    ]
 }
 
 /// Makes the length of a safetensors header that of the JSON that is there.

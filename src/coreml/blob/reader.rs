@@ -18,18 +18,10 @@ pub(crate) struct BlobFile {
 }
 
 impl BlobFile {
-    /// Opens the file and checks its header and every record.
+    /// Checks the header of a file and every record.
     ///
     /// # Errors
     /// When anything about the file contradicts the format.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        BlobFile::of(SourceFile::open(path)?)
-    }
-
-    /// As [`BlobFile::open`], of a file that is open.
-    ///
-    /// # Errors
-    /// As [`BlobFile::open`].
     pub(crate) fn of(file: Arc<SourceFile>) -> Result<Self> {
         let records = scan(&file).at_file(file.path())?;
         Ok(BlobFile { file, records })
@@ -232,7 +224,7 @@ mod tests {
         fn what_was_written_is_read(sizes in proptest::collection::vec(1usize..300, 15), seed in 0i64..1000) {
             let constants: Vec<Constant> = blob_types().into_iter().zip(&sizes).map(|(d, &n)| constant(d, n, seed)).collect();
             let (_dir, path, offsets) = file_of(&constants);
-            let blobs = BlobFile::open(&path).unwrap();
+            let blobs = BlobFile::of(SourceFile::open(&path).unwrap()).unwrap();
             prop_assert_eq!(blobs.records().count(), constants.len());
             for (c, &offset) in constants.iter().zip(&offsets) {
                 let region = blobs.region(offset, c.dtype(), num::u64_of(c.len())).unwrap();
@@ -250,7 +242,7 @@ mod tests {
         let (_dir, path, offsets) =
             file_of(&[big.clone(), again, constant(DType::F16, 5, 2), wide]);
         assert_eq!(offsets[0], offsets[1]);
-        let blobs = BlobFile::open(&path).unwrap();
+        let blobs = BlobFile::of(SourceFile::open(&path).unwrap()).unwrap();
         assert_eq!(blobs.records().count(), 3);
         let region = blobs.region(offsets[3], DType::F16, 1 << 24).unwrap();
         assert_eq!(region.read().unwrap(), big.region().read().unwrap());
@@ -266,7 +258,7 @@ mod tests {
             let mut bytes = good.clone();
             edit(&mut bytes);
             std::fs::write(&path, bytes).unwrap();
-            BlobFile::open(&path).map_err(|e| e.to_string())
+            BlobFile::of(SourceFile::open(&path).unwrap()).map_err(|e| e.to_string())
         };
         type Edit<'a> = &'a dyn Fn(&mut Vec<u8>);
         let cases: [(&str, Edit<'_>); 11] = [

@@ -1,7 +1,6 @@
 //! Tensors of the file → constants. Raw and external bytes stay where they are; typed fields are packed into small buffers.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use prost::Message;
@@ -11,17 +10,16 @@ use super::error::OnnxImportError;
 use crate::error::{Context, Result};
 use crate::ir::Constant;
 use crate::limits;
-use crate::onnx::external::locate;
+use crate::onnx::external::Beside;
 use crate::onnx::proto::tensor_proto::{DataLocation, DataType};
 use crate::onnx::proto::{SparseTensorProto, TensorProto};
 use crate::onnx::types::data_type_name;
-use crate::tensor::{DType, FileRegion, Region, SourceFile, Storage, Tensor, num};
+use crate::tensor::{DType, FileRegion, Region, Storage, Tensor, num};
 
 /// Opens the files that hold external data, each once.
 #[derive(Debug)]
 pub(super) struct Loader {
-    folder: PathBuf,
-    files: BTreeMap<PathBuf, Arc<SourceFile>>,
+    beside: Beside,
 }
 
 /// A constant, with the code that its bytes are in if nothing computes with its element type.
@@ -112,8 +110,7 @@ impl Loader {
     /// A loader for a model in `folder`.
     pub(super) fn new(folder: &Path) -> Self {
         Loader {
-            folder: folder.to_path_buf(),
-            files: BTreeMap::new(),
+            beside: Beside::new(folder),
         }
     }
 
@@ -151,20 +148,7 @@ impl Loader {
                 reason: format!("a shape of {shape:?}"),
             })?;
         let region = if tensor.data_location() == DataLocation::External {
-            let found = locate(tensor, bytes, &self.folder)?;
-            let file = match self.files.get(&found.path) {
-                Some(file) => file.clone(),
-                None => {
-                    let file = SourceFile::open(&found.path)?;
-                    self.files.insert(found.path.clone(), file.clone());
-                    file
-                }
-            };
-            Region::File(FileRegion {
-                file,
-                offset: found.offset,
-                len: bytes,
-            })
+            Region::File(self.beside.find(tensor, bytes)?)
         } else if let Some(raw) = raw {
             expect_length(raw.len, bytes, &shape, tensor)?;
             Region::File(raw.clone())
