@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::graph::{Counts, replace};
-use super::{fold, norm};
+use super::{activation, affine, fold, norm, softmax, tidy};
 use crate::error::{Context, Result};
 use crate::ir::Module;
 
@@ -24,6 +24,30 @@ pub struct CleanReport {
 const WORDS: &[(&str, &str, &str, &str)] = &[
     ("layer_norm", "fused", "layer norm", "layer norms"),
     ("rms_norm", "fused", "RMS norm", "RMS norms"),
+    ("softmax", "fused", "softmax", "softmaxes"),
+    ("gelu", "fused", "GELU", "GELUs"),
+    ("silu", "fused", "SiLU", "SiLUs"),
+    ("hard_sigmoid", "fused", "hard sigmoid", "hard sigmoids"),
+    ("hard_swish", "fused", "hard swish", "hard swishes"),
+    ("batch_norm", "folded", "batch norm", "batch norms"),
+    ("scale", "folded", "scale", "scales"),
+    ("bias", "folded", "bias", "biases"),
+    ("cast", "removed", "cast", "casts"),
+    ("transpose", "removed", "transpose", "transposes"),
+    ("reshape", "removed", "reshape", "reshapes"),
+    ("broadcast", "removed", "broadcast", "broadcasts"),
+    (
+        "no_op",
+        "removed",
+        "operation without effect",
+        "operations without effect",
+    ),
+    (
+        "repeated",
+        "removed",
+        "repeated operation",
+        "repeated operations",
+    ),
 ];
 
 impl CleanReport {
@@ -64,8 +88,13 @@ fn nodes(module: &Module) -> usize {
 pub fn clean(module: &Module) -> Result<(Module, CleanReport)> {
     let mut counts = Counts::new();
     let nodes_before = nodes(module);
-    let module = fold(module)?;
+    let module = tidy(fold(module)?, &mut counts)?;
     let module = replace(&module, &mut counts, norm::find).at_pass("norms")?;
+    let module = replace(&module, &mut counts, softmax::find).at_pass("softmax")?;
+    let module = replace(&module, &mut counts, activation::find).at_pass("activations")?;
+    let module = replace(&module, &mut counts, affine::find).at_pass("affine")?;
+    // Around a norm over other axes than the last there are new transposes.
+    let module = tidy(module, &mut counts)?;
     let report = CleanReport {
         nodes_before,
         nodes_after: nodes(&module),

@@ -181,6 +181,28 @@ fn splat(constant: &Constant) -> Option<f64> {
     rest.iter().all(|x| x == first).then(|| f64::from(*first))
 }
 
+/// Whether a value has the shape of `x` with 1 for every one of `axes`, or was expanded from that.
+pub(super) fn is_statistic(g: &Graph<'_>, v: ValueId, x: ValueId, axes: &[usize]) -> bool {
+    let (found, x) = (&g.ty(unspread(g, v)).shape, &g.ty(x).shape);
+    let reduced = |i: &usize| axes.contains(i);
+    found.len() == x.len()
+        && found.iter().zip(x).enumerate().all(|(i, (found, size))| {
+            if reduced(&i) {
+                found.integer() == Some(1)
+            } else {
+                found == size
+            }
+        })
+}
+
+/// What is behind a broadcast.
+pub(super) fn unspread(g: &Graph<'_>, v: ValueId) -> ValueId {
+    match g.node(v) {
+        Some(node) if matches!(node.op, Op::Expand(_)) => node.operands[0],
+        Some(_) | None => v,
+    }
+}
+
 /// The number of elements along `axes`, if it is known.
 pub(super) fn elements(ty: &Type, axes: &[usize]) -> Option<f64> {
     let mut n = 1usize;
@@ -195,8 +217,8 @@ pub(super) type Emit = Box<dyn Fn(&mut Rewrite<'_>, &str) -> Result<ValueId>>;
 
 /// A pattern that was found.
 pub(super) struct Match {
-    /// What it is, in the report.
-    pub(super) label: &'static str,
+    /// What it is, in the report; a row for each thing that was rewritten.
+    pub(super) labels: Vec<&'static str>,
     /// The values that it computes from; constants need not be named.
     pub(super) leaves: Vec<ValueId>,
     pub(super) emit: Emit,
@@ -256,8 +278,12 @@ pub(super) fn replace<'m>(
     if plans.iter().all(|p| p.roots.is_empty()) {
         return Ok(module.clone());
     }
-    for found in plans.iter().flat_map(|p| p.roots.values()) {
-        *counts.entry(found.label).or_insert(0) += 1;
+    for label in plans
+        .iter()
+        .flat_map(|p| p.roots.values())
+        .flat_map(|m| &m.labels)
+    {
+        *counts.entry(label).or_insert(0) += 1;
     }
     let at = Cell::new(0);
     let rebuild = |rewrite: &mut Rewrite<'_>, node: &Node| {

@@ -9,6 +9,8 @@
 //!
 //! Every pass drops what nothing uses: the rebuild starts from the outputs.
 
+mod activation;
+mod affine;
 mod bind;
 mod clean;
 mod fold;
@@ -18,8 +20,13 @@ mod norm;
 mod norm_tests;
 mod precision;
 mod rewrite;
+mod softmax;
 #[cfg(test)]
 mod testing;
+mod tidy;
+mod views;
+
+use tidy::tidy;
 
 pub use bind::bind;
 pub use clean::{CleanReport, clean};

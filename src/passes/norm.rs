@@ -2,7 +2,7 @@
 //!
 //! The decomposed forms square whole activations: in 16 bits they overflow from 256 on, the operations do not.
 
-use super::graph::{Graph, Match, elements, near};
+use super::graph::{Graph, Match, elements, is_statistic, near, unspread};
 use super::rewrite::Rewrite;
 use crate::error::Result;
 use crate::ir::ops::{BinaryKind, Clip, LayerNorm, ReduceKind, RmsNorm, Transpose, UnaryKind};
@@ -50,7 +50,7 @@ pub(super) fn find(g: &Graph<'_>, root: ValueId) -> Option<Match> {
     let leaves = [Some(norm.x), norm.gamma, norm.beta];
     let leaves = leaves.into_iter().flatten().collect();
     Some(Match {
-        label,
+        labels: vec![label],
         leaves,
         emit: Box::new(move |rewrite, name| emit(rewrite, &norm, rank, &sizes, name)),
     })
@@ -190,28 +190,6 @@ fn centred(g: &Graph<'_>, c: ValueId) -> Option<(ValueId, Vec<usize>)> {
 fn statistic(g: &Graph<'_>, mean: ValueId, x: ValueId) -> Option<(ValueId, Vec<usize>)> {
     let (found, axes) = mean_of(g, unspread(g, mean))?;
     is_statistic(g, mean, x, &axes).then_some((found, axes))
-}
-
-/// Whether a value has the shape of `x` with 1 for every one of `axes`, or was expanded from that.
-fn is_statistic(g: &Graph<'_>, v: ValueId, x: ValueId, axes: &[usize]) -> bool {
-    let (found, x) = (&g.ty(unspread(g, v)).shape, &g.ty(x).shape);
-    let reduced = |i: &usize| axes.contains(i);
-    found.len() == x.len()
-        && found.iter().zip(x).enumerate().all(|(i, (found, size))| {
-            if reduced(&i) {
-                found.integer() == Some(1)
-            } else {
-                found == size
-            }
-        })
-}
-
-/// What is behind a broadcast.
-fn unspread(g: &Graph<'_>, v: ValueId) -> ValueId {
-    match g.node(v) {
-        Some(node) if matches!(node.op, Op::Expand(_)) => node.operands[0],
-        Some(_) | None => v,
-    }
 }
 
 /// The ε of `variance(x) + ε`.

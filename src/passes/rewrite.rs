@@ -118,6 +118,11 @@ impl<'m> Rewrite<'m> {
         new
     }
 
+    /// What an old value became, if that is said already.
+    pub(super) fn mapped(&self, old: ValueId) -> Option<ValueId> {
+        self.map.get(&old).copied()
+    }
+
     /// Says what an old value became.
     pub(super) fn set(&mut self, old: ValueId, new: ValueId) {
         self.map.insert(old, new);

@@ -97,8 +97,8 @@ fn import(case: &Case) -> std::result::Result<(Module, NamedTensors), String> {
         match onnx::read(&case.model, &options) {
             Ok(read) => {
                 // As a conversion does it.
-                let module =
-                    distill_convert::passes::fold(&read.module).map_err(|e| e.to_string())?;
+                let (module, _) =
+                    distill_convert::passes::clean(&read.module).map_err(|e| e.to_string())?;
                 let function = module.main().map_err(|e| e.to_string())?;
                 inputs.retain(|name, _| function.param(name).is_some());
                 return Ok((module, inputs));
