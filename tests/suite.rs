@@ -22,6 +22,7 @@ mod coreml_ops;
 mod dynamic;
 mod end_to_end;
 mod hostile;
+mod look;
 #[cfg(feature = "ort")]
 mod models;
 mod mutation;

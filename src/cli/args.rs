@@ -63,6 +63,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  distill-convert inspect models/8ball\n  distill-convert inspect 8ball.mlpackage --json"
     )]
     Inspect(InspectArgs),
+    /// Check a Core ML model as a file: what Apple's loader does not tell, and hints about the Neural Engine (exit code 1 for errors, 4 for a package that leads out of its folder)
+    #[command(
+        after_help = "Examples:\n  distill-convert lint 8ball.mlpackage\n  distill-convert lint model.mlmodel --json"
+    )]
+    Lint(LintArgs),
     /// Turn a PyTorch checkpoint into safetensors, config and lock, without running anything in it
     #[command(after_help = "Examples:\n  \
         distill-convert import pytorch_model.bin -o MODEL\n  \
@@ -370,6 +375,15 @@ pub(crate) struct InspectArgs {
     pub(crate) mil: bool,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) output_format: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LintArgs {
+    /// Core ML package or model file
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) output_format: OutputArgs,
 }

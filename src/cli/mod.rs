@@ -7,6 +7,7 @@ mod doctor;
 mod fetch;
 mod import;
 mod inspect;
+mod lint;
 mod lock;
 mod output;
 mod progress;
@@ -66,6 +67,7 @@ fn run(command: &Command) -> (&'static str, bool, distill_convert::error::Result
         Command::Verify(args) => ("verify", args.output_format.json, verify::run(args)),
         Command::Run(args) => ("run", args.output_format.json, run::run(args)),
         Command::Inspect(args) => ("inspect", args.output_format.json, inspect::run(args)),
+        Command::Lint(args) => ("lint", args.output_format.json, lint::run(args)),
         Command::Import(args) => ("import", args.output_format.json, import::run(args)),
         Command::Lock(args) => ("lock", args.output_format.json, lock::run(args)),
         Command::Audit(args) => ("audit", args.output_format.json, audit::run(args)),

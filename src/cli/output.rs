@@ -17,6 +17,8 @@ pub(crate) enum Status {
     Ok,
     /// Done, but a comparison failed or could not run.
     NotVerified,
+    /// Done, but what was looked at is wrong.
+    Invalid,
     /// Done, but what was checked does not hold.
     Refused,
 }
@@ -48,6 +50,7 @@ impl Status {
         match self {
             Status::Ok => "ok",
             Status::NotVerified => "verification_failed",
+            Status::Invalid => "invalid",
             Status::Refused => "refused",
         }
     }
@@ -56,6 +59,7 @@ impl Status {
         match self {
             Status::Ok => 0,
             Status::NotVerified => Class::Verification.exit_code(),
+            Status::Invalid => Class::Invalid.exit_code(),
             Status::Refused => Class::Unsafe.exit_code(),
         }
     }

@@ -168,6 +168,12 @@ pub enum CoremlError {
         /// The name.
         name: String,
     },
+    /// A name that is a word of the textual form.
+    #[error("`{name}` is a reserved word of Core ML programs")]
+    Reserved {
+        /// The name.
+        name: String,
+    },
     /// A name that is given twice.
     #[error("the identifier `{name}` is defined twice")]
     Duplicate {
@@ -188,18 +194,123 @@ pub enum CoremlError {
         /// What its value is.
         found: String,
     },
-    /// A description that contradicts the program.
+    /// An immediate value in a field of another element type.
+    #[error("an immediate value of {dtype} is in the field `{expected}`, found `{found}`")]
+    ConstantField {
+        /// The element type.
+        dtype: &'static str,
+        /// The field of that type.
+        expected: &'static str,
+        /// Where it is.
+        found: &'static str,
+    },
+    /// A value of another number of elements than its shape says.
+    #[error(
+        "the value of the constant contradicts its shape: {expected} {field} expected, found {found}"
+    )]
+    ConstantCount {
+        /// From shape and element type.
+        expected: u64,
+        /// Number there is.
+        found: u64,
+        /// Field of the message.
+        field: &'static str,
+    },
+    /// An opset that does not exist.
+    #[error("unknown opset `{found}`")]
+    UnknownOpset {
+        /// The name found.
+        found: String,
+    },
+    /// An opset that is newer than the specification version.
+    #[error("opset {opset} needs specification version {needed}, found {found}")]
+    OpsetVersion {
+        /// The opset.
+        opset: Opset,
+        /// The least version that has it.
+        needed: i32,
+        /// The version found.
+        found: i32,
+    },
+    /// A function that is described and not there, or there and not described.
+    #[error("no function `{name}` in {missing_in}")]
+    NoFunction {
+        /// The function.
+        name: String,
+        /// Where it is missing.
+        missing_in: &'static str,
+    },
+    /// A function whose blocks are not one, named after the opset.
+    #[error("one block named `{expected}` expected, found {found}")]
+    Blocks {
+        /// The opset.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A description of something that the program does not have, or the other way round.
     #[error(
         "the description of `{feature}` contradicts the program: {expected} expected, found {found}"
     )]
-    Description {
-        /// The input or output.
+    DescribedNames {
+        /// The input, output or state.
         feature: String,
         /// In the program.
         expected: String,
         /// In the description.
         found: String,
     },
+    /// A description of another kind: an array for a state, or one that is malformed.
+    #[error(
+        "the description of `{feature}` contradicts the program: {expected} expected, found {found}"
+    )]
+    DescribedKind {
+        /// The input, output or state.
+        feature: String,
+        /// In the program.
+        expected: String,
+        /// In the description.
+        found: String,
+    },
+    /// A description of another element type.
+    #[error(
+        "the description of `{feature}` contradicts the program: {expected} expected, found {found}"
+    )]
+    DescribedType {
+        /// The input, output or state.
+        feature: String,
+        /// In the program.
+        expected: String,
+        /// In the description.
+        found: String,
+    },
+    /// A description of another shape.
+    #[error(
+        "the description of `{feature}` contradicts the program: {expected} expected, found {found}"
+    )]
+    DescribedShape {
+        /// The input, output or state.
+        feature: String,
+        /// In the program.
+        expected: String,
+        /// In the description.
+        found: String,
+    },
+    /// A flexible shape that the program does not have, or that contradicts itself.
+    #[error(
+        "the shapes of `{feature}` contradict the program or themselves: {expected} expected, found {found}"
+    )]
+    DescribedFlexibility {
+        /// The input, output or state.
+        feature: String,
+        /// What fits.
+        expected: String,
+        /// In the description.
+        found: String,
+    },
+    /// A model without a description.
+    #[error("the model has no description")]
+    NoDescription,
     /// A program that lacks a part.
     #[error("the program has no {part}")]
     NoPart {
@@ -246,7 +357,19 @@ impl Diagnostic for CoremlError {
             | CoremlError::Duplicate { .. }
             | CoremlError::Undefined { .. }
             | CoremlError::ConstantValue { .. }
-            | CoremlError::Description { .. }
+            | CoremlError::NoDescription
+            | CoremlError::Reserved { .. }
+            | CoremlError::ConstantField { .. }
+            | CoremlError::ConstantCount { .. }
+            | CoremlError::UnknownOpset { .. }
+            | CoremlError::OpsetVersion { .. }
+            | CoremlError::NoFunction { .. }
+            | CoremlError::Blocks { .. }
+            | CoremlError::DescribedNames { .. }
+            | CoremlError::DescribedKind { .. }
+            | CoremlError::DescribedType { .. }
+            | CoremlError::DescribedShape { .. }
+            | CoremlError::DescribedFlexibility { .. }
             | CoremlError::NoPart { .. } => Class::Invalid,
         }
     }
@@ -277,7 +400,19 @@ impl Diagnostic for CoremlError {
             | CoremlError::Duplicate { .. }
             | CoremlError::Undefined { .. }
             | CoremlError::ConstantValue { .. }
-            | CoremlError::Description { .. }
+            | CoremlError::NoDescription
+            | CoremlError::Reserved { .. }
+            | CoremlError::ConstantField { .. }
+            | CoremlError::ConstantCount { .. }
+            | CoremlError::UnknownOpset { .. }
+            | CoremlError::OpsetVersion { .. }
+            | CoremlError::NoFunction { .. }
+            | CoremlError::Blocks { .. }
+            | CoremlError::DescribedNames { .. }
+            | CoremlError::DescribedKind { .. }
+            | CoremlError::DescribedType { .. }
+            | CoremlError::DescribedShape { .. }
+            | CoremlError::DescribedFlexibility { .. }
             | CoremlError::NoPart { .. } => "bad_program",
         }
     }
@@ -314,7 +449,19 @@ impl Diagnostic for CoremlError {
             | CoremlError::Duplicate { .. }
             | CoremlError::Undefined { .. }
             | CoremlError::ConstantValue { .. }
-            | CoremlError::Description { .. }
+            | CoremlError::NoDescription
+            | CoremlError::Reserved { .. }
+            | CoremlError::ConstantField { .. }
+            | CoremlError::ConstantCount { .. }
+            | CoremlError::UnknownOpset { .. }
+            | CoremlError::OpsetVersion { .. }
+            | CoremlError::NoFunction { .. }
+            | CoremlError::Blocks { .. }
+            | CoremlError::DescribedNames { .. }
+            | CoremlError::DescribedKind { .. }
+            | CoremlError::DescribedType { .. }
+            | CoremlError::DescribedShape { .. }
+            | CoremlError::DescribedFlexibility { .. }
             | CoremlError::NoPart { .. } => None,
         }
     }

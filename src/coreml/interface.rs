@@ -202,7 +202,8 @@ pub(super) fn features(descriptions: &[FeatureDescription]) -> Result<Vec<Featur
     Ok(features)
 }
 
-fn feature(description: &FeatureDescription) -> Result<Feature, ImportError> {
+/// The feature of one description.
+pub(super) fn feature(description: &FeatureDescription) -> Result<Feature, ImportError> {
     let nothing = || malformed("type of an input or output", "a type", "nothing");
     let ty = description.r#type.as_ref().ok_or_else(nothing)?;
     let kind = match ty.r#type.as_ref().ok_or_else(nothing)? {

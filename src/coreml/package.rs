@@ -12,13 +12,13 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::proto::Model;
-use crate::error::{Class, Context, Diagnostic, Result, io_error};
+use crate::error::{Class, Context, Diagnostic, Error, Result, io_error};
 use crate::files;
 use crate::limits;
 use crate::tensor::{SourceFile, num};
 
-const MANIFEST: &str = "Manifest.json";
-const DATA: &str = "Data";
+pub(super) const MANIFEST: &str = "Manifest.json";
+pub(super) const DATA: &str = "Data";
 const AUTHOR: &str = "com.apple.CoreML";
 const MODEL: &str = "model.mlmodel";
 const WEIGHTS: &str = "weights";
@@ -66,6 +66,18 @@ pub enum PackageError {
         /// The path.
         path: String,
     },
+    /// A root that is no item.
+    #[error("the manifest has no item `{id}`, which is its root model")]
+    NoRoot {
+        /// The identifier.
+        id: String,
+    },
+    /// An item that is not there.
+    #[error("the item `{path}` is not in the package")]
+    Missing {
+        /// The path.
+        path: String,
+    },
     /// Two items for one thing.
     #[error("the manifest lists two items named `{name}`")]
     Duplicate {
@@ -97,6 +109,8 @@ impl Diagnostic for PackageError {
             PackageError::Json { .. }
             | PackageError::TooLarge { .. }
             | PackageError::Key { .. }
+            | PackageError::NoRoot { .. }
+            | PackageError::Missing { .. }
             | PackageError::Duplicate { .. }
             | PackageError::Proto { .. } => Class::Invalid,
         }
@@ -108,6 +122,8 @@ impl Diagnostic for PackageError {
             PackageError::Json { .. }
             | PackageError::TooLarge { .. }
             | PackageError::Key { .. }
+            | PackageError::NoRoot { .. }
+            | PackageError::Missing { .. }
             | PackageError::Version { .. }
             | PackageError::Duplicate { .. }
             | PackageError::Proto { .. }
@@ -123,6 +139,8 @@ impl Diagnostic for PackageError {
             PackageError::Json { .. }
             | PackageError::TooLarge { .. }
             | PackageError::Key { .. }
+            | PackageError::NoRoot { .. }
+            | PackageError::Missing { .. }
             | PackageError::Version { .. }
             | PackageError::Escape { .. }
             | PackageError::Duplicate { .. }
@@ -218,12 +236,17 @@ pub(crate) fn open(path: &Path) -> Result<Items> {
 }
 
 fn read_manifest(package: &Path, manifest: &Path) -> Result<Items> {
+    parse_manifest(package, &manifest_bytes(package, manifest)?)
+}
+
+/// The manifest of a package as it stands there.
+///
+/// # Errors
+/// When it leads out of the package, is too large or cannot be read.
+pub(super) fn manifest_bytes(package: &Path, manifest: &Path) -> Result<Vec<u8>> {
     let file = SourceFile::open_inside(package, Path::new(MANIFEST))
         .map_err(|e| not_inside(MANIFEST, manifest, e))?;
-    parse_manifest(
-        package,
-        &read_limited(&file, limits::SIDE_FILE_BYTES.get())?,
-    )
+    read_limited(&file, limits::SIDE_FILE_BYTES.get())
 }
 
 /// Why an item could not be opened in its package.
@@ -240,22 +263,56 @@ fn not_inside(item: &str, path: &Path, error: std::io::Error) -> crate::error::E
 /// # Errors
 /// As [`open`].
 pub(super) fn parse_manifest(package: &Path, bytes: &[u8]) -> Result<Items> {
+    let survey = survey(package, bytes);
+    match survey.problems.into_iter().next() {
+        Some(problem) => Err(problem),
+        None => Ok(Items {
+            model: survey
+                .model
+                .ok_or_else(|| PackageError::NoRoot { id: String::new() })?,
+            weights: survey.weights,
+        }),
+    }
+}
+
+/// All that a manifest says, right or wrong.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// The model, if it is there.
+    pub(super) model: Option<PathBuf>,
+    /// The weight file, if it is there.
+    pub(super) weights: Option<PathBuf>,
+    /// Identifier and path of every item.
+    pub(super) items: Vec<(String, String)>,
+    /// What is wrong.
+    pub(super) problems: Vec<Error>,
+}
+
+/// Looks at a whole manifest.
+pub(super) fn survey(package: &Path, bytes: &[u8]) -> Survey {
+    let mut out = Survey::default();
+    if let Err(problem) = look(package, bytes, &mut out) {
+        out.problems.push(problem);
+    }
+    out
+}
+
+/// As [`survey`]; what makes the rest meaningless is an error.
+fn look(package: &Path, bytes: &[u8], out: &mut Survey) -> Result<()> {
     let json: Value =
         serde_json::from_slice(bytes).map_err(|source| PackageError::Json { source })?;
-    let text = |value: &Value, key: &str, at: String| -> Result<String> {
-        match value.get(key).and_then(Value::as_str) {
-            Some(text) => Ok(text.to_owned()),
-            None => Err(PackageError::Key {
-                key: at,
-                expected: "text",
-            }
-            .into()),
-        }
+    let text = |value: &Value, key: &str, at: String| match value.get(key).and_then(Value::as_str) {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(PackageError::Key {
+            key: at,
+            expected: "text",
+        }),
     };
     let version = text(&json, "fileFormatVersion", "fileFormatVersion".into())?;
     let parts: Option<Vec<u64>> = version.split('.').map(|p| p.parse().ok()).collect();
     if parts.is_none_or(|p| p.len() != 3 || p > vec![1, 0, 0]) {
-        return Err(PackageError::Version { found: version }.into());
+        out.problems
+            .push(PackageError::Version { found: version }.into());
     }
     let root = text(&json, "rootModelIdentifier", "rootModelIdentifier".into())?;
     let Some(entries) = json.get("itemInfoEntries").and_then(Value::as_object) else {
@@ -265,33 +322,53 @@ pub(super) fn parse_manifest(package: &Path, bytes: &[u8]) -> Result<Items> {
         }
         .into());
     };
-    let (mut model, mut weights) = (None, None);
     for (id, entry) in entries {
         let field = |key: &str| text(entry, key, format!("itemInfoEntries/{id}/{key}"));
-        let (item, name, author) = (field("path")?, field("name")?, field("author")?);
-        field("description")?;
-        let inside = confined(package, &item)?;
-        if *id == root {
-            model = Some(inside);
-        } else if author == AUTHOR && name == WEIGHTS {
-            // coremltools makes the folder even when there is nothing to put into it.
-            if let Err(e) = inside.join(WEIGHT_FILE).symlink_metadata()
-                && e.kind() == std::io::ErrorKind::NotFound
+        let fields = ["path", "name", "author", "description"].map(field);
+        if let [Ok(item), name, author, _] = &fields {
+            out.items.push((id.clone(), item.clone()));
+            if let (Ok(name), Ok(author)) = (name, author)
+                && let Err(problem) = place(package, item, name, author, *id == root, out)
             {
-                continue;
-            }
-            // Through the same check again: the file itself could be a link.
-            let file = confined(package, &format!("{item}/{WEIGHT_FILE}"))?;
-            if weights.replace(file).is_some() {
-                return Err(PackageError::Duplicate { name }.into());
+                out.problems.push(problem);
             }
         }
+        let problems = fields.into_iter().filter_map(Result::err);
+        out.problems.extend(problems.map(Error::from));
     }
-    let model = model.ok_or_else(|| PackageError::Key {
-        key: format!("itemInfoEntries/{root}"),
-        expected: "root model",
-    })?;
-    Ok(Items { model, weights })
+    if !entries.contains_key(&root) {
+        out.problems.push(PackageError::NoRoot { id: root }.into());
+    }
+    Ok(())
+}
+
+/// Finds one item.
+fn place(
+    package: &Path,
+    item: &str,
+    name: &str,
+    author: &str,
+    is_root: bool,
+    out: &mut Survey,
+) -> Result<()> {
+    let inside = confined(package, item)?;
+    if is_root {
+        out.model = Some(inside);
+    } else if author == AUTHOR && name == WEIGHTS {
+        // coremltools makes the folder even when there is nothing to put into it.
+        if let Err(e) = inside.join(WEIGHT_FILE).symlink_metadata()
+            && e.kind() == std::io::ErrorKind::NotFound
+        {
+            return Ok(());
+        }
+        // Through the same check again: the file itself could be a link.
+        let file = confined(package, &format!("{item}/{WEIGHT_FILE}"))?;
+        if out.weights.replace(file).is_some() {
+            let name = name.to_owned();
+            return Err(PackageError::Duplicate { name }.into());
+        }
+    }
+    Ok(())
 }
 
 /// The path of an item, if it stays in the package under every link on the way.
@@ -307,7 +384,13 @@ fn confined(package: &Path, item: &str) -> Result<PathBuf> {
         return Err(escape().into());
     }
     let path = package.join(DATA).join(relative);
-    let real = path.canonicalize().map_err(io_error("open", &path))?;
+    let real = match path.canonicalize() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let path = item.to_owned();
+            return Err(PackageError::Missing { path }.into());
+        }
+        real => real.map_err(io_error("open", &path))?,
+    };
     let root = package.canonicalize().map_err(io_error("open", package))?;
     if real.starts_with(&root) {
         Ok(path)

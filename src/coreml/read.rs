@@ -7,6 +7,7 @@ use super::blob::BlobFile;
 use super::import::symbols::{Assigned, Sizes, assign};
 use super::import::{self, Declared, ImportError, Input, Source, declared};
 use super::interface::{Feature, FeatureKind, Flexibility, features};
+use super::kind::{kind, way_out};
 use super::package::{self, WEIGHT_FILE};
 use super::proto::mil_spec::value_type::Type as ValueKind;
 use super::proto::mil_spec::{Block, Function, NamedValueType, Program};
@@ -172,7 +173,11 @@ impl Opened {
             return Err(ImportError::SpecVersion { found });
         }
         let Some(ModelKind::MlProgram(program)) = &self.model.r#type else {
-            return Err(ImportError::NotProgram);
+            let kind = kind(&self.model);
+            return Err(ImportError::NotProgram {
+                kind,
+                way_out: way_out(kind),
+            });
         };
         if found < 6 {
             return Err(ImportError::SpecVersion { found });
@@ -332,7 +337,10 @@ impl Opened {
 }
 
 /// The weight file beside a bare model file.
-fn beside(model: &Path) -> Result<Option<PathBuf>> {
+///
+/// # Errors
+/// When the system refuses to look.
+pub(super) fn beside(model: &Path) -> Result<Option<PathBuf>> {
     let folder = model.parent().unwrap_or(Path::new(""));
     for candidate in [
         folder.join("weights").join(WEIGHT_FILE),

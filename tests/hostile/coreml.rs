@@ -84,6 +84,9 @@ fn spoiled_bytes_are_refused_or_read_but_never_panic() {
             }
             // Looking into it must not panic either.
             let _ = coreml::inspect(dir.path());
+            let _ = coreml::listing(dir.path());
+            // What is refused as malformed has a reason that the lint can tell, too.
+            assert!(coreml::lint(dir.path()).is_ok());
         }
         assert!(
             refused > rounds / 4,

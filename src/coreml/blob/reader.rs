@@ -37,6 +37,13 @@ impl BlobFile {
         self.records.values()
     }
 
+    /// Every record with its offset, which is how programs refer to it.
+    pub(crate) fn at_offsets(&self) -> impl Iterator<Item = (u64, &Record)> {
+        self.records
+            .iter()
+            .map(|(&offset, record)| (offset, record))
+    }
+
     /// The bytes of the blob whose record is at `offset`, which must hold exactly `elements` elements of `dtype`.
     ///
     /// # Errors

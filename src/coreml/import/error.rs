@@ -7,8 +7,13 @@ use crate::error::{Class, Diagnostic};
 #[non_exhaustive]
 pub enum ImportError {
     /// Another kind of model.
-    #[error("an ML Program expected, found another kind of model")]
-    NotProgram,
+    #[error("an ML Program expected, found {kind}")]
+    NotProgram {
+        /// What it is, with its article.
+        kind: &'static str,
+        /// The way to something that can be read.
+        way_out: &'static str,
+    },
     /// A specification version outside the known ones.
     #[error("specification version 6 to 10 expected, found {found}")]
     SpecVersion {
@@ -170,7 +175,7 @@ pub enum ImportError {
 impl Diagnostic for ImportError {
     fn class(&self) -> Class {
         match self {
-            ImportError::NotProgram
+            ImportError::NotProgram { .. }
             | ImportError::SpecVersion { .. }
             | ImportError::Opset { .. }
             | ImportError::Unsupported { .. }
@@ -195,7 +200,7 @@ impl Diagnostic for ImportError {
 
     fn code(&self) -> &'static str {
         match self {
-            ImportError::NotProgram | ImportError::SpecVersion { .. } => "not_an_ml_program",
+            ImportError::NotProgram { .. } | ImportError::SpecVersion { .. } => "not_an_ml_program",
             ImportError::Operations { .. } => "unsupported_operations",
             ImportError::Unsupported { .. }
             | ImportError::UnreadParameter { .. }
@@ -219,9 +224,7 @@ impl Diagnostic for ImportError {
 
     fn hint(&self) -> Option<String> {
         let text = match self {
-            ImportError::NotProgram => {
-                "neural networks, pipelines and trees are not read; convert the original model again, for iOS 15 or later"
-            }
+            ImportError::NotProgram { way_out, .. } => way_out,
             ImportError::SpecVersion { found } if *found < 6 => {
                 "older models are neural networks; convert the original model again, for iOS 15 or later"
             }

@@ -1,0 +1,103 @@
+//! Checks models as files: what no loader on Linux tells. The writer runs the same checks on a program before it touches the disk.
+//!
+//! `program` walks the operations, `constant` looks at values, `description` compares interface and program, `files` looks at manifest and
+//! weight file, `hints` says what keeps a model off the Neural Engine.
+
+mod constant;
+mod description;
+mod files;
+mod finding;
+mod hints;
+mod program;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+pub use finding::{Code, Finding, Findings, Severity, Spot};
+
+use super::blob::BlobFile;
+use super::error::CoremlError;
+use super::proto::{Model, model};
+use super::target::DeploymentTarget;
+use crate::error::{Context, Error, Result};
+
+/// Where findings go: all of them to the list, the first one about the program also to the writer, as an error.
+#[derive(Default)]
+struct Sink {
+    findings: Findings,
+    first: Option<Error>,
+}
+
+impl Sink {
+    /// Adds what a program does wrong.
+    fn program(&mut self, spot: &Spot, error: CoremlError) {
+        let mut message = error.to_string();
+        if let (CoremlError::Newer { .. }, Some(hint)) =
+            (&error, crate::error::Diagnostic::hint(&error))
+        {
+            message = format!("{message}; {hint}");
+        }
+        self.findings
+            .add(Code::of_program(&error), spot.clone(), message);
+        if self.first.is_none() {
+            let error: Result<()> = match &spot.value {
+                Some(name) => Err(error).at_node(name),
+                None => Err(error.into()),
+            };
+            self.first = error.err();
+        }
+    }
+}
+
+/// Checks a model that is about to be written, without its weights.
+///
+/// # Errors
+/// The first violation, with the operation's name.
+pub(super) fn check(model: &Model, target: DeploymentTarget) -> Result<()> {
+    let mut sink = Sink::default();
+    program::check(model, target, false, &mut sink);
+    sink.first.map_or(Ok(()), Err)
+}
+
+/// Checks a `.mlpackage` folder, or a `.mlmodel` file with its weights beside it. Finds everything it can, also in files that cannot be read.
+///
+/// # Errors
+/// Only when the system refuses to give the files. What is wrong with them is in the findings.
+pub fn lint(path: &Path) -> Result<Findings> {
+    let mut sink = Sink::default();
+    let items = files::manifest(path, &mut sink)?;
+    let weights = items.weights.as_deref();
+    let blobs = weights.and_then(|weights| files::weights(path, weights, &mut sink.findings));
+    if let Some(model) = items
+        .model
+        .and_then(|p| files::model(path, &p, &mut sink.findings))
+    {
+        of_model(&model, blobs.as_ref(), weights.is_some(), &mut sink);
+    }
+    sink.findings.sort();
+    Ok(sink.findings)
+}
+
+/// Checks a parsed model with its weight file, if that could be read.
+fn of_model(model: &Model, blobs: Option<&BlobFile>, has_weights: bool, sink: &mut Sink) {
+    let Some(model::Type::MlProgram(program)) = &model.r#type else {
+        let kind = super::kind::kind(model);
+        let message = format!("an ML Program expected, found {kind}");
+        sink.findings
+            .add(Code::NotProgram, Spot::default(), message);
+        return;
+    };
+    let version = model.specification_version;
+    if !(6..=10).contains(&version) {
+        let message = format!("specification version 6 to 10 expected, found {version}");
+        sink.findings.add(
+            Code::SpecVersion,
+            Spot::field("specificationVersion"),
+            message,
+        );
+    }
+    program::check(model, DeploymentTarget::default(), true, sink);
+    constant::values(program, blobs, has_weights, &mut sink.findings);
+    hints::neural_engine(model, program, &mut sink.findings);
+}

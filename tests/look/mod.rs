@@ -1,0 +1,3 @@
+//! Looking at models and running them by hand: `lint`, `inspect`, `run`.
+
+mod lint;
