@@ -10,6 +10,8 @@
 //! Every pass drops what nothing uses: the rebuild starts from the outputs.
 
 mod activation;
+#[cfg(test)]
+mod activation_tests;
 mod affine;
 mod bind;
 mod clean;
