@@ -84,12 +84,14 @@ pub fn read_function(path: &Path, function: Option<&str>) -> Result<Package> {
     let opened = Opened::open(path)?;
     let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or("model");
     // Which sizes are equal is said nowhere: first the likely ones are, then none, then any of them may be.
-    let first = opened.import(name, function, Sizes::Together);
-    let package = first.or_else(|error| {
-        [Sizes::Apart, Sizes::Open]
-            .into_iter()
-            .find_map(|sizes| opened.import(name, function, sizes).ok())
-            .ok_or(error)
+    let apart = |sizes| {
+        let package = opened.import(name, function, sizes)?;
+        crate::ir::verify_apart(&package.module)?;
+        Ok::<Package, crate::error::Error>(package)
+    };
+    let package = apart(Sizes::Together).or_else(|error| {
+        let last = || opened.import(name, function, Sizes::Open);
+        apart(Sizes::Apart).or_else(|_| last()).map_err(|_| error)
     });
     package.at_file(&opened.model_path)
 }

@@ -25,4 +25,4 @@ pub use module::{
 pub use op::{Arity, Family, Numerics, Op, OpInfo};
 pub use print::print;
 pub use types::{IrError, Shape, Type, broadcast, concrete, display_shape, normalize_axis};
-pub use verify::verify;
+pub use verify::{verify, verify_apart};

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::module::{Def, Function, Module, Node, State};
+use super::dim::Bindings;
+use super::module::{Def, Function, Module, Node, State, SymbolRange};
 use super::op::Op;
 use super::types::{IrError, Type};
 use crate::error::{Context, Result};
@@ -171,6 +172,59 @@ fn check_function(module: &Module, function: &Function, bodies: usize) -> Result
     for output in &function.outputs {
         if output.value.0 >= function.values.len() {
             return Err(IrError::Undefined { operand: 0 }).at_node(&output.name);
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the types still hold where the sizes of the interface are numbers of their own: that nothing takes sizes to be equal, or to be 1,
+/// that only may be.
+///
+/// # Errors
+/// The first node that needs sizes to be equal.
+pub fn verify_apart(module: &Module) -> Result<()> {
+    let mut bindings = Bindings::new();
+    // Primes, so that products and sums do not meet by chance either.
+    let apart = [5u64, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43];
+    for (symbol, wanted) in module.interface_symbols().zip(apart.into_iter().cycle()) {
+        let taken = |size: &u64| bindings.values().any(|other| other == size);
+        let size = match &symbol.range {
+            // Beyond a short range: what holds for all of its few sizes may still be a coincidence.
+            SymbolRange::Between { min, max } if max.saturating_sub(*min) < 64 => {
+                max.saturating_add(wanted)
+            }
+            SymbolRange::Between { min, .. } => min.saturating_add(wanted),
+            SymbolRange::OneOf(sizes) => {
+                let free = sizes.iter().rev().find(|n| !taken(n));
+                free.or(sizes.last()).copied().unwrap_or(wanted)
+            }
+        };
+        bindings.insert(symbol.name.clone(), size);
+    }
+    for function in module.bodies.iter().chain(&module.functions) {
+        for node in &function.nodes {
+            let name = &function.value(node.result()).name;
+            let at = |ty: &Type| {
+                let shape = ty.shape.iter().map(|d| d.substitute(&bindings));
+                let shape = shape.collect::<Option<Vec<_>>>();
+                shape
+                    .map(|s| Type::new(ty.dtype, s))
+                    .ok_or_else(|| IrError::Unbound {
+                        dim: ty.to_string(),
+                    })
+            };
+            let operands = node.operands.iter().map(|&v| at(function.ty(v)));
+            let operands = operands.collect::<Result<Vec<_>, _>>().at_node(name)?;
+            let unbound = || IrError::Unbound {
+                dim: node.op.name().to_owned(),
+            };
+            let op = node
+                .op
+                .substitute(&bindings)
+                .ok_or_else(unbound)
+                .at_node(name)?;
+            op.infer_all(&operands.iter().collect::<Vec<_>>())
+                .at_node(name)?;
         }
     }
     Ok(())
