@@ -427,3 +427,44 @@ fn node_tests_through_core_ml() {
 fn node_tests_through_onnx() {
     judge(&[Route::Onnx]);
 }
+
+/// coremltools' own loader infers every type again. Every fourth case, or all of them where `DISTILL_ONNX_PACKAGES=all` asks for it.
+#[test]
+#[ignore = "needs ONNX's node tests and the judges: run scripts/test"]
+fn written_packages_load_in_coremltools() {
+    let all = std::env::var("DISTILL_ONNX_PACKAGES").is_ok_and(|v| v == "all");
+    let cases: Vec<PathBuf> = cases()
+        .into_iter()
+        .step_by(if all { 1 } else { 4 })
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let (next, written) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let write = |case: &Path| -> std::result::Result<(), String> {
+        let (module, _) = import(&load(case)?)?;
+        let name = case.file_name().unwrap().to_string_lossy();
+        let path = folder.path().join(format!("{name}.mlpackage"));
+        let options = coreml::WriteOptions {
+            deployment_target: coreml::DeploymentTarget::IOS18,
+            ..coreml::WriteOptions::default()
+        };
+        text(coreml::write(&module, &path, &options)).map(|_| ())
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    // What cannot be written is the business of the test that counts it.
+                    if catch_unwind(AssertUnwindSafe(|| write(case))).is_ok_and(|w| w.is_ok()) {
+                        written.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let written = written.into_inner();
+    println!("{written} packages of {} cases", cases.len());
+    let filtered = std::env::var_os("DISTILL_ONNX_FILTER").is_some();
+    assert!(filtered || written * 10 >= cases.len() * 9, "{written}");
+    crate::common::judge("check_mlpackage.py", &[folder.path()]);
+}
