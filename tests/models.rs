@@ -1,8 +1,13 @@
-//! Models that people publish as ONNX files, as they come: read with nothing but sizes and fixed inputs given, run, compared with ONNX Runtime.
+//! Models that people publish as ONNX files, as they come: read with nothing but sizes and fixed inputs given, run, compared with ONNX Runtime;
+//! converted to Core ML and ONNX, and verified.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use distill_convert::convert::{
+    self, Check, Precision, ProvenanceOptions, Request, SourceOptions, Target,
+};
+use distill_convert::coreml::RmsNormForm;
 use distill_convert::eval::{Interpreter, Mode};
 use distill_convert::onnx::{self, ReadOptions};
 use distill_convert::runtime::Session;
@@ -242,4 +247,137 @@ fn published_models_are_read_as_they_come() {
         }
     }
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// Largest accepted max|Δ| / max|reference| in single precision.
+const SINGLE: f64 = 1e-4;
+/// Smallest accepted signal-to-noise ratio in half precision, in decibels.
+const HALF: f64 = 40.0;
+
+/// Converts a model and gives the worst figures of any engine that ran the artifact, with the report.
+fn converted(
+    model: &Model,
+    library: &Path,
+    target: Target,
+    precision: Precision,
+) -> Result<(String, String), String> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut onnx = options(model);
+    onnx.closed = false;
+    let request = Request {
+        model: site_packages().join(model.path),
+        targets: vec![target],
+        output: Some(folder.path().join(format!("m.{}", target.extension()))),
+        precision: Some(precision),
+        source: SourceOptions {
+            onnx,
+            ..SourceOptions::default()
+        },
+        check: Some(Check {
+            onnxruntime: Some(library.to_path_buf()),
+            ..Check::default()
+        }),
+        ..request()
+    };
+    let outcome = convert::convert(&request, &()).map_err(|e| format!("convert: {e}"))?;
+    let report = outcome.artifacts[0].verification.as_ref().unwrap();
+    let text = report.human();
+    if !report.passed() {
+        return Err(format!("verification\n{text}"));
+    }
+    let half = precision == Precision::Fp16;
+    let needed: &[&str] = match (target, half) {
+        (Target::Coreml, false) => &["interpreter f32", "ONNX Runtime"],
+        (Target::Coreml, true) => &["interpreter f32", "interpreter f16", "ONNX Runtime"],
+        (Target::Onnx, _) => &["tract", "ONNX Runtime"],
+    };
+    let source = &report.engines[0].name;
+    if !(source.starts_with("ONNX Runtime") && source.contains("original file")) {
+        return Err(format!("the reference is {source}"));
+    }
+    let (mut largest, mut least) = (0.0f64, f64::INFINITY);
+    for engine in needed {
+        let rows = report
+            .summary
+            .iter()
+            .filter(|r| r.engine.starts_with(engine));
+        let floats: Vec<_> = rows
+            .filter(|r| r.max_required_tolerance.is_some())
+            .collect();
+        if floats.is_empty() {
+            return Err(format!("{engine} compared nothing\n{text}"));
+        }
+        for row in floats {
+            let found = row.max_required_tolerance.unwrap();
+            largest = largest.max(found);
+            if let Some(psnr) = row.min_psnr_db {
+                least = least.min(psnr);
+            }
+            let fits = if half {
+                row.min_psnr_db.is_some_and(|psnr| psnr >= HALF)
+            } else {
+                found <= SINGLE
+            };
+            if !fits {
+                return Err(format!("{engine}, `{}`\n{text}", row.output));
+            }
+        }
+    }
+    let figures = format!("max|Δ|/max|ref| {largest:.2e}, PSNR {least:.1} dB");
+    Ok((figures, text))
+}
+
+fn request() -> Request {
+    Request {
+        model: PathBuf::new(),
+        targets: Vec::new(),
+        output: None,
+        deployment_target: None,
+        precision: None,
+        shape: Vec::new(),
+        seq: Vec::new(),
+        opset: 18,
+        external_data: false,
+        fp32_ops: Vec::new(),
+        rms_norm: RmsNormForm::Concat,
+        source: SourceOptions::default(),
+        check: None,
+        provenance: ProvenanceOptions::default(),
+    }
+}
+
+fn all_convert(target: Target, precision: Precision) {
+    let library = PathBuf::from(
+        std::env::var_os("ORT_DYLIB_PATH").expect("ORT_DYLIB_PATH: run scripts/test"),
+    );
+    let mut failed = Vec::new();
+    for model in &MODELS {
+        let what = format!("{} to {} {precision}", model.path, target.name());
+        match converted(model, &library, target, precision) {
+            Ok((figures, report)) => println!("{what}: {figures}\n{report}"),
+            Err(why) => {
+                println!("{what}: FAILED {why}");
+                failed.push(what);
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+#[ignore = "needs the published models and ONNX Runtime: run scripts/test"]
+fn published_models_convert_to_core_ml_in_single_precision() {
+    all_convert(Target::Coreml, Precision::Fp32);
+}
+
+#[test]
+#[ignore = "needs the published models and ONNX Runtime: run scripts/test"]
+fn published_models_convert_to_core_ml_in_half_precision() {
+    all_convert(Target::Coreml, Precision::Fp16);
+}
+
+#[test]
+#[ignore = "needs the published models and ONNX Runtime: run scripts/test"]
+fn published_models_convert_to_clean_onnx() {
+    all_convert(Target::Onnx, Precision::Fp32);
 }
