@@ -36,10 +36,11 @@ pub use statement::{ProvenanceOptions, StatementPath};
 use crate::error::{Context, Result};
 use crate::ir::Module;
 use crate::passes::{self, CleanReport, Islands, PrecisionReport};
+use crate::runtime::Session;
 use crate::source::{Checkpoint, FileDigest, OpenOptions};
 use crate::tensor::num;
 use crate::verify::{EngineStatus, Report};
-use crate::{arch, coreml, files, onnx, source};
+use crate::{arch, coreml, files, onnx, source, verify};
 use files::Place;
 use opened::Opened;
 use stage::Stage;
@@ -217,52 +218,43 @@ fn stage_target(
     } else {
         (built.module.clone(), None)
     };
-    let (module, precision) = match request.precision(target) {
-        Precision::Fp32 => (plain, None),
-        Precision::Fp16 => {
-            let islands = Islands::new(request.fp32_ops.clone());
-            let (module, report) = passes::precision(&plain, &islands)?;
-            (module, Some(report))
-        }
+    let mut islands = Islands::new(request.fp32_ops.clone());
+    let attempt = Attempt {
+        request,
+        target,
+        source: &built.module,
+        stage: &stage,
+        progress,
     };
-    let total: u64 = module
-        .constants
-        .iter()
-        .map(crate::ir::Constant::byte_len)
-        .sum();
-    progress.begin(Step::Write(target), total);
-    let tick = |bytes: u64| progress.advance(bytes);
-    let format = match target {
-        Target::Onnx => {
-            let options = request.onnx_options(&tick);
-            onnx::write(&module, &stage.path(), &options)?;
-            format!("opset {}", request.opset)
+    let original = request
+        .check
+        .as_ref()
+        .and_then(|check| source.engine(options, check.onnxruntime.as_deref()));
+    let mut done = attempt.run(&plain, &islands, original.as_deref(), &mut outcome.warnings)?;
+    let failed = done.verification.as_ref().is_some_and(|r| !r.passed());
+    if let (true, Some(before)) = (failed, &done.precision) {
+        // What overflows on probes stays in single precision, if that is all that is wrong.
+        let beyond = verify::beyond_f16(&plain, verify::Options::default().longest_probe)?;
+        let kept = &before.kept_in_f32;
+        let new = beyond.iter().filter(|n| kept.iter().all(|k| k.node != **n));
+        let new = new.count();
+        if new > 0 {
+            outcome.warnings.push(format!(
+                "{new} operations reach beyond what 16 bits hold and stay in single precision, the first `{}`",
+                beyond.first().map_or("", String::as_str)
+            ));
+            islands = islands.with_overflowing(beyond);
+            done.sync.join().map_err(|_| ConvertError::Interrupted)??;
+            stage.clear()?;
+            done = attempt.run(&plain, &islands, original.as_deref(), &mut outcome.warnings)?;
         }
-        Target::Coreml => {
-            let options = request.coreml_options(&tick)?;
-            let written = coreml::write(&module, &stage.path(), &options)?;
-            outcome.warnings.extend(written.warnings);
-            format!("{} (specification {})", written.opset, written.spec_version)
-        }
-    };
-    progress.end();
-    let written = stage.folder();
-    let sync = std::thread::spawn(move || files::sync_tree(&written));
-    let verification = match &request.check {
-        None => None,
-        Some(check) => {
-            let kind = ArtifactKind::from(target);
-            let original = source.engine(options, check.onnxruntime.as_deref());
-            Some(verify_artifact(
-                &built.module,
-                original.as_deref(),
-                &stage.path(),
-                kind,
-                check,
-                progress,
-            )?)
-        }
-    };
+    }
+    let Done {
+        format,
+        precision,
+        verification,
+        sync,
+    } = done;
     let bytes = size_of(&stage.folder());
     Ok(Staged {
         stage,
@@ -278,6 +270,85 @@ fn stage_target(
             verification,
         },
     })
+}
+
+/// What one attempt at a target gave.
+struct Done {
+    format: String,
+    precision: Option<PrecisionReport>,
+    verification: Option<Report>,
+    sync: std::thread::JoinHandle<Result<()>>,
+}
+
+/// Writes a target into its stage and verifies it.
+struct Attempt<'a> {
+    request: &'a Request,
+    target: Target,
+    /// What the artifact is verified against.
+    source: &'a Module,
+    stage: &'a Stage,
+    progress: &'a dyn Progress,
+}
+
+impl Attempt<'_> {
+    fn run(
+        &self,
+        plain: &Module,
+        islands: &Islands,
+        original: Option<&dyn Session>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Done> {
+        let (request, target, progress) = (self.request, self.target, self.progress);
+        let path = self.stage.path();
+        let (module, precision) = match request.precision(target) {
+            Precision::Fp32 => (plain.clone(), None),
+            Precision::Fp16 => {
+                let (module, report) = passes::precision(plain, islands)?;
+                (module, Some(report))
+            }
+        };
+        let total: u64 = module
+            .constants
+            .iter()
+            .map(crate::ir::Constant::byte_len)
+            .sum();
+        progress.begin(Step::Write(target), total);
+        let tick = |bytes: u64| progress.advance(bytes);
+        let format = match target {
+            Target::Onnx => {
+                let options = request.onnx_options(&tick);
+                onnx::write(&module, &path, &options)?;
+                format!("opset {}", request.opset)
+            }
+            Target::Coreml => {
+                let options = request.coreml_options(&tick)?;
+                let written = coreml::write(&module, &path, &options)?;
+                warnings.extend(written.warnings);
+                format!("{} (specification {})", written.opset, written.spec_version)
+            }
+        };
+        progress.end();
+        let written = self.stage.folder();
+        let sync = std::thread::spawn(move || files::sync_tree(&written));
+        let kind = ArtifactKind::from(target);
+        let verification = match &request.check {
+            None => None,
+            Some(check) => Some(verify_artifact(
+                self.source,
+                original,
+                &path,
+                kind,
+                check,
+                progress,
+            )?),
+        };
+        Ok(Done {
+            format,
+            precision,
+            verification,
+            sync,
+        })
+    }
 }
 
 impl Staged {

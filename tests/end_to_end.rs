@@ -6,8 +6,13 @@ use std::path::{Path, PathBuf};
 use distill_convert::convert::{
     self, Check, Outcome, Precision, ProvenanceOptions, Request, SourceOptions, Target,
 };
-use distill_convert::coreml::RmsNormForm;
+use distill_convert::coreml::{self, RmsNormForm};
+use distill_convert::ir::ops::{BinaryKind, Reduce, ReduceKind, Unary, UnaryKind};
+use distill_convert::ir::{Builder, Domain, Module, Op, Type};
+use distill_convert::onnx;
+use distill_convert::passes::{self, Islands};
 use distill_convert::source::read_tensors;
+use distill_convert::tensor::DType;
 
 use crate::common::{reference_models, root};
 
@@ -185,4 +190,72 @@ fn minilm_embeds_as_pytorch_does() {
         crate::common::judge("check_mlpackage.py", &[&packages]);
         crate::common::judge("check_onnx.py", &[&packages]);
     }
+}
+
+/// The root of the mean square, times 1/300: 16 bits do not hold the squares.
+fn squares() -> Module {
+    let mut b = Builder::new("squares");
+    let x = Type::known(DType::F32, &[1, 64]);
+    let x = b.param("x", x, Domain::Any).unwrap();
+    let by = |b: &mut Builder, name: &str, x, factor| {
+        let factor = b.scalar(&format!("{name}/by"), DType::F32, factor).unwrap();
+        b.binary(name, BinaryKind::Mul, x, factor).unwrap()
+    };
+    let large = by(&mut b, "large", x, 300.0);
+    let square = b.binary("square", BinaryKind::Mul, large, large).unwrap();
+    let mean = Op::Reduce(Reduce {
+        kind: ReduceKind::Mean,
+        axes: vec![1],
+        keep_dims: true,
+    });
+    let mean = b.push("mean", mean, &[square]).unwrap();
+    let kind = UnaryKind::Sqrt;
+    let root = b.push("root", Op::Unary(Unary { kind }), &[mean]).unwrap();
+    let small = by(&mut b, "small", root, 1.0 / 300.0);
+    b.output("y", small).unwrap();
+    b.finish().unwrap()
+}
+
+#[test]
+fn what_overflows_in_half_precision_stays_in_single_precision() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    onnx::write(&squares(), &at("m.onnx"), &onnx::WriteOptions::default()).unwrap();
+    for target in [Target::Coreml, Target::Onnx] {
+        let out = at(&format!("out.{}", target.extension()));
+        let request = Request {
+            targets: vec![target],
+            check: Some(Check::default()),
+            ..request(&at("m.onnx"), &out, Vec::new(), Precision::Fp16)
+        };
+        let outcome = convert::convert(&request, &()).unwrap();
+        let artifact = &outcome.artifacts[0];
+        let report = artifact.verification.as_ref().unwrap();
+        assert!(report.passed(), "{}", report.human());
+        let precision = artifact.precision.as_ref().unwrap();
+        let kept: Vec<&str> = precision
+            .kept_in_f32
+            .iter()
+            .map(|k| k.node.as_str())
+            .collect();
+        assert_eq!(kept, ["square", "mean", "root"]);
+        assert_eq!(precision.f16_nodes, 2);
+        let said = |w: &String| w.contains("3 operations reach beyond what 16 bits hold");
+        assert!(outcome.warnings.iter().any(said), "{:?}", outcome.warnings);
+    }
+    // The negative control: without the islands the package does not pass.
+    let (halves, _) = passes::precision(&squares(), &Islands::default()).unwrap();
+    let package = at("halves.mlpackage");
+    coreml::write(&halves, &package, &coreml::WriteOptions::default()).unwrap();
+    let report = convert::verify(
+        &at("m.onnx"),
+        &package,
+        &SourceOptions::default(),
+        &Check::default(),
+        &(),
+    )
+    .unwrap();
+    assert!(!report.passed());
+    let failures = report.failures.join("\n");
+    assert!(failures.contains("overflows at `square`"), "{failures}");
 }

@@ -45,6 +45,27 @@ impl Stage {
         self.private.path()
     }
 
+    /// Removes what was written, to write it again.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let folder = self.private.path();
+        let entries = fs::read_dir(&folder).map_err(io_error("list", &folder))?;
+        for entry in entries {
+            let path = entry.map_err(io_error("list", &folder))?.path();
+            // A link is removed, not followed.
+            let is_folder = fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir());
+            if is_folder {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            }
+            .map_err(io_error("remove", &path))?;
+        }
+        Ok(())
+    }
+
     /// Syncs everything in the private folder and moves it to where the destination is, the destination itself last: whoever sees it must
     /// find what it refers to.
     ///

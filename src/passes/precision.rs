@@ -21,13 +21,24 @@ const PARAMETER_ELEMENTS: usize = 400;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Islands {
     patterns: Vec<String>,
+    overflowing: BTreeSet<String>,
 }
 
 impl Islands {
     /// Islands from a list of patterns.
     #[must_use]
     pub fn new(patterns: Vec<String>) -> Self {
-        Islands { patterns }
+        Islands {
+            patterns,
+            overflowing: BTreeSet::new(),
+        }
+    }
+
+    /// Besides, nodes that were seen to reach beyond `f16`; other names are no error.
+    #[must_use]
+    pub fn with_overflowing(mut self, nodes: BTreeSet<String>) -> Self {
+        self.overflowing = nodes;
+        self
     }
 }
 
@@ -127,6 +138,9 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
             }
             None if !node.op.bodies().is_empty() => {
                 Some("what control flow hands over keeps its type".to_owned())
+            }
+            None if islands.overflowing.contains(&name) => {
+                Some("its values reach beyond f16's 65504".to_owned())
             }
             None => overflowing_constant(rewrite, node).at_node(&name)?,
         };

@@ -17,9 +17,9 @@ use crate::runtime::NamedTensors;
 use crate::tensor::{DType, Tensor, num};
 
 /// The largest finite 16-bit float.
-const F16_MAX: f64 = 65504.0;
+pub(super) const F16_MAX: f64 = 65504.0;
 /// Everything at or below this, in values made from a fill of that size, is masked: −1e4, −65504, −3.4e38 and −∞ mean the same.
-const MASKED: f64 = -9_000.0;
+pub(super) const MASKED: f64 = -9_000.0;
 /// How much larger than its operands' errors an operation's must be to have caused it.
 const GROWTH: f64 = 8.0;
 /// Rows of a table in the report.
@@ -396,7 +396,7 @@ fn examine(reference: Option<&Tensor>, tensor: &Tensor, masked: bool) -> ValueRe
 }
 
 /// The values that hold a mask's fill, or scores to which one was added.
-fn masked_values(module: &Module, function: &Function) -> Result<BTreeSet<ValueId>> {
+pub(super) fn masked_values(module: &Module, function: &Function) -> Result<BTreeSet<ValueId>> {
     // Only what is added, selected or brought into shape for that: weights need not be read.
     let used: BTreeSet<ValueId> = function
         .nodes

@@ -11,6 +11,7 @@ mod error;
 mod inputs;
 mod interface;
 mod metrics;
+mod overflow;
 mod predictions;
 mod preservation;
 mod report;
@@ -25,6 +26,7 @@ pub use drift::{ClassCounts, Flip, PairReport, Prediction, compare_predictions};
 pub use error::VerifyError;
 pub use inputs::Origin;
 pub use metrics::{Comparison, Figures, LogitFigures, NonFinite, Rule, Worst, compare, is_logits};
+pub use overflow::beyond_f16;
 pub use predictions::{comparison_json, predictions_json, read_predictions};
 pub use preservation::TaskReport;
 pub use report::{
