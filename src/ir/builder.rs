@@ -25,6 +25,8 @@ pub struct Builder {
     // How often a base name was taken, so that finding a free one stays cheap.
     taken: BTreeMap<String, usize>,
     const_values: BTreeMap<ConstId, ValueId>,
+    // Constants by where their bytes lie. Looked up, never walked: addresses differ from run to run.
+    places: BTreeMap<(usize, u64), Vec<ConstId>>,
     folder: Option<Folder>,
 }
 
@@ -49,6 +51,7 @@ impl Builder {
             names: BTreeSet::new(),
             taken: BTreeMap::new(),
             const_values: BTreeMap::new(),
+            places: BTreeMap::new(),
             folder: None,
         }
     }
@@ -197,16 +200,17 @@ impl Builder {
 
     /// Adds a constant. The same bytes under the same transforms are one constant.
     pub fn constant(&mut self, constant: Constant) -> ValueId {
-        let id = match self
-            .module
-            .constants
-            .iter()
-            .position(|c| c.same_as(&constant))
-        {
-            Some(index) => ConstId(index),
+        let place = constant.region().place();
+        let there = self.places.entry(place).or_default();
+        let constants = &mut self.module.constants;
+        let same = there.iter().find(|id| constants[id.0].same_as(&constant));
+        let id = match same {
+            Some(&id) => id,
             None => {
-                self.module.constants.push(constant);
-                ConstId(self.module.constants.len() - 1)
+                constants.push(constant);
+                let id = ConstId(constants.len() - 1);
+                there.push(id);
+                id
             }
         };
         if let Some(&value) = self.const_values.get(&id) {

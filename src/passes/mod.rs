@@ -26,6 +26,8 @@ mod softmax;
 #[cfg(test)]
 mod testing;
 mod tidy;
+#[cfg(test)]
+mod tidy_tests;
 mod views;
 
 use tidy::tidy;

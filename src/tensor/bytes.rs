@@ -280,6 +280,16 @@ impl Region {
         Ok(buffer)
     }
 
+    /// Where the bytes lie: the address of what holds them, and the first byte in it. Regions that are the same have the same place; it says
+    /// nothing beyond the life of a region.
+    #[must_use]
+    pub fn place(&self) -> (usize, u64) {
+        match self {
+            Region::Inline(bytes) => (Arc::as_ptr(bytes).addr(), 0),
+            Region::File(region) => (Arc::as_ptr(&region.file).addr(), region.offset),
+        }
+    }
+
     /// Whether two regions are the same bytes by construction: the same part of the same open file, or the same buffer.
     #[must_use]
     pub fn same_as(&self, other: &Region) -> bool {
