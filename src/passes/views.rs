@@ -1,4 +1,6 @@
 //! Moves and casts in a row that are fewer moves and casts, or none.
+// What a pattern does not name is no part of it: a new operation is left alone.
+#![allow(clippy::wildcard_enum_match_arm)]
 
 use super::tidy::Tidied;
 use crate::ir::ops::{Cast, Reshape, Squeeze, Transpose, Unsqueeze};
