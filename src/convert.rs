@@ -5,6 +5,7 @@
 mod audit;
 mod check;
 mod error;
+mod image;
 mod import;
 mod inspect;
 mod opened;

@@ -140,6 +140,8 @@ limits! {
         "Most values in one pickle. A checkpoint of 100,000 tensors, optimizer included, has some 5 million; memory stays below 1 GB.";
     REPEATED_BYTES = "repeated-bytes", 256 * MI, TI, "bytes",
         "Most bytes that views of a PyTorch checkpoint which repeat elements of their storage (broadcast masks, tables) may have together, written out.";
+    IMAGE_PIXELS = "image-pixels", 64 * MI, 4 * GI, "pixels",
+        "Most pixels of an image that is an input. Cameras give up to 100 million, networks take less than two; a header costs an attacker nothing.";
     TASK_CASES = "task-cases", 1_000_000, 100_000_000, "cases",
         "Most cases of one task.";
 }

@@ -47,6 +47,10 @@ pub const ALL: &[Reader] = &[
         read: |_, b| bytes::npz(b),
     },
     Reader {
+        name: "image",
+        read: |_, b| bytes::image(b),
+    },
+    Reader {
         name: "onnx",
         read: onnx_model,
     },

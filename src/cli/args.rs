@@ -56,6 +56,7 @@ pub(crate) enum Command {
     /// Run a model, an ONNX file or a Core ML package on given inputs
     #[command(after_help = "Examples:\n  \
         distill-convert run 8ball.mlpackage --inputs inputs.npz -o outputs.npz --precision f16\n  \
+        distill-convert run classifier.mlpackage --input image=cat.png\n  \
         distill-convert run model.onnx --inputs inputs.safetensors -o outputs.safetensors --runtime tract")]
     Run(RunArgs),
     /// Show what a source or an artifact holds
@@ -333,23 +334,36 @@ pub(crate) enum ModeArg {
     F16,
 }
 
+/// Parses `NAME=FILE`.
+fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            Ok((name.to_owned(), PathBuf::from(file)))
+        }
+        Some(_) | None => Err("NAME=FILE expected, for example `image=cat.png`".to_owned()),
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Model folder, ONNX file or Core ML package
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
     /// Inputs by name, .safetensors or .npz
-    #[arg(long, value_name = "FILE")]
-    pub(crate) inputs: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "images")]
+    pub(crate) inputs: Option<PathBuf>,
+    /// A PNG or JPEG file for an image input of a Core ML model, of the very size that the model takes; may be repeated. Seen by the first step
+    #[arg(long = "input", value_name = "NAME=FILE", value_parser = named_file)]
+    pub(crate) images: Vec<(String, PathBuf)>,
     /// Inputs of a further step, which sees the states that the one before left; may be repeated. Outputs of step N go to OUTPUT with `.N` before its ending
     #[arg(long, value_name = "FILE")]
     pub(crate) steps: Vec<PathBuf>,
     /// Function of a Core ML model [default: the model's]
     #[arg(long, value_name = "NAME")]
     pub(crate) function: Option<String>,
-    /// Where to write the outputs, .safetensors or .npz
+    /// Where to write the outputs, .safetensors or .npz; without it, they are only shown
     #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
+    pub(crate) output: Option<PathBuf>,
     /// Engine [default: interpreter; tract for ONNX files]
     #[arg(long, value_enum)]
     pub(crate) runtime: Option<RuntimeArg>,

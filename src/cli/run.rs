@@ -4,14 +4,18 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use distill_convert::convert::{self, Engine, RunOptions};
-use distill_convert::error::Result;
+use distill_convert::error::{Result, escape_name};
 use distill_convert::eval::Mode;
 use distill_convert::source::{TensorPlace, read_tensors};
-use serde_json::json;
+use distill_convert::tensor::{NamedTensors, Tensor};
+use serde_json::{Value, json};
 
 use super::args::{ModeArg, RunArgs, RuntimeArg};
 use super::convert::{source_options, source_path};
 use super::output::Answer;
+
+/// Most elements of an output that the table shows.
+const SHOWN: usize = 6;
 
 pub(super) fn run(args: &RunArgs) -> Result<Answer> {
     let options = RunOptions {
@@ -27,59 +31,136 @@ pub(super) fn run(args: &RunArgs) -> Result<Answer> {
         onnxruntime: args.onnxruntime.clone(),
         source: source_options(&args.source)?,
         function: args.function.clone(),
+        images: args.images.clone(),
     };
-    let mut steps = vec![read_tensors(&args.inputs)?];
+    let mut steps = vec![match &args.inputs {
+        Some(inputs) => read_tensors(inputs)?,
+        None => NamedTensors::new(),
+    }];
     for step in &args.steps {
         steps.push(read_tensors(step)?);
     }
     let count = steps.len();
     let model = source_path(&args.model, &args.source)?;
     let mut places = Vec::new();
-    for step in 0..count {
-        places.push(TensorPlace::at(&numbered(&args.output, step))?);
+    if let Some(output) = &args.output {
+        for step in 0..count {
+            places.push(TensorPlace::at(&numbered(output, step))?);
+        }
     }
     let ran = convert::run_steps(&model, steps, &options)?;
-    let results = ran.earlier.iter().chain([&ran.outputs]);
-    for (place, outputs) in places.into_iter().zip(results) {
+    let results = || ran.earlier.iter().chain([&ran.outputs]);
+    for (place, outputs) in places.into_iter().zip(results()) {
         place.write(outputs)?;
     }
     let mut text = format!("ran on {}\n", ran.engine);
-    let mut outputs = Vec::new();
-    for (name, tensor) in &ran.outputs {
-        let values = tensor.to_f64();
-        let (low, high) = values
-            .iter()
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &x| {
-                (l.min(x), h.max(x))
-            });
-        let nonfinite = values.iter().filter(|x| !x.is_finite()).count();
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "  {name:24} {:5} {:?}  {low:.6} .. {high:.6}",
-            tensor.dtype().name(),
-            tensor.shape()
-        );
-        if nonfinite > 0 {
-            let _ = writeln!(text, "  {:24} {nonfinite} elements are not finite", "");
+    for (step, outputs) in results().enumerate() {
+        if count > 1 {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "step {}", step + 1);
         }
-        outputs.push(json!({
-            "name": name,
-            "dtype": tensor.dtype().name(),
-            "shape": tensor.shape(),
-            "min": number(low),
-            "max": number(high),
-            "nonfinite_elements": nonfinite,
-        }));
+        text.push_str(&table(outputs));
     }
     if let Some(label) = &ran.label {
-        let _ = writeln!(text, "  {:24} {label}", "label");
+        let _ = writeln!(text, "label  {label}");
     }
-    let _ = writeln!(text, "wrote {}", args.output.display());
-    let result = json!({"engine": ran.engine, "outputs": outputs, "file": args.output.display().to_string(), "label": ran.label, "steps": count});
+    if let Some(output) = &args.output {
+        let _ = writeln!(text, "wrote {}", output.display());
+    }
+    let result = json!({
+        "engine": ran.engine,
+        "outputs": ran.outputs.iter().map(|(name, tensor)| described(name, tensor)).collect::<Vec<Value>>(),
+        "file": args.output.as_ref().map(|o| o.display().to_string()),
+        "label": ran.label,
+        "steps": count,
+    });
     let mut answer = Answer::ok(text, result);
     answer.warnings = ran.warnings;
     Ok(answer)
+}
+
+/// One line per output, in columns.
+fn table(outputs: &NamedTensors) -> String {
+    let header = ["output", "type", "shape", "min", "max", "first values"];
+    let mut rows = vec![header.map(str::to_owned)];
+    for (name, tensor) in outputs {
+        let found = Found::of(tensor);
+        let values = tensor.to_f64();
+        let mut first: Vec<String> = values.iter().take(SHOWN).map(|&x| short(x)).collect();
+        if values.len() > SHOWN {
+            first.push("…".to_owned());
+        }
+        if found.nonfinite > 0 {
+            first.push(format!("({} elements are not finite)", found.nonfinite));
+        }
+        rows.push([
+            escape_name(name),
+            tensor.dtype().name().to_owned(),
+            format!("{:?}", tensor.shape()),
+            short(found.low),
+            short(found.high),
+            first.join(" "),
+        ]);
+    }
+    let width = |column: usize| {
+        let cells = rows.iter().map(|r| r[column].chars().count());
+        cells.max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let mut out = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:width$}"))
+            .collect();
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "  {}", cells.join("  ").trim_end());
+    }
+    out
+}
+
+/// A number in a few digits.
+fn short(x: f64) -> String {
+    if x == 0.0 || (1e-4..1e7).contains(&x.abs()) {
+        let text = format!("{x:.6}");
+        let text = text.trim_end_matches('0').trim_end_matches('.');
+        text.to_owned()
+    } else {
+        format!("{x:.4e}")
+    }
+}
+
+/// What the elements of an output are like.
+struct Found {
+    low: f64,
+    high: f64,
+    nonfinite: usize,
+}
+
+impl Found {
+    fn of(tensor: &Tensor) -> Found {
+        let values = tensor.to_f64();
+        let ends = (f64::INFINITY, f64::NEG_INFINITY);
+        let (low, high) = values.iter().fold(ends, |(l, h), &x| (l.min(x), h.max(x)));
+        Found {
+            low,
+            high,
+            nonfinite: values.iter().filter(|x| !x.is_finite()).count(),
+        }
+    }
+}
+
+fn described(name: &str, tensor: &Tensor) -> Value {
+    let found = Found::of(tensor);
+    json!({
+        "name": name,
+        "dtype": tensor.dtype().name(),
+        "shape": tensor.shape(),
+        "min": number(found.low),
+        "max": number(found.high),
+        "nonfinite_elements": found.nonfinite,
+    })
 }
 
 /// Where the outputs of a step go: `out.npz`, `out.1.npz`, …

@@ -494,6 +494,8 @@ pub struct RunOptions {
     pub source: SourceOptions,
     /// The function of a Core ML model; the default one if none is named.
     pub function: Option<String>,
+    /// Inputs of the first step that are image files, by name.
+    pub images: Vec<(String, PathBuf)>,
 }
 
 /// What a run gave.
@@ -578,6 +580,18 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
 /// # Errors
 /// As [`run`]; also when another kind of model is given more than one step.
 pub fn run_steps(model: &Path, mut steps: Vec<NamedTensors>, options: &RunOptions) -> Result<Ran> {
+    let notes = match steps.first_mut() {
+        Some(first) => {
+            super::image::read(model, options.function.as_deref(), &options.images, first)?
+        }
+        None => Vec::new(),
+    };
+    let mut ran = run_all(model, steps, options)?;
+    ran.warnings.extend(notes);
+    Ok(ran)
+}
+
+fn run_all(model: &Path, mut steps: Vec<NamedTensors>, options: &RunOptions) -> Result<Ran> {
     if ArtifactKind::of(model)? == ArtifactKind::Coreml {
         return super::steps::run(model, steps, options);
     }

@@ -57,6 +57,36 @@ pub enum ConvertError {
     /// A file that is none of the known kinds.
     #[error("neither a model folder, an `.onnx` file nor a Core ML package")]
     UnknownKind,
+    /// An image for an input that takes none.
+    #[error("`{name}` takes no image file: it is {found}")]
+    NotImage {
+        /// The input.
+        name: String,
+        /// What it is.
+        found: String,
+    },
+    /// An image of another size.
+    #[error("`{name}` takes an image of {expected} pixels, found {found}")]
+    ImageSize {
+        /// The input.
+        name: String,
+        /// The sizes it takes, width first.
+        expected: String,
+        /// The file's size.
+        found: String,
+    },
+    /// A coloured image for a grey input.
+    #[error("`{name}` takes a grey image, found one in colour")]
+    ImageColor {
+        /// The input.
+        name: String,
+    },
+    /// An input that is given as a tensor and as an image.
+    #[error("the input `{name}` is given twice")]
+    InputTwice {
+        /// The input.
+        name: String,
+    },
     /// Several steps for a model that keeps nothing between them.
     #[error("only core ml models keep states between steps")]
     Stateless,
@@ -87,6 +117,9 @@ impl Diagnostic for ConvertError {
             ConvertError::NonFinite { .. }
             | ConvertError::ShapeMismatch { .. }
             | ConvertError::UnknownKind
+            | ConvertError::NotImage { .. }
+            | ConvertError::ImageSize { .. }
+            | ConvertError::ImageColor { .. }
             | ConvertError::Interrupted => Class::Invalid,
             ConvertError::Engine { .. } | ConvertError::EngineAbsent { .. } => Class::Unsupported,
             ConvertError::Shape { .. }
@@ -95,6 +128,7 @@ impl Diagnostic for ConvertError {
             | ConvertError::Length { .. }
             | ConvertError::OneStatement
             | ConvertError::NoTarget
+            | ConvertError::InputTwice { .. }
             | ConvertError::Stateless => Class::Usage,
         }
     }
@@ -109,6 +143,10 @@ impl Diagnostic for ConvertError {
             ConvertError::Constant { .. } => "bad_constant",
             ConvertError::NoTarget => "no_target",
             ConvertError::OneStatement => "bad_output",
+            ConvertError::NotImage { .. }
+            | ConvertError::ImageSize { .. }
+            | ConvertError::ImageColor { .. }
+            | ConvertError::InputTwice { .. } => "bad_image_input",
             ConvertError::Stateless => "no_states",
             ConvertError::UnknownKind => "unknown_kind",
             ConvertError::Engine { .. } => "engine_unsuitable",
@@ -135,6 +173,16 @@ impl Diagnostic for ConvertError {
                 ConvertError::UnknownKind => "see `distill-convert --help` for what can be read",
                 ConvertError::Engine { .. } => "leave `--runtime` away to use the engine that fits",
                 ConvertError::EngineAbsent { .. } => "build with the default features",
+                ConvertError::NotImage { .. } => {
+                    "`distill-convert inspect MODEL` lists the inputs; tensors are given with --inputs FILE.npz"
+                }
+                ConvertError::ImageSize { .. } => {
+                    "scale or crop the image yourself: how changes the answer"
+                }
+                ConvertError::ImageColor { .. } => {
+                    "make it grey yourself: there are several ways to weigh the colours"
+                }
+                ConvertError::InputTwice { .. } => "give it once, with --input or in --inputs",
                 ConvertError::Stateless => "leave `--steps` away",
                 ConvertError::Interrupted => return None,
             }

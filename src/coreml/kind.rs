@@ -58,7 +58,7 @@ pub(super) fn way_out(kind: &str) -> &'static str {
             "take the models out of it (coremltools: `spec.pipeline.models`) and give those that are ML Programs one by one; the others need their original framework"
         }
         "a tree ensemble" => {
-            "trees have no ML Program; convert the original model to ONNX with its framework's converter and run that"
+            "trees have no ML Program; run them in the framework they were trained with, or in ONNX Runtime through its converter to ONNX"
         }
         _ => "only ML Programs are read; convert the original model again, for iOS 15 or later",
     }

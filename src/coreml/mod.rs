@@ -33,6 +33,6 @@ pub use interface::{Color, Feature, FeatureKind, Flexibility, SizeRange};
 pub use lint::{Code, Finding, Findings, Severity, Spot, lint};
 pub use listing::listing;
 pub use package::PackageError;
-pub use read::{Classifier, Package, files, read, read_for_shapes, read_function};
+pub use read::{Classifier, Package, files, inputs, read, read_for_shapes, read_function};
 pub use target::{DeploymentTarget, Opset, UnknownTarget};
 pub use write::{WriteOptions, Written, set_metadata, write};

@@ -96,6 +96,18 @@ pub fn read_function(path: &Path, function: Option<&str>) -> Result<Package> {
     package.at_file(&opened.model_path)
 }
 
+/// The inputs of a function as described, the default one's if none is named. Only the description is read.
+///
+/// # Errors
+/// When the package is malformed or unsafe, is no ML Program, or has no such function.
+pub fn inputs(path: &Path, function: Option<&str>) -> Result<Vec<Feature>> {
+    let opened = Opened::open(path)?;
+    opened
+        .program()
+        .and_then(|_| features(opened.described_as(function)?.inputs))
+        .at_file(&opened.model_path)
+}
+
 /// As [`read_function`], for inputs of these shapes only. This reads some programs that cannot be read for every shape: ones whose ranks
 /// depend on sizes.
 ///

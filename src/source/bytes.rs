@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{folder, json, lock, npz, pickle, safetensors, torch};
+use super::{folder, image, json, lock, npz, pickle, safetensors, torch};
 use crate::error::Result;
 use crate::tensor::{Region, SourceFile, num};
 
@@ -24,6 +24,14 @@ pub fn safetensors(bytes: &[u8]) -> Result<()> {
         Region::File(tensor.region).read()?;
     }
     Ok(())
+}
+
+/// A PNG or JPEG file.
+///
+/// # Errors
+/// As [`super::read_image`].
+pub fn image(bytes: &[u8]) -> Result<()> {
+    Ok(image::decode(bytes).map(|_| ())?)
 }
 
 /// A shard index.

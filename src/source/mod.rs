@@ -18,6 +18,7 @@ mod digest;
 mod error;
 mod folder;
 pub mod hub;
+mod image;
 mod import;
 mod json;
 pub mod lock;
@@ -30,6 +31,7 @@ mod torch;
 
 pub use digest::hex;
 pub use error::SourceError;
+pub use image::{Image, ImageError, read_image};
 pub use import::{Imported, import, is_imported};
 pub use pickle::PickleError;
 pub use sniff::has_pickle_name;

@@ -1,3 +1,5 @@
 //! Looking at models and running them by hand: `lint`, `inspect`, `run`.
 
 mod lint;
+mod listing;
+mod run;

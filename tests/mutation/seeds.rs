@@ -72,6 +72,11 @@ pub(super) fn seeds(reader: &str) -> Seeds {
                 file("tests/fixtures/coreml/shapes/expected.1.npz"),
             ]
         }
+        "image" => vec![
+            file("tests/fixtures/images/color.png"),
+            file("tests/fixtures/images/opaque.png"),
+            file("tests/fixtures/images/gray.jpg"),
+        ],
         "onnx" => onnx(&folder),
         "external_data" => external_data(&folder),
         "mlpackage_manifest" => {
