@@ -208,10 +208,7 @@ fn stage_target(
     let built = source.build(request, options, target)?;
     outcome.architecture.clone_from(&built.architecture);
     outcome.warnings.extend(built.warnings);
-    // The constants of a graph may hold −∞ on purpose, as the fill of a mask; a checkpoint holds nothing but weights.
     let graph = !matches!(source, Opened::Checkpoint(_));
-    let finite = check_finite(&built.module, options.allow_nonfinite, graph)?;
-    outcome.warnings.extend(finite);
     // A graph that somebody exported is cleaned up; what was read stays what the artifact is verified against.
     let (plain, cleaned) = if graph {
         let (module, report) = passes::clean(&built.module)?;
@@ -225,6 +222,8 @@ fn stage_target(
         target,
         source: &built.module,
         stage: &stage,
+        allow_nonfinite: options.allow_nonfinite,
+        is_graph: graph,
         progress,
     };
     let original = request
@@ -288,6 +287,8 @@ struct Attempt<'a> {
     /// What the artifact is verified against.
     source: &'a Module,
     stage: &'a Stage,
+    allow_nonfinite: bool,
+    is_graph: bool,
     progress: &'a dyn Progress,
 }
 
@@ -300,35 +301,12 @@ impl Attempt<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Done> {
         let (request, target, progress) = (self.request, self.target, self.progress);
+        let (precision, format) = self.write(plain, islands, warnings)?;
+        // The constants of a graph may hold −∞ on purpose, as the fill of a mask; a checkpoint holds nothing but weights. What was written
+        // is known by now, so that nothing has to be read for this.
+        let finite = check_finite(self.source, self.allow_nonfinite, self.is_graph)?;
+        warnings.extend(finite);
         let path = self.stage.path();
-        let (module, precision) = match request.precision(target) {
-            Precision::Fp32 => (plain.clone(), None),
-            Precision::Fp16 => {
-                let (module, report) = passes::precision(plain, islands)?;
-                (module, Some(report))
-            }
-        };
-        let total: u64 = module
-            .constants
-            .iter()
-            .map(crate::ir::Constant::byte_len)
-            .sum();
-        progress.begin(Step::Write(target), total);
-        let tick = |bytes: u64| progress.advance(bytes);
-        let format = match target {
-            Target::Onnx => {
-                let options = request.onnx_options(&tick);
-                onnx::write(&module, &path, &options)?;
-                format!("opset {}", request.opset)
-            }
-            Target::Coreml => {
-                let options = request.coreml_options(&tick)?;
-                let written = coreml::write(&module, &path, &options)?;
-                warnings.extend(written.warnings);
-                format!("{} (specification {})", written.opset, written.spec_version)
-            }
-        };
-        progress.end();
         let written = self.stage.folder();
         let sync = std::thread::spawn(move || files::sync_tree(&written));
         let kind = ArtifactKind::from(target);
@@ -349,6 +327,54 @@ impl Attempt<'_> {
             verification,
             sync,
         })
+    }
+
+    /// Writes the module in the precision of the request. Gives what that changed, and the format.
+    ///
+    /// Weights are read once, when they are written. That none of them is beyond the range of `f16` is assumed until then; a module of which
+    /// it is not true is written a second time.
+    fn write(
+        &self,
+        plain: &Module,
+        islands: &Islands,
+        warnings: &mut Vec<String>,
+    ) -> Result<(Option<PrecisionReport>, String)> {
+        if self.request.precision(self.target) == Precision::Fp32 {
+            return Ok((None, self.write_as_is(plain, warnings)?));
+        }
+        let (half, report) = passes::precision(plain, &islands.clone().assuming_range())?;
+        let format = self.write_as_is(&half, warnings)?;
+        if report.assumed_rightly(plain)? {
+            return Ok((Some(report), format));
+        }
+        self.stage.clear()?;
+        let (half, report) = passes::precision(plain, islands)?;
+        let format = self.write_as_is(&half, warnings)?;
+        Ok((Some(report), format))
+    }
+
+    /// Writes the module as it is, and gives the format.
+    fn write_as_is(&self, module: &Module, warnings: &mut Vec<String>) -> Result<String> {
+        let (request, target, progress) = (self.request, self.target, self.progress);
+        let path = self.stage.path();
+        let bytes = module.constants.iter().map(crate::ir::Constant::byte_len);
+        progress.begin(Step::Write(target), bytes.sum());
+        let tick = |bytes: u64| progress.advance(bytes);
+        let format = match target {
+            Target::Onnx => {
+                let options = request.onnx_options(&tick);
+                onnx::write(module, &path, &options)?;
+                format!("opset {}", request.opset)
+            }
+            Target::Coreml => {
+                let options = request.coreml_options(&tick)?;
+                let written = coreml::write(module, &path, &options)?;
+                warnings.extend(written.warnings);
+                format!("{} (specification {})", written.opset, written.spec_version)
+            }
+        };
+        progress.end();
+        Ok(format)
     }
 }
 

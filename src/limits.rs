@@ -161,7 +161,7 @@ pub const DIMENSION: u64 = 1 << 31;
 /// Most enumerated shapes of one Core ML input (Apple's documented limit).
 pub const ENUMERATED_SHAPES: usize = 128;
 /// How many bytes of weights are held at once while a constant is streamed. Small enough to stay in the second-level cache.
-pub const STREAM_CHUNK_BYTES: usize = 1 << 20;
+pub const STREAM_CHUNK_BYTES: usize = 256 << 10;
 /// Most threads that write one file. More do not make a disk faster, and each may hold a transposed weight.
 pub const WRITER_THREADS: usize = 4;
 /// Size below which the ratio of an archive is not looked at, in bytes: a file of zeros is no bomb until it is large.

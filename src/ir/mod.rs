@@ -15,7 +15,7 @@ mod types;
 mod verify;
 
 pub use builder::{Builder, Folder};
-pub use constant::{Constant, ConstantScan, Transform};
+pub use constant::{Constant, ConstantScan, Placed, Transform, write_constants};
 pub use dim::{Bindings, Dim, DimOp, DimTree};
 pub use domains::{DOMAINS_KEY, domains_text, settle_domains};
 pub use module::{

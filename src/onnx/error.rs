@@ -77,14 +77,6 @@ pub enum OnnxError {
         /// What fits.
         limit: u64,
     },
-    /// Constant bytes that do not have the promised length.
-    #[error("a constant gave {found} bytes, expected {expected}")]
-    ConstantLength {
-        /// What its type needs.
-        expected: u64,
-        /// What came.
-        found: u64,
-    },
     /// Bytes that are not the protobuf they should be.
     #[error("not an ONNX model: {reason}")]
     Malformed {
@@ -135,7 +127,6 @@ impl Diagnostic for OnnxError {
             | OnnxError::Functions { .. }
             | OnnxError::TooLarge { .. } => Class::Unsupported,
             OnnxError::InterfaceName { .. }
-            | OnnxError::ConstantLength { .. }
             | OnnxError::Malformed { .. }
             | OnnxError::MetadataKey { .. }
             | OnnxError::ExternalData { .. } => Class::Invalid,
@@ -153,7 +144,6 @@ impl Diagnostic for OnnxError {
             OnnxError::Functions { .. } => "onnx_functions",
             OnnxError::InterfaceName { .. } => "onnx_interface_name",
             OnnxError::TooLarge { .. } => "onnx_too_large",
-            OnnxError::ConstantLength { .. } => "onnx_constant_length",
             OnnxError::Malformed { .. } => "onnx_malformed",
             OnnxError::MetadataKey { .. } => "onnx_metadata_key",
             OnnxError::ExternalPath { .. } => "onnx_external_path",
@@ -183,7 +173,6 @@ impl Diagnostic for OnnxError {
             OnnxError::OperandType { .. }
             | OnnxError::NotSaid { .. }
             | OnnxError::Functions { .. }
-            | OnnxError::ConstantLength { .. }
             | OnnxError::Malformed { .. }
             | OnnxError::MetadataKey { .. }
             | OnnxError::ExternalPath { .. } => return None,

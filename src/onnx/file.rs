@@ -3,7 +3,6 @@
 //! A model never exists in memory as one message: only its nodes do. Lengths are known before anything is written, so every constant has its offset.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
@@ -16,7 +15,7 @@ use super::proto::{
 };
 use super::types::{data_type, ir_version};
 use crate::error::{Context, Result};
-use crate::ir::{Constant, Transform};
+use crate::ir::{Constant, Placed, write_constants};
 use crate::limits;
 use crate::tensor::{TargetFile, num};
 
@@ -26,8 +25,6 @@ const ALIGNMENT: u64 = 4096;
 const INLINE_BYTES: u64 = 1024;
 /// From this much weight on, it goes to its own file by default.
 const EXTERNAL_FROM_BYTES: u64 = 1_500_000_000;
-/// Larger constants are written in pieces, by several threads.
-const PIECE_BYTES: u64 = 16 * 1024 * 1024;
 
 // Field numbers of the framing that is written by hand; all else is encoded by prost.
 const MODEL_GRAPH: u32 = 7;
@@ -259,12 +256,6 @@ pub(super) fn message(field: u32, message: &impl Message, out: &mut Vec<u8>) {
     out.extend(message.encode_to_vec());
 }
 
-/// One thread's task: a constant, or a piece of one, and its place.
-struct Job {
-    offset: u64,
-    constant: Constant,
-}
-
 fn write_layout(layout: &Layout<'_>, path: &Path, progress: Option<Progress<'_>>) -> Result<()> {
     let file = TargetFile::create(path, layout.len)?;
     let result = fill(layout, &file, progress);
@@ -277,90 +268,19 @@ fn write_layout(layout: &Layout<'_>, path: &Path, progress: Option<Progress<'_>>
 }
 
 fn fill(layout: &Layout<'_>, file: &TargetFile, progress: Option<Progress<'_>>) -> Result<()> {
-    let put = |bytes: &[u8], offset: u64| -> Result<()> {
-        file.write_at(offset, bytes)?;
-        if let Some(progress) = progress {
-            progress(num::u64_of(bytes.len()));
-        }
-        Ok(())
-    };
-    let mut jobs = Vec::new();
+    let progress = progress.unwrap_or(&|_| {});
+    let mut constants = Vec::new();
     for (offset, part) in &layout.parts {
         match part {
-            Part::Bytes(bytes) => put(bytes, *offset)?,
-            Part::Constant(constant) => pieces(constant, *offset, &mut jobs)?,
+            Part::Bytes(bytes) => {
+                file.write_at(*offset, bytes)?;
+                progress(num::u64_of(bytes.len()));
+            }
+            Part::Constant(constant) => constants.push(Placed {
+                constant: (*constant).clone(),
+                offset: *offset,
+            }),
         }
     }
-    // The longest first, so that no thread is left with a long one at the end.
-    jobs.sort_by_key(|job| std::cmp::Reverse(job.constant.byte_len()));
-    let next = AtomicUsize::new(0);
-    let failed = AtomicBool::new(false);
-    let work = || -> Result<()> {
-        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if failed.load(Ordering::Relaxed) {
-                break;
-            }
-            let done = stream(job, &put);
-            if done.is_err() {
-                failed.store(true, Ordering::Relaxed);
-                return done;
-            }
-        }
-        Ok(())
-    };
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(limits::WRITER_THREADS)
-        .min(jobs.len());
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mine = work();
-        others.into_iter().fold(mine, |result, other| {
-            result.and(
-                other
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            )
-        })
-    })
-}
-
-/// Writes one job's bytes and checks that they are as many as were promised.
-fn stream(job: &Job, put: &impl Fn(&[u8], u64) -> Result<()>) -> Result<()> {
-    let mut at = job.offset;
-    job.constant.stream(&mut |bytes| {
-        put(bytes, at)?;
-        at += num::u64_of(bytes.len());
-        Ok(())
-    })?;
-    let (found, expected) = (at - job.offset, job.constant.byte_len());
-    if found == expected {
-        Ok(())
-    } else {
-        Err(OnnxError::ConstantLength { expected, found }).at_tensor(job.constant.name())
-    }
-}
-
-/// Splits a large constant along its first axis, where its bytes are consecutive.
-fn pieces(constant: &Constant, offset: u64, jobs: &mut Vec<Job>) -> Result<()> {
-    let rows = constant.shape().first().copied().unwrap_or(1);
-    let row_bytes = constant.byte_len() / num::u64_of(rows.max(1));
-    let consecutive = constant.dtype().bits() >= 8
-        && constant.stored_dtype().bits() >= 8
-        && !constant.transforms().contains(&Transform::Transpose);
-    if !consecutive || rows < 2 || constant.byte_len() <= PIECE_BYTES {
-        jobs.push(Job {
-            offset,
-            constant: constant.clone(),
-        });
-        return Ok(());
-    }
-    let step = num::usize_of((PIECE_BYTES / row_bytes.max(1)).max(1));
-    for start in (0..rows).step_by(step) {
-        jobs.push(Job {
-            offset: offset + num::u64_of(start) * row_bytes,
-            constant: constant.rows(start, step.min(rows - start))?,
-        });
-    }
-    Ok(())
+    write_constants(file, &constants, progress)
 }

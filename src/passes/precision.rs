@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::rewrite::Rewrite;
 use crate::error::{Class, Context, Diagnostic, Result};
-use crate::ir::{Bindings, Constant, Module, Node, Op, ValueId};
+use crate::ir::{Bindings, ConstId, Constant, Module, Node, Op, ValueId};
 use crate::tensor::{DType, Tensor, num};
 
 /// Largest finite `f16`.
@@ -22,6 +22,7 @@ const PARAMETER_ELEMENTS: usize = 400;
 pub struct Islands {
     patterns: Vec<String>,
     overflowing: BTreeSet<String>,
+    unseen_in_range: bool,
 }
 
 impl Islands {
@@ -31,6 +32,7 @@ impl Islands {
         Islands {
             patterns,
             overflowing: BTreeSet::new(),
+            unseen_in_range: false,
         }
     }
 
@@ -38,6 +40,14 @@ impl Islands {
     #[must_use]
     pub fn with_overflowing(mut self, nodes: BTreeSet<String>) -> Self {
         self.overflowing = nodes;
+        self
+    }
+
+    /// Takes large constants that nobody has looked at yet for ones within the range of `f16`, instead of reading them all. The report names
+    /// them, and [`PrecisionReport::assumed_rightly`] tells in the end.
+    #[must_use]
+    pub fn assuming_range(mut self) -> Self {
+        self.unseen_in_range = true;
         self
     }
 }
@@ -60,6 +70,24 @@ pub struct PrecisionReport {
     pub kept_in_f32: Vec<KeptInF32>,
     /// Constants that would have rounded to 0 and became the smallest `f16` instead.
     pub raised_constants: Vec<String>,
+    /// Constants of the module that were taken to be within the range of `f16` unseen.
+    #[serde(skip)]
+    pub assumed: BTreeSet<ConstId>,
+}
+
+impl PrecisionReport {
+    /// Whether what was assumed of the constants of `module`, the one that the pass was given, is true. Costs nothing once they were streamed.
+    ///
+    /// # Errors
+    /// When a constant cannot be read.
+    pub fn assumed_rightly(&self, module: &Module) -> Result<bool> {
+        for &id in &self.assumed {
+            if module.constant(id).scan()?.max_abs > F16_MAX {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// What can be wrong with the request.
@@ -142,7 +170,8 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
             None if islands.overflowing.contains(&name) => {
                 Some("its values reach beyond f16's 65504".to_owned())
             }
-            None => overflowing_constant(rewrite, node).at_node(&name)?,
+            None => overflowing_constant(rewrite, node, islands.unseen_in_range, report)
+                .at_node(&name)?,
         };
         let dtype = match reason {
             Some(reason) => {
@@ -210,11 +239,21 @@ fn touches_floats(rewrite: &Rewrite<'_>, node: &Node) -> bool {
 }
 
 /// Why the node cannot compute in `f16`, if one of its constants is beyond its range.
-fn overflowing_constant(rewrite: &Rewrite<'_>, node: &Node) -> Result<Option<String>> {
+fn overflowing_constant(
+    rewrite: &Rewrite<'_>,
+    node: &Node,
+    unseen_in_range: bool,
+    report: &mut PrecisionReport,
+) -> Result<Option<String>> {
     for &operand in &node.operands {
         if let crate::ir::Def::Const(id) = rewrite.function.value(operand).def {
             let constant = rewrite.module.constant(id);
             if constant.dtype().is_float() && constant.stored_dtype() != DType::F16 {
+                let unseen = constant.known_scan().is_none();
+                if unseen && unseen_in_range && constant.len() >= PARAMETER_ELEMENTS {
+                    report.assumed.insert(id);
+                    continue;
+                }
                 let max_abs = constant.scan()?.max_abs;
                 if max_abs > F16_MAX {
                     let name = constant.name();
@@ -319,6 +358,35 @@ mod tests {
                 .dtype,
             DType::F32
         );
+    }
+
+    #[test]
+    fn what_was_assumed_of_large_constants_is_checked_in_the_end() {
+        let with = |last: f32| {
+            let mut b = Builder::new("m");
+            let ty = Type::known(DType::F32, &[1, PARAMETER_ELEMENTS]);
+            let x = b.param("x", ty, Domain::Any).unwrap();
+            let mut values = vec![1.0; PARAMETER_ELEMENTS];
+            values[7] = last;
+            let tensor = Tensor::f32(vec![1, PARAMETER_ELEMENTS], values).unwrap();
+            let w = b.constant(Constant::from_tensor("w", &tensor).unwrap());
+            let y = b.binary("y", BinaryKind::Mul, x, w).unwrap();
+            b.output("y", y).unwrap();
+            b.finish().unwrap()
+        };
+        let islands = Islands::default();
+        for (last, rightly) in [(65504.0, true), (-65536.0, false)] {
+            let module = with(last);
+            let (_, report) = precision(&module, &islands.clone().assuming_range()).unwrap();
+            assert_eq!((report.f16_nodes, report.assumed.len()), (1, 1));
+            assert_eq!(report.assumed_rightly(&module).unwrap(), rightly);
+            // By now it is known, and nothing is assumed any more.
+            let (_, again) = precision(&module, &islands.clone().assuming_range()).unwrap();
+            assert_eq!(again.assumed.len(), 0);
+            assert_eq!(again.f16_nodes, usize::from(rightly));
+            let (_, careful) = precision(&with(last), &islands).unwrap();
+            assert_eq!(careful, again);
+        }
     }
 
     #[test]

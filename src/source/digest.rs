@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::tensor::{SourceFile, num};
 
 /// Bytes read at once: large enough to hide the call, small enough for the cache.
-const BUFFER_BYTES: u64 = 1 << 20;
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// SHA-256 of the file in lower-case hex.
 pub(super) fn sha256(file: &SourceFile, progress: Progress<'_>) -> Result<String> {
@@ -28,16 +28,10 @@ pub(super) fn git_blob(file: &SourceFile) -> Result<String> {
 }
 
 fn hashed(file: &SourceFile, mut hasher: impl Digest, progress: Progress<'_>) -> Result<String> {
-    let mut buffer = vec![0; num::usize_of(BUFFER_BYTES.min(file.len()))];
-    let mut offset = 0;
-    while offset < file.len() {
-        let n = BUFFER_BYTES.min(file.len() - offset);
-        let part = &mut buffer[..num::usize_of(n)];
-        file.read_at(offset, part)?;
-        hasher.update(&part);
-        offset += n;
-        progress(n);
-    }
+    file.follow(BUFFER_BYTES, &mut |bytes| {
+        hasher.update(bytes);
+        progress(num::u64_of(bytes.len()));
+    })?;
     Ok(hex(&hasher.finalize()))
 }
 

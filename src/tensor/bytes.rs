@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::num;
+use super::relay::Relay;
 use crate::error::{Result, io_error};
 
 /// An open file that constants point into. It is never mapped and never reopened: what was verified is what is read.
@@ -13,6 +14,7 @@ pub struct SourceFile {
     path: PathBuf,
     backing: Backing,
     len: u64,
+    relay: OnceLock<Relay>,
 }
 
 /// Where a [`SourceFile`] reads from.
@@ -65,6 +67,7 @@ impl SourceFile {
             path: path.to_path_buf(),
             backing: Backing::File(file),
             len,
+            relay: OnceLock::new(),
         }))
     }
 
@@ -75,6 +78,7 @@ impl SourceFile {
             path: path.to_path_buf(),
             len: num::u64_of(bytes.len()),
             backing: Backing::Memory(bytes),
+            relay: OnceLock::new(),
         })
     }
 
@@ -115,6 +119,46 @@ impl SourceFile {
     /// # Errors
     /// When the file ends early or cannot be read.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.fill(offset, buffer)?;
+        if let Some(relay) = self.relay.get() {
+            relay.offer(offset, buffer);
+        }
+        Ok(())
+    }
+
+    /// Hands every byte of the file to `sink`, in order, `block` of them at a time or what another thread has just read: whoever reads the
+    /// file meanwhile spares it this work.
+    ///
+    /// # Errors
+    /// When the file ends early or cannot be read.
+    pub fn follow(&self, block: usize, sink: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let relay = self.relay.get_or_init(Relay::default);
+        let mut buffer = Vec::new();
+        let mut at = 0;
+        while at < self.len {
+            if let Some((part, inside)) = relay.take(at) {
+                sink(&part[inside..]);
+                at += num::u64_of(part.len() - inside);
+                relay.reuse(part);
+                continue;
+            }
+            let n = num::usize_of(self.len - at).min(block);
+            buffer.resize(n, 0);
+            self.fill(at, &mut buffer)?;
+            sink(&buffer);
+            at += num::u64_of(n);
+        }
+        relay.take(self.len);
+        Ok(())
+    }
+
+    /// Whether a thread is on its way through the whole file.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        self.relay.get().is_some_and(|r| r.place() < self.len)
+    }
+
+    fn fill(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let read = match &self.backing {
             Backing::File(file) => read_exact_at(file, buffer, offset),
             Backing::Memory(bytes) => {
@@ -146,64 +190,6 @@ fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         buffer = &mut buffer[n..];
-        offset += num::u64_of(n);
-    }
-    Ok(())
-}
-
-/// A new file that threads fill by position.
-#[derive(Debug)]
-pub struct TargetFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl TargetFile {
-    /// Creates `path`, which must not exist, with `len` zero bytes.
-    ///
-    /// # Errors
-    /// When it exists, or cannot be created.
-    pub fn create(path: &Path, len: u64) -> Result<Self> {
-        let file = File::create_new(path).map_err(io_error("create", path))?;
-        file.set_len(len)
-            .map_err(io_error("reserve space for", path))?;
-        Ok(TargetFile {
-            path: path.to_path_buf(),
-            file,
-        })
-    }
-
-    /// Brings what was written so far to the disk.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(io_error("sync", &self.path))
-    }
-
-    /// Writes `bytes` from `offset` on.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        write_all_at(&self.file, bytes, offset).map_err(io_error("write", &self.path))
-    }
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    while !bytes.is_empty() {
-        let n = file.seek_write(bytes, offset)?;
-        if n == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        bytes = &bytes[n..];
         offset += num::u64_of(n);
     }
     Ok(())
@@ -300,5 +286,31 @@ impl Region {
             }
             (Region::Inline(_), Region::File(_)) | (Region::File(_), Region::Inline(_)) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_followed_in_order_whatever_others_read() {
+        let bytes: Vec<u8> = (0..=255u8).cycle().take(100_000).collect();
+        let file = SourceFile::in_memory(Path::new("bytes"), bytes.clone());
+        assert!(!file.is_followed());
+        let mut seen = Vec::new();
+        let mut turn = 0;
+        file.follow(1000, &mut |part| {
+            seen.extend_from_slice(part);
+            assert!(file.is_followed());
+            // Another reader: ahead, behind, across the place where the first one is.
+            turn += 1;
+            let offset = [num::u64_of(seen.len()), 0, 99_000, 50_500][turn % 4];
+            let n = num::usize_of(file.len() - offset).min(1500);
+            file.read_at(offset, &mut vec![0; n]).unwrap();
+        })
+        .unwrap();
+        assert_eq!(seen, bytes);
+        assert!(!file.is_followed());
     }
 }

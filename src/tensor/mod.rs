@@ -5,8 +5,11 @@ mod dtype;
 mod f8;
 mod inside;
 pub mod num;
+mod relay;
+mod target;
 mod value;
 
-pub use bytes::{FileRegion, Region, SourceFile, TargetFile};
+pub use bytes::{FileRegion, Region, SourceFile};
 pub use dtype::DType;
+pub use target::TargetFile;
 pub use value::{NamedTensors, Storage, Tensor, TensorError, decode_floats, encode_floats};

@@ -160,14 +160,6 @@ pub enum BlobError {
         /// The element type.
         dtype: DType,
     },
-    /// A constant that streamed another number of bytes than its type says.
-    #[error("the constant gave {found} bytes, expected {expected}")]
-    Streamed {
-        /// From its type.
-        expected: u64,
-        /// From its source.
-        found: u64,
-    },
 }
 
 impl Diagnostic for BlobError {
@@ -185,8 +177,7 @@ impl Diagnostic for BlobError {
             | BlobError::Trailing { .. }
             | BlobError::NoBlob { .. }
             | BlobError::TypeMismatch { .. }
-            | BlobError::SizeMismatch { .. }
-            | BlobError::Streamed { .. } => Class::Invalid,
+            | BlobError::SizeMismatch { .. } => Class::Invalid,
         }
     }
 
@@ -212,8 +203,7 @@ impl Diagnostic for BlobError {
             | BlobError::NoBlob { .. }
             | BlobError::TypeMismatch { .. }
             | BlobError::SizeMismatch { .. }
-            | BlobError::NoBlobType { .. }
-            | BlobError::Streamed { .. } => None,
+            | BlobError::NoBlobType { .. } => None,
         }
     }
 }

@@ -1,18 +1,13 @@
-//! Writes the weight file: every offset is known before the first byte is written, so that pieces can be written in parallel.
+//! Writes the weight file: every offset is known before the first byte is written, so that constants can be written in any order.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rayon::prelude::*;
-
 use super::{ALIGN, BlobError, Record, VERSION, align, code, padding_bits};
 use crate::error::{Context, Result};
-use crate::ir::{Constant, Transform};
+use crate::ir::{Constant, Placed, write_constants};
 use crate::limits;
 use crate::tensor::{DType, Region, TargetFile, num};
-
-/// Constants longer than this are written in pieces of about this size, so that one embedding does not keep a single core busy.
-const PIECE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How many bytes of a constant are looked at before it is compared as a whole.
 const SAMPLE_BYTES: u64 = 64;
@@ -36,13 +31,6 @@ struct Entry {
     record: u64,
     bytes: u64,
     padding_bits: u64,
-}
-
-/// A part of a constant that goes to one place.
-struct Piece {
-    constant: Constant,
-    offset: u64,
-    bytes: u64,
 }
 
 impl BlobPlan {
@@ -119,62 +107,12 @@ impl BlobPlan {
                 &Record::encode(e.code, e.bytes, data, e.padding_bits),
             )?;
         }
-        self.pieces()?.into_par_iter().try_for_each(|piece| {
-            let mut at = 0;
-            piece.constant.stream(&mut |bytes| {
-                let n = num::u64_of(bytes.len());
-                // Never past the piece: a neighbour's bytes are there.
-                if at + n <= piece.bytes {
-                    put(piece.offset + at, bytes)?;
-                    progress(n);
-                }
-                at += n;
-                Ok(())
-            })?;
-            if at == piece.bytes {
-                Ok(())
-            } else {
-                Err(BlobError::Streamed {
-                    expected: piece.bytes,
-                    found: at,
-                })
-                .at_tensor(piece.constant.name())
-            }
-        })
-    }
-
-    /// The work, largest constants first.
-    fn pieces(&self) -> Result<Vec<Piece>> {
-        let mut pieces = Vec::new();
-        for e in &self.entries {
-            let data = e.record + ALIGN;
-            let rows = e.constant.shape().first().copied().unwrap_or(1);
-            let row_bytes = e.bytes / num::u64_of(rows.max(1));
-            let whole = e.bytes <= PIECE_BYTES
-                || rows < 2
-                || e.constant.dtype().bits() < 8
-                || e.constant.stored_dtype().bits() < 8
-                || e.constant.transforms().contains(&Transform::Transpose);
-            if whole {
-                pieces.push(Piece {
-                    constant: e.constant.clone(),
-                    offset: data,
-                    bytes: e.bytes,
-                });
-                continue;
-            }
-            let step = num::usize_of((PIECE_BYTES / row_bytes.max(1)).max(1));
-            for start in (0..rows).step_by(step) {
-                let n = step.min(rows - start);
-                pieces.push(Piece {
-                    constant: e.constant.rows(start, n)?,
-                    offset: data + num::u64_of(start) * row_bytes,
-                    bytes: num::u64_of(n) * row_bytes,
-                });
-            }
-        }
-        pieces.sort_by_key(|p| std::cmp::Reverse(p.bytes));
-        Ok(pieces)
+        let place = |e: &Entry| Placed {
+            constant: e.constant.clone(),
+            offset: e.record + ALIGN,
+        };
+        let constants: Vec<Placed> = self.entries.iter().map(place).collect();
+        write_constants(&file, &constants, progress)
     }
 }
 

@@ -1,10 +1,17 @@
 //! Constants: handles to bytes plus the transforms that lead from the stored form to the used one. Nothing is loaded until it is streamed or read.
 
+mod scan;
+mod stream;
+mod write;
+
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Context, Result};
-use crate::limits;
-use crate::tensor::{DType, Region, Tensor, TensorError, decode_floats, encode_floats, num};
+use crate::tensor::{DType, Region, Tensor, TensorError, num};
+use scan::Seen;
+
+pub use scan::ConstantScan;
+pub use write::{Placed, write_constants};
 
 /// A step from the stored form of a constant towards the used form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,19 +34,6 @@ pub enum Transform {
 /// First element, count, and the size of the matrix before transposition if there is one.
 type Selection = (u64, u64, Option<(usize, usize)>);
 
-/// What a look at every element of a constant found.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ConstantScan {
-    /// Largest magnitude of a finite element; 0 when there is none.
-    pub max_abs: f32,
-    /// Smallest magnitude of a finite element that is not 0; 0 when there is none.
-    pub min_abs: f32,
-    /// Number of NaN elements.
-    pub nan: u64,
-    /// Number of infinite elements.
-    pub inf: u64,
-}
-
 /// A constant tensor: a handle, not an array.
 ///
 /// `name` says where it came from (checkpoint tensor, initialiser); it is not unique.
@@ -53,6 +47,7 @@ pub struct Constant {
     region: Region,
     transforms: Vec<Transform>,
     scan: Arc<OnceLock<ConstantScan>>,
+    seen: Arc<Seen>,
 }
 
 impl Constant {
@@ -91,6 +86,7 @@ impl Constant {
             region,
             transforms: Vec::new(),
             scan: Arc::default(),
+            seen: Arc::default(),
         })
     }
 
@@ -289,56 +285,6 @@ impl Constant {
         Ok(tensor)
     }
 
-    /// Hands the constant's little-endian bytes to `sink`, piece by piece, holding at most a chunk of them when no matrix has to be transposed.
-    ///
-    /// # Errors
-    /// When the bytes cannot be read, or `sink` fails.
-    pub fn stream(&self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let Some((start, len, transposed)) = self.contiguous() else {
-            return sink(&self.read()?.to_le_bytes());
-        };
-        if transposed.is_some() || self.stored_dtype.bits() < 8 {
-            return self.stream_transposed(sink);
-        }
-        let width = u64::from(self.stored_dtype.bits() / 8);
-        let (mut at, end) = (start * width, (start + len) * width);
-        let chunk = num::u64_of(limits::STREAM_CHUNK_BYTES);
-        let (mut raw, mut floats, mut out) = (Vec::new(), Vec::new(), Vec::new());
-        while at < end {
-            let n = chunk.min(end - at);
-            raw.resize(num::usize_of(n), 0);
-            self.region.read_at(at, &mut raw).at_tensor(&self.name)?;
-            if self.stored_dtype == self.dtype {
-                sink(&raw)?;
-            } else {
-                self.convert(&raw, &mut floats, &mut out)
-                    .at_tensor(&self.name)?;
-                sink(&out)?;
-            }
-            at += n;
-        }
-        Ok(())
-    }
-
-    /// Converts stored bytes to bytes of the final element type.
-    fn convert(&self, raw: &[u8], floats: &mut Vec<f32>, out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
-        let casts: Vec<DType> = self.casts().collect();
-        if self.stored_dtype.is_float() && casts.len() == 1 && self.dtype.is_float() {
-            floats.clear();
-            decode_floats(self.stored_dtype, raw, floats);
-            encode_floats(self.dtype, floats, out);
-        } else {
-            let count = raw.len() * 8 / num::usize_of(u64::from(self.stored_dtype.bits()));
-            let mut tensor = Tensor::from_le_bytes(self.stored_dtype, vec![count], raw)?;
-            for dtype in casts {
-                tensor = tensor.cast(dtype);
-            }
-            out.extend(tensor.to_le_bytes());
-        }
-        Ok(())
-    }
-
     fn casts(&self) -> impl Iterator<Item = DType> + '_ {
         self.transforms.iter().filter_map(|t| match t {
             Transform::Cast(dtype) => Some(*dtype),
@@ -370,195 +316,6 @@ impl Constant {
         }
         let len: usize = shape.iter().product();
         Some((num::u64_of(start), num::u64_of(len), transposed))
-    }
-
-    /// Streams a matrix that is transposed at the end: holds its stored bytes and one band of the result.
-    fn stream_transposed(&self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let Some((start, len, Some((rows, columns)))) = self.contiguous() else {
-            return sink(&self.read()?.to_le_bytes());
-        };
-        let width = num::usize_of(u64::from(self.stored_dtype.bits() / 8));
-        if width == 0 {
-            return sink(&self.read()?.to_le_bytes());
-        }
-        let mut raw = vec![0; num::usize_of(len) * width];
-        self.region
-            .read_at(start * num::u64_of(width), &mut raw)
-            .at_tensor(&self.name)?;
-        let band_rows =
-            (limits::STREAM_CHUNK_BYTES / (rows * width).max(1)).clamp(1, columns.max(1));
-        let (mut band, mut floats, mut out) = (Vec::new(), Vec::new(), Vec::new());
-        let mut first = 0;
-        while first < columns {
-            let n = band_rows.min(columns - first);
-            band.clear();
-            band.resize(n * rows * width, 0);
-            transpose_band(&raw, &mut band, (rows, columns), (first, n), width);
-            if self.stored_dtype == self.dtype {
-                sink(&band)?;
-            } else {
-                self.convert(&band, &mut floats, &mut out)
-                    .at_tensor(&self.name)?;
-                sink(&out)?;
-            }
-            first += n;
-        }
-        Ok(())
-    }
-
-    /// A look at every element (floating-point constants only; anything else gives the default). Done once, then remembered.
-    ///
-    /// # Errors
-    /// When the bytes cannot be read.
-    pub fn scan(&self) -> Result<ConstantScan> {
-        if let Some(scan) = self.scan.get() {
-            return Ok(*scan);
-        }
-        let mut scan = ConstantScan::default();
-        if self.dtype.is_float() {
-            let mut smallest = f32::INFINITY;
-            // Widening changes no value, so the stored halves tell as much, in a quarter of the time.
-            let halves = matches!(self.stored_dtype, DType::F16 | DType::BF16)
-                && self.casts().all(|to| matches!(to, DType::F32 | DType::F64));
-            if let (true, Some((start, len, _))) = (halves, self.contiguous()) {
-                self.scan_halves(start, len, &mut scan, &mut smallest)?;
-            } else {
-                let mut floats = Vec::new();
-                self.stream(&mut |bytes| {
-                    floats.clear();
-                    decode_floats(self.dtype, bytes, &mut floats);
-                    scan_block(&floats, &mut scan, &mut smallest);
-                    Ok(())
-                })?;
-            }
-            scan.min_abs = if smallest.is_finite() { smallest } else { 0.0 };
-        }
-        Ok(*self.scan.get_or_init(|| scan))
-    }
-}
-
-impl Constant {
-    /// [`Constant::scan`] on the stored bits of `len` half floats from `start` on; blocks with something not finite are decoded.
-    fn scan_halves(
-        &self,
-        start: u64,
-        len: u64,
-        scan: &mut ConstantScan,
-        smallest: &mut f32,
-    ) -> Result<()> {
-        const MAGNITUDE: u16 = 0x7fff;
-        let infinite = if self.stored_dtype == DType::F16 {
-            0x7c00
-        } else {
-            0x7f80
-        };
-        let value = |bits: u16| {
-            let mut out = Vec::new();
-            decode_floats(self.stored_dtype, &bits.to_le_bytes(), &mut out);
-            out.first().copied().unwrap_or_default()
-        };
-        let (mut raw, mut floats) = (Vec::new(), Vec::new());
-        let (mut at, end) = (start * 2, (start + len) * 2);
-        while at < end {
-            let n = num::u64_of(limits::STREAM_CHUNK_BYTES).min(end - at);
-            raw.resize(num::usize_of(n), 0);
-            self.region.read_at(at, &mut raw).at_tensor(&self.name)?;
-            let (mut high, mut low) = (0u16, u16::MAX);
-            for pair in raw.chunks_exact(2) {
-                let magnitude = u16::from_le_bytes([pair[0], pair[1]]) & MAGNITUDE;
-                high = high.max(magnitude);
-                // Zero wraps to the largest value, so that it never is the smallest.
-                low = low.min(magnitude.wrapping_sub(1));
-            }
-            if high < infinite {
-                scan.max_abs = scan.max_abs.max(value(high));
-                if low != u16::MAX {
-                    *smallest = smallest.min(value(low + 1));
-                }
-            } else {
-                floats.clear();
-                decode_floats(self.stored_dtype, &raw, &mut floats);
-                scan_block(&floats, scan, smallest);
-            }
-            at += n;
-        }
-        Ok(())
-    }
-}
-
-/// One block of [`Constant::scan`]: a fast pass that vectorises, and a slow one only when something is not finite.
-fn scan_block(values: &[f32], scan: &mut ConstantScan, smallest: &mut f32) {
-    const MAGNITUDE: u32 = 0x7fff_ffff;
-    const INFINITE: u32 = 0x7f80_0000;
-    let (mut high, mut low) = (0u32, u32::MAX);
-    for x in values {
-        let magnitude = x.to_bits() & MAGNITUDE;
-        high = high.max(magnitude);
-        // Zero wraps to the largest value, so that it never is the smallest.
-        low = low.min(magnitude.wrapping_sub(1));
-    }
-    if high < INFINITE {
-        scan.max_abs = scan.max_abs.max(f32::from_bits(high));
-        if low != u32::MAX {
-            *smallest = smallest.min(f32::from_bits(low + 1));
-        }
-        return;
-    }
-    for &x in values {
-        if x.is_nan() {
-            scan.nan += 1;
-        } else if x.is_infinite() {
-            scan.inf += 1;
-        } else {
-            scan.max_abs = scan.max_abs.max(x.abs());
-            if x != 0.0 {
-                *smallest = smallest.min(x.abs());
-            }
-        }
-    }
-}
-
-/// Writes rows `first..first + n` of the transposed matrix into `band`.
-fn transpose_band(
-    raw: &[u8],
-    band: &mut [u8],
-    matrix: (usize, usize),
-    range: (usize, usize),
-    width: usize,
-) {
-    // The width as a constant makes the copy of an element one instruction instead of a call.
-    match width {
-        1 => transpose_tiles::<1>(raw, band, matrix, range),
-        2 => transpose_tiles::<2>(raw, band, matrix, range),
-        4 => transpose_tiles::<4>(raw, band, matrix, range),
-        _ => transpose_tiles::<8>(raw, band, matrix, range),
-    }
-}
-
-/// Tiles are gathered in a buffer that stays in the first-level cache, so that both sides are touched a run at a time.
-fn transpose_tiles<const WIDTH: usize>(
-    raw: &[u8],
-    band: &mut [u8],
-    (rows, columns): (usize, usize),
-    (first, n): (usize, usize),
-) {
-    const TILE: usize = 32;
-    let mut tile = [[[0; WIDTH]; TILE]; TILE];
-    for r0 in (0..rows).step_by(TILE) {
-        let height = TILE.min(rows - r0);
-        for c0 in (0..n).step_by(TILE) {
-            let across = TILE.min(n - c0);
-            for r in 0..height {
-                let from = &raw[((r0 + r) * columns + first + c0) * WIDTH..][..across * WIDTH];
-                for (column, element) in tile.iter_mut().zip(from.chunks_exact(WIDTH)) {
-                    column[r].copy_from_slice(element);
-                }
-            }
-            for (c, column) in tile[..across].iter().enumerate() {
-                let to = ((c0 + c) * rows + r0) * WIDTH;
-                band[to..to + height * WIDTH].copy_from_slice(column[..height].as_flattened());
-            }
-        }
     }
 }
 
@@ -656,42 +413,6 @@ mod tests {
             .cast(DType::F16)
             .cast(DType::F32);
         assert_eq!(narrowed.transforms().len(), 2);
-    }
-
-    #[test]
-    fn scan_finds_what_is_not_finite() {
-        let values = vec![0.0, -3.0, f32::NAN, f32::INFINITY, 1e-9];
-        let c = Constant::from_tensor("w", &Tensor::f32(vec![5], values).unwrap()).unwrap();
-        assert_eq!(
-            c.scan().unwrap(),
-            ConstantScan {
-                max_abs: 3.0,
-                min_abs: 1e-9,
-                nan: 1,
-                inf: 1
-            }
-        );
-    }
-
-    #[test]
-    fn the_scan_of_stored_halves_is_that_of_their_values() {
-        for dtype in [DType::F16, DType::BF16] {
-            for last in [0.5, f32::NAN, f32::NEG_INFINITY] {
-                let values = vec![0.0, -0.0, 0.25, -3.0, last];
-                let halves = Constant::from_tensor(
-                    "w",
-                    &Tensor::float(dtype, vec![5], values.clone()).unwrap(),
-                )
-                .unwrap();
-                let floats =
-                    Constant::from_tensor("w", &Tensor::f32(vec![5], values).unwrap()).unwrap();
-                assert_eq!(
-                    halves.cast(DType::F32).scan().unwrap(),
-                    floats.scan().unwrap(),
-                    "{dtype} {last}"
-                );
-            }
-        }
     }
 
     #[test]

@@ -1,0 +1,138 @@
+//! The bytes of a constant, piece by piece, in the form in which they are used.
+
+use super::Constant;
+use crate::error::{Context, Result};
+use crate::limits;
+use crate::tensor::{DType, Tensor, decode_floats, encode_floats, num};
+
+/// Elements that are converted at once: what lies between the two forms stays in the first-level cache.
+const BLOCK_ELEMENTS: usize = 2048;
+
+impl Constant {
+    /// Hands the constant's little-endian bytes to `sink`, piece by piece, holding at most a chunk of them when no matrix has to be transposed.
+    ///
+    /// # Errors
+    /// When the bytes cannot be read, or `sink` fails.
+    pub fn stream(&self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let Some((first, count, transposed)) = self.contiguous() else {
+            return sink(&self.read()?.to_le_bytes());
+        };
+        if transposed.is_some() || self.stored_dtype.bits() < 8 {
+            return self.stream_transposed(sink);
+        }
+        let mut converter = Converter::default();
+        self.read_stored(first, count, &mut |at, raw| {
+            self.seen.look(self.stored_dtype, at, raw);
+            sink(converter.convert(self, raw)?)
+        })
+    }
+
+    /// Streams a matrix that is transposed at the end: holds its stored bytes and one band of the result.
+    fn stream_transposed(&self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let Some((first, count, Some((rows, columns)))) = self.contiguous() else {
+            return sink(&self.read()?.to_le_bytes());
+        };
+        let width = num::usize_of(u64::from(self.stored_dtype.bits() / 8));
+        if width == 0 {
+            return sink(&self.read()?.to_le_bytes());
+        }
+        let mut raw = vec![0; num::usize_of(count) * width];
+        self.region
+            .read_at(first * num::u64_of(width), &mut raw)
+            .at_tensor(&self.name)?;
+        self.seen.look(self.stored_dtype, first, &raw);
+        let band_rows =
+            (limits::STREAM_CHUNK_BYTES / (rows * width).max(1)).clamp(1, columns.max(1));
+        let mut converter = Converter::default();
+        let mut band = Vec::new();
+        let mut start = 0;
+        while start < columns {
+            let n = band_rows.min(columns - start);
+            band.resize(n * rows * width, 0);
+            transpose_band(&raw, &mut band, (rows, columns), (start, n), width);
+            sink(converter.convert(self, &band)?)?;
+            start += n;
+        }
+        Ok(())
+    }
+}
+
+/// Buffers of a conversion, to use again.
+#[derive(Default)]
+struct Converter {
+    floats: Vec<f32>,
+    out: Vec<u8>,
+}
+
+impl Converter {
+    /// Stored bytes as bytes of the final element type.
+    fn convert<'a>(&'a mut self, constant: &Constant, raw: &'a [u8]) -> Result<&'a [u8]> {
+        let (from, to) = (constant.stored_dtype, constant.dtype);
+        if from == to {
+            return Ok(raw);
+        }
+        self.out.clear();
+        let casts: Vec<DType> = constant.casts().collect();
+        if from.is_float() && casts.len() == 1 && to.is_float() {
+            let width = num::usize_of(u64::from(from.bits() / 8));
+            for block in raw.chunks(BLOCK_ELEMENTS * width) {
+                self.floats.clear();
+                decode_floats(from, block, &mut self.floats);
+                encode_floats(to, &self.floats, &mut self.out);
+            }
+        } else {
+            let count = raw.len() * 8 / num::usize_of(u64::from(from.bits()));
+            let mut tensor =
+                Tensor::from_le_bytes(from, vec![count], raw).at_tensor(&constant.name)?;
+            for dtype in casts {
+                tensor = tensor.cast(dtype);
+            }
+            self.out.extend(tensor.to_le_bytes());
+        }
+        Ok(&self.out)
+    }
+}
+
+/// Writes rows `first..first + n` of the transposed matrix into `band`.
+fn transpose_band(
+    raw: &[u8],
+    band: &mut [u8],
+    matrix: (usize, usize),
+    range: (usize, usize),
+    width: usize,
+) {
+    // The width as a constant makes the copy of an element one instruction instead of a call.
+    match width {
+        1 => transpose_tiles::<1>(raw, band, matrix, range),
+        2 => transpose_tiles::<2>(raw, band, matrix, range),
+        4 => transpose_tiles::<4>(raw, band, matrix, range),
+        _ => transpose_tiles::<8>(raw, band, matrix, range),
+    }
+}
+
+/// Tiles are gathered in a buffer that stays in the first-level cache, so that both sides are touched a run at a time.
+fn transpose_tiles<const WIDTH: usize>(
+    raw: &[u8],
+    band: &mut [u8],
+    (rows, columns): (usize, usize),
+    (first, n): (usize, usize),
+) {
+    const TILE: usize = 32;
+    let mut tile = [[[0; WIDTH]; TILE]; TILE];
+    for r0 in (0..rows).step_by(TILE) {
+        let height = TILE.min(rows - r0);
+        for c0 in (0..n).step_by(TILE) {
+            let across = TILE.min(n - c0);
+            for r in 0..height {
+                let from = &raw[((r0 + r) * columns + first + c0) * WIDTH..][..across * WIDTH];
+                for (column, element) in tile.iter_mut().zip(from.chunks_exact(WIDTH)) {
+                    column[r].copy_from_slice(element);
+                }
+            }
+            for (c, column) in tile[..across].iter().enumerate() {
+                let to = ((c0 + c) * rows + r0) * WIDTH;
+                band[to..to + height * WIDTH].copy_from_slice(column[..height].as_flattened());
+            }
+        }
+    }
+}
