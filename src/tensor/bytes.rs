@@ -45,6 +45,7 @@ impl SourceFile {
             path: base.join(relative),
             backing: Backing::File(file),
             len,
+            relay: OnceLock::new(),
         }))
     }
 

@@ -195,7 +195,7 @@ impl Code {
             BlobError::Trailing { .. } => Code::BlobTrailing,
             BlobError::NoBlob { .. } => Code::BlobReference,
             BlobError::TypeMismatch { .. } | BlobError::NoBlobType { .. } => Code::BlobType,
-            BlobError::SizeMismatch { .. } | BlobError::Streamed { .. } => Code::BlobSize,
+            BlobError::SizeMismatch { .. } => Code::BlobSize,
         }
     }
 
