@@ -34,12 +34,11 @@ pub use request::{
 };
 pub use statement::{ProvenanceOptions, StatementPath};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, io_error};
 use crate::ir::Module;
 use crate::passes::{self, CleanReport, Islands, PrecisionReport};
 use crate::runtime::Session;
 use crate::source::{Checkpoint, FileDigest, OpenOptions};
-use crate::tensor::num;
 use crate::verify::{EngineStatus, Report};
 use crate::{arch, coreml, files, onnx, source, verify};
 use files::Place;
@@ -255,7 +254,7 @@ fn stage_target(
         verification,
         sync,
     } = done;
-    let bytes = size_of(&stage.folder());
+    let bytes = size_of(&stage.folder())?;
     Ok(Staged {
         stage,
         statement,
@@ -395,7 +394,7 @@ impl Staged {
             Target::Onnx => onnx::append_metadata(&path, &metadata)?,
             Target::Coreml => coreml::set_metadata(&path, &metadata)?,
         }
-        self.artifact.bytes = self.artifact.bytes.max(size_of(&self.stage.folder()));
+        self.artifact.bytes = self.artifact.bytes.max(size_of(&self.stage.folder())?);
         let apart = statement::stage(request, &self.stage, predicate)?;
         self.stage.commit(is_ours)?;
         statement::write(self.statement, apart)?;
@@ -466,18 +465,11 @@ fn is_ours(path: &Path) -> bool {
     onnx::inspect(path).is_ok_and(|s| s.metadata.contains_key("com.distill-convert.version"))
 }
 
-/// Bytes of a file, or of everything in a folder.
-fn size_of(path: &Path) -> u64 {
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => std::fs::read_dir(path)
-            .map(|entries| {
-                entries
-                    .filter_map(|e| e.ok())
-                    .map(|e| size_of(&e.path()))
-                    .sum()
-            })
-            .unwrap_or(0),
-        Ok(metadata) => metadata.len(),
-        Err(_) => num::u64_of(0),
-    }
+/// Bytes of all files in a folder.
+fn size_of(folder: &Path) -> Result<u64> {
+    let sizes = files::files_below(folder)?.into_iter().map(|path| {
+        let size = path.symlink_metadata().map(|m| m.len());
+        size.map_err(io_error("read", &path))
+    });
+    sizes.sum()
 }

@@ -508,22 +508,41 @@ pub fn write_whole(path: &Path, bytes: &[u8], is_ours: impl Fn(&Path) -> bool) -
     Place::at(path, &is_ours)?.write(bytes, is_ours)
 }
 
+/// Every file below `path`, which may itself be a link to a folder; links in it are not followed. A file stands for itself.
+///
+/// # Errors
+/// When a folder cannot be listed.
+pub fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut open = vec![path.to_path_buf()];
+    if !path.metadata().map_err(io_error("read", path))?.is_dir() {
+        return Ok(open);
+    }
+    while let Some(folder) = open.pop() {
+        let failed = || io_error("list", &folder);
+        for entry in fs::read_dir(&folder).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            if entry.file_type().map_err(failed())?.is_dir() {
+                open.push(entry.path());
+            } else {
+                files.push(entry.path());
+            }
+        }
+    }
+    Ok(files)
+}
+
 /// Brings every file below `path` to the disk.
 ///
 /// # Errors
 /// When one cannot be opened or synced.
 pub fn sync_tree(path: &Path) -> Result<()> {
-    let metadata = fs::symlink_metadata(path).map_err(io_error("read", path))?;
-    if metadata.is_dir() {
-        let entries = fs::read_dir(path).map_err(io_error("list", path))?;
-        for entry in entries {
-            sync_tree(&entry.map_err(io_error("list", path))?.path())?;
-        }
-        return Ok(());
+    for path in files_below(path)? {
+        File::open(&path)
+            .and_then(|file| file.sync_data())
+            .map_err(io_error("sync", &path))?;
     }
-    File::open(path)
-        .and_then(|file| file.sync_data())
-        .map_err(io_error("sync", path))
+    Ok(())
 }
 
 /// Removes private folders that a killed run has left: those of this user which no process holds locked.
@@ -560,6 +579,21 @@ fn sweep(parent: &Folder, notes: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn the_files_of_a_folder_are_found_through_a_link_to_it_and_links_in_it_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inside, link) = (folder.path().join("inside"), folder.path().join("link"));
+        make_folders(folder.path(), Path::new("inside/a/b")).unwrap();
+        fs::write(inside.join("a/b/file"), "x").unwrap();
+        std::os::unix::fs::symlink(folder.path(), inside.join("out")).unwrap();
+        std::os::unix::fs::symlink(&inside, &link).unwrap();
+        let mut found = files_below(&link).unwrap();
+        found.sort();
+        assert_eq!(found, [link.join("a/b/file"), link.join("out")]);
+        assert_eq!(files_below(&found[0]).unwrap(), found[..1]);
+    }
 
     #[test]
     fn folders_are_made_in_the_base_and_never_instead_of_it() {

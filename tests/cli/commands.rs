@@ -99,6 +99,14 @@ fn every_toy_keeps_its_answers() {
         assert_eq!(code, 0, "{document:#}");
         let artifacts = document["result"]["artifacts"].as_array().unwrap();
         assert_eq!(artifacts.len(), 2);
+        for artifact in artifacts {
+            // The size is known before the verdict is added to the metadata.
+            let path = folder.path().join(artifact["path"].as_str().unwrap());
+            let files = distill_convert::files::files_below(&path).unwrap();
+            let bytes: u64 = files.iter().map(|f| fs::metadata(f).unwrap().len()).sum();
+            let stated = artifact["bytes"].as_u64().unwrap();
+            assert!(stated <= bytes && bytes < stated + 4096, "{stated} {bytes}");
+        }
         let metrics =
             fs::read_to_string(folder.path().join("p/mlpackage/comparison_metrics.json")).unwrap();
         let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
