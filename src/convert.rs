@@ -225,11 +225,13 @@ fn stage_target(
         is_graph: graph,
         progress,
     };
-    let original = request
-        .check
-        .as_ref()
-        .and_then(|check| source.engine(options, check.onnxruntime.as_deref()));
-    let mut done = attempt.run(&plain, &islands, original.as_deref(), &mut outcome.warnings)?;
+    let original = match &request.check {
+        Some(check) => source.engine(options, check.onnxruntime.as_deref())?,
+        None => opened::Reference::default(),
+    };
+    outcome.warnings.extend(original.warnings);
+    let original = original.session.as_deref();
+    let mut done = attempt.run(&plain, &islands, original, &mut outcome.warnings)?;
     let failed = done.verification.as_ref().is_some_and(|r| !r.passed());
     if let (true, Some(before)) = (failed, &done.precision) {
         // What overflows on probes stays in single precision, if that is all that is wrong.
@@ -245,7 +247,7 @@ fn stage_target(
             islands = islands.with_overflowing(beyond);
             done.sync.join().map_err(|_| ConvertError::Interrupted)??;
             stage.clear()?;
-            done = attempt.run(&plain, &islands, original.as_deref(), &mut outcome.warnings)?;
+            done = attempt.run(&plain, &islands, original, &mut outcome.warnings)?;
         }
     }
     let Done {

@@ -1,13 +1,15 @@
 //! Interfaces across formats: names that Core ML cannot have, and which values inputs may take, survive from a source to its artifact and onward.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use distill_convert::convert::{self, Check, SourceOptions};
 use distill_convert::coreml;
 use distill_convert::ir::ops::{BinaryKind, Gather};
 use distill_convert::ir::{Builder, Domain, Module, Op, Type};
 use distill_convert::onnx;
 use distill_convert::tensor::{DType, Tensor};
+use distill_convert::verify::Report;
 
 use crate::common::{root, run_json};
 
@@ -201,4 +203,41 @@ fn half_precision_packages_convert_onward() {
     fs::write(&weights, bytes).unwrap();
     let (code, document) = run_json(dir.path(), &["verify", "8.mlpackage", "8.onnx"]);
     assert_eq!(code, 3, "{document}");
+}
+
+#[test]
+fn the_original_file_in_an_engine_is_the_reference_of_onnx_sources() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    onnx::write(&module(), &at("odd.onnx"), &onnx::WriteOptions::default()).unwrap();
+    onnx::write(&module(), &at("same.onnx"), &onnx::WriteOptions::default()).unwrap();
+    let verify = |library: Option<PathBuf>| {
+        let check = Check {
+            onnxruntime: library,
+            ..Check::default()
+        };
+        let (source, same) = (at("odd.onnx"), at("same.onnx"));
+        convert::verify(&source, &same, &SourceOptions::default(), &check, &()).unwrap()
+    };
+    let engines = |report: &Report, role: &str| -> Vec<String> {
+        let of = report.engines.iter().filter(|e| e.role == role);
+        of.map(|e| e.name.clone()).collect()
+    };
+    // Without ONNX Runtime: tract, and why.
+    let report = verify(Some(at("absent.so")));
+    let source = engines(&report, "source");
+    assert!(source[0].starts_with("tract"), "{source:?}");
+    assert!(source[0].contains("on the original file"), "{source:?}");
+    let why = |w: &String| w.starts_with("ONNX Runtime does not run the original file");
+    assert!(report.warnings.iter().any(why), "{:?}", report.warnings);
+    let reading = ["interpreter f32 on the source as it was read"];
+    assert_eq!(engines(&report, "reference"), reading);
+    if let Some(library) = std::env::var_os("ORT_DYLIB_PATH") {
+        let report = verify(Some(library.into()));
+        assert!(report.passed(), "{}", report.human());
+        let source = engines(&report, "source");
+        assert!(source[0].starts_with("ONNX Runtime"), "{source:?}");
+        assert_eq!(engines(&report, "reference"), reading);
+        assert!(!report.warnings.iter().any(why));
+    }
 }

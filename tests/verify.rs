@@ -9,7 +9,8 @@ use distill_convert::passes::{self, Islands};
 use distill_convert::source::{self, OpenOptions, read_tensors};
 use distill_convert::tensor::{DType, NamedTensors, Tensor};
 use distill_convert::verify::{
-    self, Candidate, ClaimStatus, Format, Numerics, Options, Report, Request, Source, Status, Task,
+    self, Candidate, ClaimStatus, Format, Numerics, Options, Report, Request, Role, Source, Status,
+    Task,
 };
 
 fn root() -> &'static Path {
@@ -77,6 +78,7 @@ fn verify(
             trace: Some(&original),
         },
         candidates: vec![Candidate {
+            role: Role::Artifact,
             session: &interpreter,
             module: Some(artifact),
             trace: Some(&interpreter),

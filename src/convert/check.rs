@@ -18,7 +18,7 @@ use crate::source;
 use crate::tensor::{DType, Tensor, num};
 use crate::verify::{
     self, Absent, Candidate, Format, Gates, Numerics, Options, PairReport, Prediction, Report,
-    Source, Task, comparison_json, predictions_json,
+    Role, Source, Task, comparison_json, predictions_json,
 };
 use crate::{coreml, onnx, runtime};
 
@@ -249,6 +249,7 @@ pub fn verify_artifact(
         .interpreters
         .iter()
         .map(|i| Candidate {
+            role: Role::Artifact,
             session: i,
             module: read_back.as_ref(),
             trace: Some(i),
@@ -256,6 +257,7 @@ pub fn verify_artifact(
         })
         .collect();
     candidates.extend(counted.iter().map(|c| Candidate {
+        role: Role::Artifact,
         session: c,
         module: read_back.as_ref(),
         trace: None,
@@ -263,6 +265,7 @@ pub fn verify_artifact(
     }));
     if engine.is_some() {
         candidates.push(Candidate {
+            role: Role::Reference,
             session: &reading,
             module: Some(source),
             trace: None,
@@ -361,15 +364,16 @@ pub fn verify(
             (options.clone(), None, built)
         }
     };
-    let engine = source.engine(&options, check.onnxruntime.as_deref());
+    let engine = source.engine(&options, check.onnxruntime.as_deref())?;
     let mut report = verify_artifact(
         &built.module,
-        engine.as_deref(),
+        engine.session.as_deref(),
         artifact,
         kind,
         check,
         progress,
     )?;
+    report.warnings.extend(engine.warnings);
     report.warnings.extend(source.notes());
     report.warnings.extend(built.warnings);
     report.warnings.extend(warning);

@@ -123,23 +123,44 @@ impl Opened {
         }
     }
 
-    /// An engine that shares no code with ours, with the original file in it: ONNX Runtime, else tract. `None` for a model folder, and where
+    /// An engine that shares no code with ours, with the original file in it: ONNX Runtime, else tract. None for a model folder, and where
     /// neither can run the file, such as a Core ML model.
+    ///
+    /// # Errors
+    /// When the file cannot be looked into.
     pub(super) fn engine(
         &self,
         options: &SourceOptions,
         library: Option<&Path>,
-    ) -> Option<Box<dyn Session>> {
+    ) -> Result<Reference> {
+        let mut reference = Reference::default();
         let Opened::Onnx(path) = self else {
-            return None;
+            return Ok(reference);
         };
-        let session = Engine::Ort
-            .open(path, library)
-            .or_else(|_| Engine::Tract.open(path, None))
-            .ok()?;
-        let given = given_inputs(path, &options.onnx).ok()?;
-        Some(Box::new(Original { session, given }))
+        for engine in [Engine::Ort, Engine::Tract] {
+            match engine.open(path, library) {
+                Ok(session) => {
+                    let given = given_inputs(path, &options.onnx)?;
+                    reference.session = Some(Box::new(Original { session, given }));
+                    break;
+                }
+                Err(error) => reference.warnings.push(format!(
+                    "{} does not run the original file: {error}",
+                    engine.name()
+                )),
+            }
+        }
+        Ok(reference)
     }
+}
+
+/// What runs a source besides our reading of it.
+#[derive(Default)]
+pub(super) struct Reference {
+    /// The original file in an engine.
+    pub(super) session: Option<Box<dyn Session>>,
+    /// Why an engine that comes first does not run it.
+    pub(super) warnings: Vec<String>,
 }
 
 /// The values of inputs that were fixed, of the types that the file declares.

@@ -61,9 +61,31 @@ pub struct Source<'a> {
     pub trace: Option<&'a Interpreter>,
 }
 
-/// One way of running the artifact.
+/// What a candidate holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The artifact.
+    Artifact,
+    /// The source once more, in another engine than the one that everything is compared with.
+    Reference,
+}
+
+impl Role {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Artifact => "artifact",
+            Role::Reference => "reference",
+        }
+    }
+}
+
+/// One way of running the artifact, or the source once more.
 #[derive(Clone, Copy)]
 pub struct Candidate<'a> {
+    /// What it holds.
+    pub role: Role,
     /// What runs it.
     pub session: &'a dyn Session,
     /// The module that was read back from the artifact, if it was. Its interface is then what the session takes.

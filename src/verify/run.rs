@@ -13,7 +13,7 @@ use super::report::{
     EngineReport, EngineStatus, GatesReport, OutputReport, ProbeReport, Report, Status, SummaryRow,
 };
 use super::tolerance::{Gates, Numerics};
-use super::{Candidate, Format, Request, Subject};
+use super::{Candidate, Format, Request, Role, Subject};
 use crate::error::Result;
 use crate::eval::Mode;
 use crate::ir::Module;
@@ -51,6 +51,7 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
 /// An engine during a run.
 struct Engine<'a> {
     subject: Subject<'a>,
+    role: Option<Role>,
     numerics: Option<Numerics>,
     runs: usize,
     error: Option<String>,
@@ -64,9 +65,10 @@ struct Engine<'a> {
 const BASES: usize = 2;
 
 impl<'a> Engine<'a> {
-    fn new(subject: Subject<'a>, numerics: Option<Numerics>) -> Self {
+    fn new(subject: Subject<'a>, role: Option<Role>, numerics: Option<Numerics>) -> Self {
         Engine {
             subject,
+            role,
             numerics,
             runs: 0,
             error: None,
@@ -96,13 +98,13 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn report(&self, role: &'static str) -> EngineReport {
+    fn report(&self) -> EngineReport {
         EngineReport {
             detail: self.error.clone().unwrap_or_default(),
             name: self.subject.name.clone(),
             numerics: self.numerics,
             required: true,
-            role,
+            role: self.role.map_or("source", Role::name),
             runs: self.runs,
             status: if self.error.is_none() {
                 EngineStatus::Ran
@@ -147,12 +149,16 @@ impl<'a> Run<'a> {
                 0 => {}
                 before => subject.name = format!("{} ({})", subject.name, before + 1),
             }
-            candidates.push(Engine::new(subject, Some(candidate.numerics)));
+            candidates.push(Engine::new(
+                subject,
+                Some(candidate.role),
+                Some(candidate.numerics),
+            ));
         }
         Ok(Run {
             request,
             interface,
-            source: Engine::new(source, None),
+            source: Engine::new(source, None, None),
             candidates,
             reference_gates: options.reference.clone().unwrap_or(options.f32.clone()),
             probes: Vec::new(),
@@ -336,8 +342,13 @@ impl<'a> Run<'a> {
             }
             if !failures.is_empty() {
                 engine.failed = true;
+                let disagree = if against == "source" && engine.role == Some(Role::Reference) {
+                    "the references disagree: "
+                } else {
+                    ""
+                };
                 self.failures.push(format!(
-                    "{name}: `{output}` on {} against the {}: {}",
+                    "{disagree}{name}: `{output}` on {} against the {}: {}",
                     probe.name,
                     against.replace('_', " "),
                     failures.join("; ")
@@ -374,7 +385,8 @@ impl<'a> Run<'a> {
                 self.source.subject.name
             ));
         }
-        if !self.candidates.iter().any(|e| e.runs > 0) {
+        let ran = |e: &Engine<'_>| e.runs > 0 && e.role == Some(Role::Artifact);
+        if !self.candidates.iter().any(ran) {
             self.unproven.push("no engine ran the artifact".to_owned());
         }
         for absent in &self.request.absent {
@@ -548,14 +560,14 @@ impl<'a> Run<'a> {
     }
 
     fn finish(self) -> Report {
-        let mut engines = vec![self.source.report("source")];
-        engines.extend(self.candidates.iter().map(|e| e.report("artifact")));
+        let mut engines = vec![self.source.report()];
+        engines.extend(self.candidates.iter().map(Engine::report));
         engines.extend(self.request.absent.iter().map(|a| EngineReport {
             detail: a.detail.clone(),
             name: a.name.clone(),
             numerics: None,
             required: a.required,
-            role: "artifact",
+            role: Role::Artifact.name(),
             runs: 0,
             status: EngineStatus::Absent,
         }));
@@ -690,7 +702,7 @@ fn worse(kept: &mut Option<f64>, x: f64, is_worse: fn(&f64, &f64) -> bool) {
 fn evidence(format: Format, candidates: &[Engine<'_>]) -> String {
     let names: Vec<&str> = candidates
         .iter()
-        .filter(|e| e.runs > 0)
+        .filter(|e| e.runs > 0 && e.role == Some(Role::Artifact))
         .map(|e| e.subject.name.as_str())
         .collect();
     let ran = if names.is_empty() {

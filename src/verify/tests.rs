@@ -17,6 +17,7 @@ fn request<'a>(module: &'a Module, source: &'a Fake, candidate: &'a Fake) -> Req
             trace: None,
         },
         candidates: vec![Candidate {
+            role: Role::Artifact,
             session: candidate,
             module: None,
             trace: None,
@@ -52,6 +53,33 @@ fn an_honest_artifact_passes() {
     assert_eq!(report.claims.len(), 4);
     assert!(report.claims.iter().all(|c| c.status == ClaimStatus::Held));
     assert!(report.evidence.contains("honest 1.0"));
+}
+
+#[test]
+fn references_that_disagree_are_reported_as_such_and_prove_nothing_of_the_artifact() {
+    let module = dynamic();
+    let honest = Fake::honest();
+    let wrong = Fake::changed("one element", |_, v| v[0] += 1.0);
+    let mut both = request(&module, &honest, &honest);
+    let mut reading = request(&module, &honest, &wrong).candidates;
+    reading[0].role = Role::Reference;
+    both.candidates.extend(&reading);
+    let report = run(&both).unwrap();
+    assert_eq!(report.status, Status::Failed);
+    let disagree = |f: &String| f.starts_with("the references disagree: ");
+    assert!(!report.failures.is_empty() && report.failures.iter().all(disagree));
+    let roles: Vec<&str> = report.engines.iter().map(|e| e.role).collect();
+    assert_eq!(roles, ["source", "artifact", "reference"]);
+    // References alone ran no artifact.
+    let mut alone = request(&module, &honest, &honest);
+    alone.candidates[0].role = Role::Reference;
+    let report = run(&alone).unwrap();
+    assert_eq!(report.status, Status::Inconclusive, "{}", report.human());
+    assert!(
+        report.evidence.ends_with("was run by nothing"),
+        "{}",
+        report.evidence
+    );
 }
 
 #[test]
@@ -383,6 +411,7 @@ fn traced(source: &Module, artifact: &Module, mode: Mode) -> Report {
             trace: Some(&original),
         },
         candidates: vec![Candidate {
+            role: Role::Artifact,
             session: &interpreter,
             module: Some(artifact),
             trace: Some(&interpreter),
