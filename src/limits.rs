@@ -68,6 +68,13 @@ impl Limit {
     }
 }
 
+/// The value in force and the flag that changes it, as a message about the cap says it.
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (`--limit {}=N` changes that)", self.get(), self.name)
+    }
+}
+
 macro_rules! limits {
     ($($id:ident = $name:literal, $default:expr, $most:expr, $unit:literal, $reason:literal;)*) => {
         $(

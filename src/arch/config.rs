@@ -201,7 +201,7 @@ impl<'a> Config<'a> {
         if num::u64_of(n) > limits::LAYERS.get() {
             return Err(ArchError::BadValue {
                 key: self.name(key),
-                expected: format!("at most {}", limits::LAYERS.get()),
+                expected: format!("at most {}", limits::LAYERS),
                 found: n.to_string(),
             }
             .into());

@@ -350,7 +350,10 @@ impl Tables {
                 return Err(ArchError::TooLong {
                     asked: g.max_seq,
                     limit: num::usize_of(limit),
-                    why: "the tables of its rotary positions would become too large".into(),
+                    why: format!(
+                        "the tables of its rotary positions would have {elements} elements, at most {}",
+                        limits::TABLE_ELEMENTS
+                    ),
                 }
                 .into());
             }

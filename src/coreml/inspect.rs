@@ -126,7 +126,7 @@ fn count(
         if depth > limits::NESTING.count() {
             return Err(ImportError::TooMany {
                 what: "nested blocks",
-                limit: limits::NESTING.count(),
+                limit: limits::NESTING.to_string(),
                 found: depth,
             });
         }

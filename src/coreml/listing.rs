@@ -72,7 +72,7 @@ fn body<'a>(
     if depth > limits::NESTING.count() {
         return Err(ImportError::TooMany {
             what: "nested blocks",
-            limit: limits::NESTING.count(),
+            limit: limits::NESTING.to_string(),
             found: depth,
         });
     }

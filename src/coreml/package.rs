@@ -136,6 +136,9 @@ impl Diagnostic for PackageError {
             PackageError::UnknownFields { .. } => {
                 Some("metadata can be changed only in packages that this program wrote".to_owned())
             }
+            PackageError::TooLarge { limit, .. } if *limit < limits::PROTO_BYTES => {
+                Some(limits::SIDE_FILE_BYTES.hint())
+            }
             PackageError::Json { .. }
             | PackageError::TooLarge { .. }
             | PackageError::Key { .. }

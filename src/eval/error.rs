@@ -163,7 +163,9 @@ pub enum EvalError {
         index: usize,
     },
     /// More rounds than this crate runs.
-    #[error("the loop is still running after {limit} rounds")]
+    #[error(
+        "the loop is still running after {limit} rounds (`--limit loop-rounds=N` changes that)"
+    )]
     EndlessLoop {
         /// The limit.
         limit: u64,

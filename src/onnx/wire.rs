@@ -181,10 +181,7 @@ fn read_graph(
         match (field.number, field.value) {
             (GRAPH_NODE, Value::Bytes { at, len }) => {
                 if graph.node.len() >= limits::NODES.count() {
-                    return Err(malformed(format!(
-                        "more than {} nodes",
-                        limits::NODES.count()
-                    )));
+                    return Err(malformed(format!("more nodes than {}", limits::NODES)));
                 }
                 graph.node.push(part::<NodeProto>(file, at, len)?);
             }
@@ -192,8 +189,8 @@ fn read_graph(
             (GRAPH_INITIALIZER, Value::Bytes { at, len }) => {
                 if graph.initializer.len() >= limits::TENSORS.count() {
                     return Err(malformed(format!(
-                        "more than {} initialisers",
-                        limits::TENSORS.count()
+                        "more initialisers than {}",
+                        limits::TENSORS
                     )));
                 }
                 let (tensor, region) = read_tensor(file, at, len)?;

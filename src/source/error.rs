@@ -72,7 +72,7 @@ pub enum SourceError {
     /// A rank or element count beyond the limits.
     #[error(
         "shape {shape:?} is too large: expected rank at most {rank} and at most {elements} elements",
-        rank = limits::RANK.count(), elements = limits::ELEMENTS
+        rank = limits::RANK, elements = limits::ELEMENTS
     )]
     TooLarge {
         /// The shape.
@@ -258,7 +258,7 @@ pub enum SourceError {
         /// What was found, with its unit.
         found: String,
         /// The cap.
-        cap: u64,
+        cap: String,
     },
     /// An array with a malformed header.
     #[error("malformed `.npy` header: {detail}")]

@@ -86,7 +86,7 @@ fn check_archive<R: Read + Seek>(archive: &mut ZipArchive<R>) -> Result<(), Sour
     if members > limits::ARCHIVE_MEMBERS.count() {
         return Err(SourceError::ArchiveSize {
             found: format!("{members} members"),
-            cap: limits::ARCHIVE_MEMBERS.get(),
+            cap: limits::ARCHIVE_MEMBERS.to_string(),
         });
     }
     if archive.has_duplicate_names() {
@@ -110,14 +110,14 @@ fn check_archive<R: Read + Seek>(archive: &mut ZipArchive<R>) -> Result<(), Sour
     if total > limits::ARCHIVE_MEMBER_BYTES.get() {
         return Err(SourceError::ArchiveSize {
             found: format!("{total} bytes"),
-            cap: limits::ARCHIVE_MEMBER_BYTES.get(),
+            cap: limits::ARCHIVE_MEMBER_BYTES.to_string(),
         });
     }
     let ratio = total / packed.max(1);
     if total > limits::ARCHIVE_RATIO_FROM_BYTES && ratio > limits::ARCHIVE_RATIO.get() {
         return Err(SourceError::ArchiveSize {
             found: format!("{ratio} bytes for each of its compressed bytes"),
-            cap: limits::ARCHIVE_RATIO.get(),
+            cap: limits::ARCHIVE_RATIO.to_string(),
         });
     }
     if archive
@@ -241,8 +241,8 @@ fn read_header(input: &mut dyn Read) -> Result<(NpyHeader, u64), SourceError> {
     };
     if len > limits::NPY_HEADER_BYTES.get() {
         return Err(malformed(&format!(
-            "expected at most {} bytes, found {len}",
-            limits::NPY_HEADER_BYTES.get()
+            "{len} bytes, expected at most {}",
+            limits::NPY_HEADER_BYTES
         )));
     }
     let mut text = vec![0; num::usize_of(len)];

@@ -259,8 +259,8 @@ fn check_count<E: serde::de::Error>(count: usize, what: &str) -> Result<(), E> {
         return Ok(());
     }
     Err(E::custom(format_args!(
-        "more than {} {what}",
-        limits::TENSORS.count()
+        "more {what} than {}",
+        limits::TENSORS
     )))
 }
 
@@ -310,7 +310,7 @@ impl<'de> Deserialize<'de> for Extents {
                     if shape.len() > limits::RANK.count() {
                         return Err(A::Error::custom(format_args!(
                             "a shape of rank beyond {}",
-                            limits::RANK.count()
+                            limits::RANK
                         )));
                     }
                     shape.push(extent);

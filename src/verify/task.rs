@@ -161,7 +161,7 @@ impl Task {
             return Err(content(format!(
                 "{} cases, expected at most {}",
                 file.cases.len(),
-                limits::TASK_CASES.count()
+                limits::TASK_CASES
             ))
             .into());
         }
@@ -243,7 +243,7 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     if num::u64_of(bytes.len()) > limits::SIDE_FILE_BYTES.get() {
         return Err(content(format!(
             "larger than {} bytes",
-            limits::SIDE_FILE_BYTES.get()
+            limits::SIDE_FILE_BYTES
         )))
         .at_file(path);
     }

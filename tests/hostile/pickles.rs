@@ -247,14 +247,14 @@ fn expansion_and_nesting_are_bounded() {
     ] {
         refused(
             &archive(&around(&attack)),
-            &["the pickle holds more than 64"],
+            &["the pickle holds more", "than 64"],
         );
     }
     // Far more values than any checkpoint has.
     let attack = [&b"("[..], &vec![b'N'; 9_000_000], b"t"].concat();
     refused(
         &archive(&around(&attack)),
-        &["the pickle holds more than 8000000 values"],
+        &["the pickle holds more values than 8000000"],
     );
 }
 

@@ -154,7 +154,7 @@ fn arrays_are_read_strictly() {
             b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(),
             1,
             "bad_tensor_file",
-            "expected at most 65536 bytes, found 4294967295",
+            "4294967295 bytes, expected at most 65536",
         ),
         (
             b"\x93N".to_vec(),

@@ -22,56 +22,222 @@ fn error(folder: &Path, arguments: &[&str]) -> (i32, Value) {
     (code, document["error"].clone())
 }
 
+/// A file of zeros, which no weights are: some thousand bytes for each compressed one.
+fn bomb(path: &Path) {
+    use std::io::Write;
+    let mut out = zip::ZipWriter::new(fs::File::create(path).unwrap());
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Deflated);
+    out.start_file("x.npy", options).unwrap();
+    let count = 65 << 20;
+    let text = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({count},), }}");
+    let padded = format!("{text:117}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend(padded.as_bytes());
+    out.write_all(&bytes).unwrap();
+    out.write_all(&vec![0; count]).unwrap();
+    out.finish().unwrap();
+}
+
+/// Caps that refuse nothing: they decide what is computed beforehand, kept, or shown.
+const REFUSE_NOTHING: [&str; 3] = ["folded-elements", "decoded-bytes", "trace-bytes"];
+
+/// `onnx::nesting_ends_somewhere` has a model that is deep enough.
+const ELSEWHERE: &str = "nesting";
+
 #[test]
 fn every_cap_refuses_what_is_above_it() {
     let folder = model();
-    let ids = BTreeMap::from([
-        (
-            "input_ids".to_owned(),
-            Tensor::i64(vec![1, 4], vec![1, 2, 3, 4]).unwrap(),
-        ),
-        (
-            "attention_mask".to_owned(),
-            Tensor::i64(vec![1, 4], vec![1; 4]).unwrap(),
-        ),
-    ]);
-    write_tensors(&folder.path().join("in.npz"), &ids).unwrap();
-    write_tensors(&folder.path().join("in.safetensors"), &ids).unwrap();
-    let (code, document) = run_json(
-        folder.path(),
-        &["--target", "coreml", "model", "--no-verify"],
-    );
-    assert_eq!(code, 0, "{document:#}");
-    let run_npz = ["run", "model", "--inputs", "in.npz", "-o", "out.npz"];
-    let inspect = ["inspect", "model"];
-    let package = ["inspect", "model.mlpackage"];
-    let cases: &[(&str, &[&str], i32)] = &[
-        ("header-bytes=100", &inspect, 4),
-        ("tensors=5", &inspect, 4),
-        ("side-file-bytes=100", &inspect, 4),
-        ("json-values=5", &inspect, 4),
-        ("rank=1", &inspect, 4),
-        ("read-bytes=1000", &inspect, 4),
-        ("archive-entries=1", &run_npz, 4),
-        ("archive-bytes=40", &run_npz, 4),
-        ("npy-header-bytes=10", &run_npz, 1),
-        ("value-elements=8", &run_npz, 1),
-        ("memory-bytes=700", &run_npz, 1),
-        ("nodes=3", &["verify", "model", "model.mlpackage"], 1),
-    ];
-    for (limit, arguments, expected) in cases {
-        let name = limit.split('=').next().unwrap();
-        let mut all = arguments.to_vec();
-        all.extend(["--limit", limit]);
-        let (code, error) = error(folder.path(), &all);
-        assert_eq!(code, *expected, "{limit}: {error:#}");
-        let known = limits::ALL.iter().find(|l| l.name == name).unwrap();
-        // And as it is, the same passes.
-        let (code, document) = run_json(folder.path(), arguments);
-        assert!(code == 0 || arguments[0] == "verify", "{document:#}");
-        assert!(known.default > 0);
+    let (here, at) = (folder.path(), |name: &str| folder.path().join(name));
+    let sequence = |count: usize| {
+        let ids = (0..count).map(|i| i64::try_from(i % 16).unwrap()).collect();
+        let shape = vec![1, count];
+        BTreeMap::from([
+            (
+                "input_ids".to_owned(),
+                Tensor::i64(shape.clone(), ids).unwrap(),
+            ),
+            (
+                "attention_mask".to_owned(),
+                Tensor::i64(shape, vec![1; count]).unwrap(),
+            ),
+        ])
+    };
+    write_tensors(&at("in.npz"), &sequence(4)).unwrap();
+    bomb(&at("bomb.npz"));
+    fs::write(at("config.json"), "{}").unwrap();
+    // Two layers, so that one is too few.
+    let mut deep = TinyModel::new();
+    deep.config["num_hidden_layers"] = json!(2);
+    for (name, tensor) in deep.tensors.clone() {
+        deep.tensors
+            .insert(name.replace("layers.0", "layers.1"), tensor);
     }
-    assert_eq!(run_json(folder.path(), &package).0, 0);
+    fs::create_dir(at("deep")).unwrap();
+    deep.write(&at("deep"));
+    let convert = ["--target", "onnx,coreml", "model", "--no-verify"];
+    let (code, document) = run_json(here, &convert);
+    assert_eq!(code, 0, "{document:#}");
+    let checkpoint = |name: &str| {
+        root()
+            .join("tests/fixtures/torch")
+            .join(name)
+            .display()
+            .to_string()
+    };
+    let mil = |name: &str| {
+        root()
+            .join("tests/fixtures/mil")
+            .join(name)
+            .display()
+            .to_string()
+    };
+    let (training, views) = (checkpoint("training.zip.pt"), checkpoint("views.zip.pt"));
+    let while_loop = mil("ops-iOS14/control_flow.WhileLoop.builder_to_backend_power-ab10788e74");
+    let table =
+        mil("ops-iOS16/constexpr_ops.ConstexprLutToDense.builder_to_backend_smoke-2107577dc6");
+    let (loop_model, loop_inputs) = (
+        format!("{while_loop}/model.mlmodel"),
+        format!("{while_loop}/inputs.npz"),
+    );
+    let (table_model, table_inputs) = (
+        format!("{table}/model.mlmodel"),
+        format!("{table}/inputs.npz"),
+    );
+    let binary = root().join("models/binary").display().to_string();
+    let task = format!("{binary}/task.toml");
+    let inspect = ["inspect", "model"];
+    let run_npz = ["run", "model", "--inputs", "in.npz", "-o", "out.npz"];
+    let run_bomb = ["run", "model", "--inputs", "bomb.npz", "-o", "out.npz"];
+    let import = [
+        "import",
+        &training,
+        "-o",
+        "imported",
+        "--config",
+        "config.json",
+    ];
+    let import_views = [
+        "import",
+        &views,
+        "-o",
+        "imported",
+        "--config",
+        "config.json",
+    ];
+    let run_loop = [
+        "run",
+        &loop_model,
+        "--inputs",
+        &loop_inputs,
+        "-o",
+        "loop.npz",
+    ];
+    let run_table = [
+        "run",
+        &table_model,
+        "--inputs",
+        &table_inputs,
+        "-o",
+        "table.npz",
+    ];
+    let convert_deep = [
+        "--target",
+        "onnx",
+        "deep/model",
+        "--no-verify",
+        "-o",
+        "deep.onnx",
+        "--shape",
+        "input_ids=1,4",
+    ];
+    let check_task = [
+        "--target",
+        "onnx",
+        &binary,
+        "-o",
+        "binary.onnx",
+        "--task",
+        &task,
+    ];
+    // What is tried, with the exit code of the refusal, and a value below which nothing need be looked for.
+    let cases: &[(&str, &[&str], i32, u64)] = &[
+        ("header-bytes", &inspect, 4, 1),
+        ("tensors", &inspect, 4, 1),
+        ("side-file-bytes", &inspect, 4, 1),
+        ("json-values", &inspect, 4, 1),
+        ("rank", &inspect, 4, 1),
+        ("read-bytes", &inspect, 4, 1),
+        ("nodes", &["inspect", "model.onnx"], 1, 1),
+        ("expanded-elements", &run_table, 1, 1),
+        ("layers", &convert_deep, 1, 1),
+        ("table-elements", &convert_deep, 2, 1),
+        ("npy-header-bytes", &run_npz, 1, 1),
+        ("archive-bytes", &run_npz, 4, 1),
+        ("archive-entries", &run_npz, 4, 1),
+        ("archive-ratio", &run_bomb, 4, 900),
+        ("value-elements", &run_npz, 1, 1),
+        ("loop-rounds", &run_loop, 1, 1),
+        ("memory-bytes", &run_npz, 1, 1),
+        ("pickle-bytes", &import, 4, 1),
+        ("pickle-values", &import, 4, 1),
+        ("repeated-bytes", &import_views, 4, 1),
+        ("task-cases", &check_task, 1, 16),
+    ];
+    let tried: Vec<&str> = cases.iter().map(|c| c.0).collect();
+    for limit in limits::ALL {
+        let name = limit.name;
+        let elsewhere = REFUSE_NOTHING.contains(&name) || name == ELSEWHERE;
+        assert!(tried.contains(&name) != elsewhere, "`{name}`");
+    }
+    let mut wrong = Vec::new();
+    for (name, arguments, expected, from) in cases {
+        let flag = format!("--limit {name}=N");
+        let most = limits::ALL.iter().find(|l| l.name == *name).unwrap().most;
+        let refusal = |value: u64| {
+            let limit = format!("{name}={value}");
+            let (code, error) = error(here, &[*arguments, &["--limit", &limit]].concat());
+            let named = error.to_string().contains(&flag)
+                || *name == "memory-bytes" && error.to_string().contains("--max-memory");
+            (code != 0).then_some((code, named, error))
+        };
+        // The bomb holds no inputs: what is refused for that was read.
+        let passes = |value: u64| {
+            refusal(value).is_none_or(|(_, named, error)| !named && error["code"] == "bad_input")
+        };
+        // The least value that passes: everything below is refused, and itself is not.
+        let mut high = *from;
+        while high < most && !passes(high) {
+            high = (high * 2).min(most);
+        }
+        let mut low = if high == *from { *from } else { high / 2 };
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            if passes(middle) {
+                high = middle
+            } else {
+                low = middle
+            }
+        }
+        if !passes(high) {
+            wrong.push(format!(
+                "{name}: not even {high} passes: {:?}",
+                refusal(high)
+            ));
+            continue;
+        }
+        if low == high {
+            wrong.push(format!("{name}: {high} passes already"));
+            continue;
+        }
+        match refusal(high - 1) {
+            Some((code, true, _)) if code == *expected => {
+                println!("{name}: {high} passes, {low} does not")
+            }
+            other => wrong.push(format!("{name}: just below {high}: {other:?}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

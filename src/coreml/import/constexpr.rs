@@ -187,7 +187,7 @@ fn bounded(call: &Call, parameter: &str, shape: &[usize]) -> Result<usize> {
     match count {
         Some(n) if n <= limits::EXPANDED_ELEMENTS.get() => Ok(num::usize_of(n)),
         Some(_) | None => {
-            let most = format!("at most {} elements", limits::EXPANDED_ELEMENTS.get());
+            let most = format!("at most {} elements", limits::EXPANDED_ELEMENTS);
             Err(call.wrong(parameter, &most, &format!("{shape:?}")).into())
         }
     }

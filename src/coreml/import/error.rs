@@ -166,7 +166,7 @@ pub enum ImportError {
         /// What is counted.
         what: &'static str,
         /// The limit.
-        limit: usize,
+        limit: String,
         /// The count.
         found: usize,
     },

@@ -183,7 +183,7 @@ fn check_operations(block: &Block) -> Result<(), ImportError> {
         if depth > limits::NESTING.count() {
             return Err(ImportError::TooMany {
                 what: "nested blocks",
-                limit: limits::NESTING.count(),
+                limit: limits::NESTING.to_string(),
                 found: depth,
             });
         }
@@ -191,7 +191,7 @@ fn check_operations(block: &Block) -> Result<(), ImportError> {
         if total > limits::NODES.count() {
             return Err(ImportError::TooMany {
                 what: "operations",
-                limit: limits::NODES.count(),
+                limit: limits::NODES.to_string(),
                 found: total,
             });
         }

@@ -149,7 +149,7 @@ pub enum OnnxImportError {
         /// What.
         what: &'static str,
         /// The limit.
-        limit: usize,
+        limit: String,
         /// How many.
         found: usize,
     },

@@ -169,7 +169,7 @@ fn port<'g>(info: &'g ValueInfoProto, options: &ReadOptions) -> Result<Port<'g>,
     if axes.len() > limits::RANK.count() {
         return Err(OnnxImportError::TooMany {
             what: "axes of an input",
-            limit: limits::RANK.count(),
+            limit: limits::RANK.to_string(),
             found: axes.len(),
         });
     }

@@ -375,7 +375,7 @@ impl Importer<'_> {
         if self.depth > limits::NESTING.count() {
             return Err(OnnxImportError::TooMany {
                 what: "nested graphs",
-                limit: limits::NESTING.count(),
+                limit: limits::NESTING.to_string(),
                 found: self.depth,
             });
         }
@@ -392,7 +392,7 @@ impl Importer<'_> {
         if self.nodes > limits::NODES.count() {
             return Err(OnnxImportError::TooMany {
                 what: "nodes, those of unrolled bodies included",
-                limit: limits::NODES.count(),
+                limit: limits::NODES.to_string(),
                 found: self.nodes,
             }
             .into());

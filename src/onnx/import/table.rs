@@ -125,7 +125,7 @@ pub(super) fn check_operators(
         if depth > limits::NESTING.count() {
             return Err(OnnxImportError::TooMany {
                 what: "nested graphs",
-                limit: limits::NESTING.count(),
+                limit: limits::NESTING.to_string(),
                 found: depth,
             });
         }
@@ -134,7 +134,7 @@ pub(super) fn check_operators(
             if total > limits::NODES.count() {
                 return Err(OnnxImportError::TooMany {
                     what: "nodes",
-                    limit: limits::NODES.count(),
+                    limit: limits::NODES.to_string(),
                     found: total,
                 });
             }

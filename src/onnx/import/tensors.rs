@@ -188,7 +188,7 @@ impl Loader {
         if elements > limits::FOLDED_ELEMENTS.get() {
             return Err(OnnxImportError::TooMany {
                 what: "elements of a sparse tensor",
-                limit: num::usize_of(limits::FOLDED_ELEMENTS.get()),
+                limit: limits::FOLDED_ELEMENTS.to_string(),
                 found: num::usize_of(elements),
             }
             .into());

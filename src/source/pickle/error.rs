@@ -101,12 +101,12 @@ pub enum PickleError {
         problem: &'static str,
     },
     /// More of something than any real checkpoint has.
-    #[error("the pickle holds more than {cap} {what}")]
+    #[error("the pickle holds more {what} than {cap}")]
     Limit {
         /// What.
         what: &'static str,
         /// The cap.
-        cap: u64,
+        cap: String,
     },
     /// Bytes after the end.
     #[error("{count} bytes follow the end of the pickle")]

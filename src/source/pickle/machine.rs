@@ -206,7 +206,7 @@ impl Machine<'_> {
     fn count(&mut self, n: usize) -> Result<()> {
         self.values = self.values.saturating_add(n);
         if self.values > limits::PICKLE_VALUES.count() {
-            return Err(limit("values", limits::PICKLE_VALUES.count()));
+            return Err(limit("values", &limits::PICKLE_VALUES));
         }
         Ok(())
     }
@@ -303,7 +303,7 @@ impl Machine<'_> {
                 if len > limits::PICKLE_INTEGER_BYTES {
                     return Err(PickleError::Limit {
                         what: "bytes in one integer",
-                        cap: limits::PICKLE_INTEGER_BYTES,
+                        cap: limits::PICKLE_INTEGER_BYTES.to_string(),
                     }
                     .into());
                 }
@@ -615,10 +615,10 @@ fn stack(opcode: &'static str, expected: &'static str, found: &'static str) -> E
     .into()
 }
 
-fn limit(what: &'static str, cap: usize) -> Error {
+fn limit(what: &'static str, cap: impl std::fmt::Display) -> Error {
     PickleError::Limit {
         what,
-        cap: num::u64_of(cap),
+        cap: cap.to_string(),
     }
     .into()
 }

@@ -160,7 +160,7 @@ fn members(file: &Arc<SourceFile>) -> Result<BTreeMap<String, Member>, TorchErro
         return Err(malformed(format!(
             "{} members, expected at most {}",
             archive.len(),
-            limits::ARCHIVE_MEMBERS.get()
+            limits::ARCHIVE_MEMBERS
         )));
     }
     if archive.offset() != 0 {
@@ -216,7 +216,7 @@ fn read_pickle(file: &SourceFile, name: &str, member: &Member) -> Result<Pickle>
         return Err(malformed(format!(
             "`{name}` has {} bytes, expected at most {}",
             region.len,
-            limits::PICKLE_BYTES.get()
+            limits::PICKLE_BYTES
         ))
         .into());
     }

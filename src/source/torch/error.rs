@@ -82,7 +82,7 @@ pub enum TorchError {
         name: String,
     },
     /// Views that repeat elements beyond all measure.
-    #[error("views that repeat elements of their storage would take {bytes} bytes, expected at most {cap}", cap = limits::REPEATED_BYTES.get())]
+    #[error("views that repeat elements of their storage would take {bytes} bytes, expected at most {cap}", cap = limits::REPEATED_BYTES)]
     Expanded {
         /// How many.
         bytes: u64,
