@@ -362,6 +362,11 @@ fn nesting_ends_somewhere() {
         ["onnx_malformed", "onnx_too_many"].contains(&error.code()),
         "{error}"
     );
+    // Prost's own limit comes before ours when the file is that deep.
+    assert!(
+        error.code() == "onnx_malformed" || error.to_string().contains("--limit nesting=N"),
+        "{error}"
+    );
 }
 
 #[test]
