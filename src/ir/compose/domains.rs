@@ -133,11 +133,12 @@ fn asks(module: &Module, function: &Function, node: &Node, place: usize) -> bool
                 .read()
                 .is_ok_and(|t| t.to_f64().iter().all(|x| wanted.contains(x)))
     };
-    match &node.op {
-        Op::Cast(cast) => cast.to == DType::Bool,
-        Op::Compare(_) => of(&[0.0, 1.0]),
-        Op::Binary(o) => o.kind == BinaryKind::Sub && place == 1 && of(&[1.0]),
-        _ => false,
+    if let Op::Cast(cast) = &node.op {
+        cast.to == DType::Bool
+    } else if let Op::Binary(o) = &node.op {
+        o.kind == BinaryKind::Sub && place == 1 && of(&[1.0])
+    } else {
+        matches!(node.op, Op::Compare(_)) && of(&[0.0, 1.0])
     }
 }
 
