@@ -7,7 +7,7 @@ use crate::limits::FOLDED_ELEMENTS;
 use crate::tensor::{Tensor, num};
 
 /// The constants that an operation on constants gives, as long as operands and results stay below [`FOLDED_ELEMENTS`]; `None` where they do
-/// not, where the size of a result depends on the interface, and for control flow.
+/// not, where a size depends on the interface or on another node's run, and for control flow.
 ///
 /// # Errors
 /// When a constant cannot be read, or evaluation fails.
@@ -45,6 +45,13 @@ pub fn fold_op(
     // Sizes that follow from the operands' values are checked as well, before anything is computed.
     let mut bindings = Bindings::new();
     sizes::bind(op, &tensors, &mut bindings)?;
+    // Sizes that other nodes find out, when they run.
+    let unbound = |d: &Dim| d.eval(&bindings).is_none();
+    if attributes(op).into_iter().any(unbound)
+        || results.iter().any(|t| t.shape.iter().any(unbound))
+    {
+        return Ok(None);
+    }
     let mut types = Vec::with_capacity(results.len());
     for result in results {
         let shape = concrete(&result.shape, &bindings)?;
@@ -61,6 +68,20 @@ pub fn fold_op(
         folded.push(Constant::from_tensor(name, value)?);
     }
     Ok(Some(folded))
+}
+
+/// The dimensions that an operation needs and that its result's shape does not show.
+fn attributes(op: &Op) -> Vec<&Dim> {
+    if let Op::Size(o) = op {
+        return vec![&o.dim];
+    }
+    if let Op::Slice(o) = op {
+        return o.ranges.iter().flat_map(|r| [&r.start, &r.end]).collect();
+    }
+    if let Op::Pad(o) = op {
+        return o.begin.iter().chain(&o.end).collect();
+    }
+    Vec::new()
 }
 
 /// The operation as a transform of the handle, if it can be one.

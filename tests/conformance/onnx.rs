@@ -85,8 +85,10 @@ fn load(folder: &Path) -> std::result::Result<Case, String> {
 }
 
 /// Reads the model at the shapes of the inputs; inputs that have to be known when it is read are given their values.
-fn import(case: &Case) -> std::result::Result<(Module, NamedTensors), String> {
-    let mut options = ReadOptions::default();
+fn import(
+    case: &Case,
+    mut options: ReadOptions,
+) -> std::result::Result<(Module, NamedTensors), String> {
     for _ in 0..16 {
         let mut inputs = case.inputs.clone();
         inputs.retain(|name, _| !options.constants.contains_key(name));
@@ -111,15 +113,7 @@ fn import(case: &Case) -> std::result::Result<(Module, NamedTensors), String> {
                 if let Some(tensor) = inputs.get(&name) {
                     options.constants.insert(name, tensor.clone());
                 } else {
-                    let small = |t: &Tensor| {
-                        t.shape().len() <= 1 && (t.dtype().is_int() || t.dtype() == DType::Bool)
-                    };
-                    options.constants.extend(
-                        inputs
-                            .iter()
-                            .filter(|(_, t)| small(t))
-                            .map(|(n, t)| (n.clone(), t.clone())),
-                    );
+                    options.constants.extend(small(&inputs));
                 }
                 if options.constants.len() == before {
                     return Err(error.to_string());
@@ -129,6 +123,43 @@ fn import(case: &Case) -> std::result::Result<(Module, NamedTensors), String> {
         }
     }
     Err("too many inputs to be known".into())
+}
+
+/// The inputs that may say shapes, places and counts.
+fn small(inputs: &NamedTensors) -> impl Iterator<Item = (String, Tensor)> {
+    let small =
+        |t: &Tensor| t.shape().len() <= 1 && (t.dtype().is_int() || t.dtype() == DType::Bool);
+    inputs
+        .iter()
+        .filter(move |(_, t)| small(t))
+        .map(|(n, t)| (n.clone(), t.clone()))
+}
+
+/// Writes the module as a Core ML package. What Core ML cannot take as an operand is given when the model is read, as the option `--constant`
+/// does it.
+fn write_package(
+    case: &Case,
+    module: &Module,
+    inputs: &NamedTensors,
+    path: &Path,
+) -> std::result::Result<(Module, NamedTensors), String> {
+    let options = coreml::WriteOptions {
+        deployment_target: coreml::DeploymentTarget::IOS18,
+        ..coreml::WriteOptions::default()
+    };
+    let strip = |e: String| format!("write: {}", e.replace(&path.display().to_string(), ""));
+    let error = match coreml::write(module, path, &options) {
+        Ok(_) => return Ok((module.clone(), inputs.clone())),
+        Err(error) => error,
+    };
+    if error.code() != "coreml_unsupported" {
+        return Err(strip(error.to_string()));
+    }
+    let mut given = ReadOptions::default();
+    given.constants.extend(small(&case.inputs));
+    let (module, inputs) = import(case, given)?;
+    text(coreml::write(&module, path, &options)).map_err(strip)?;
+    Ok((module, inputs))
 }
 
 fn compare(
@@ -192,8 +223,8 @@ fn run_case(
 ) -> Vec<(Route, std::result::Result<(), String>)> {
     let prepared = catch_unwind(AssertUnwindSafe(|| {
         let case = load(folder)?;
-        let (module, inputs) =
-            import(&case).map_err(|e| e.replace(&case.model.display().to_string(), ""))?;
+        let (module, inputs) = import(&case, ReadOptions::default())
+            .map_err(|e| e.replace(&case.model.display().to_string(), ""))?;
         Ok((case, module, inputs))
     }))
     .unwrap_or_else(|_| Err("panic while reading".into()));
@@ -217,13 +248,8 @@ fn run_case(
                 Route::Coreml => {
                     let folder = tempfile::tempdir().unwrap();
                     let path = folder.path().join("model.mlpackage");
-                    let options = coreml::WriteOptions {
-                        deployment_target: coreml::DeploymentTarget::IOS18,
-                        ..coreml::WriteOptions::default()
-                    };
+                    let (module, inputs) = write_package(&case, &module, &inputs, &path)?;
                     let strip = |e: String| e.replace(&path.display().to_string(), "");
-                    text(coreml::write(&module, &path, &options))
-                        .map_err(|e| format!("write: {}", strip(e)))?;
                     let read = text(coreml::read(&path))
                         .map_err(|e| format!("read back: {}", strip(e)))?;
                     let interpreter = text(Interpreter::new(&read.module, Mode::F16))?;

@@ -30,7 +30,8 @@ fn branch(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         let graph = if *decided != 0 { then } else { other };
         return m.subgraph(graph, Vec::new());
     }
-    let condition = m.plain(call, 0, &condition)?;
+    let entry = condition;
+    let condition = m.plain(call, 0, &entry)?;
     let captured = captures(m, &[then, other]);
     let (then_body, then_types) = body(m, "then", then, &captured, &[])?;
     let (else_body, else_types) = body(m, "else", other, &captured, &[])?;
@@ -45,8 +46,12 @@ fn branch(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     }
     let mut results = Vec::new();
     for (a, b) in then_types.iter().zip(&else_types) {
-        if a.dtype != b.dtype || a.rank() != b.rank() {
+        if a.dtype != b.dtype {
             return Err(call.wrong("else_branch", &a.to_string(), b).into());
+        }
+        if a.rank() != b.rank() {
+            // Only a known condition says which of them it is.
+            return Err(m.not_constant(call, 0, &entry).into());
         }
         let shape = a.shape.iter().zip(&b.shape).map(|(x, y)| {
             if x == y && !x.is_run_time() {

@@ -1,12 +1,14 @@
 //! Operators that add elements around and between those of a tensor.
 
 use super::call::Call;
-use super::entry::Entry;
+use super::computed::{self, Numbers};
+use super::entry::{Dims, Entry};
 use super::table::{Row, row};
 use super::{Importer, one};
 use crate::error::Result;
 use crate::ir::ops::{Pad, PadMode, Tile};
 use crate::ir::{Dim, Op, ValueId, normalize_axis};
+use crate::tensor::DType;
 
 pub(super) const ROWS: &[Row] = &[
     row("Pad", 2, pad),
@@ -30,14 +32,15 @@ fn pad(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     };
     let (pads, value, axes) = if call.version < 11 {
         let pads = call.ints("pads")?;
-        let pads = pads.map(|p| p.into_iter().map(Dim::constant).collect::<Vec<_>>());
+        let dims = |p: Vec<i64>| p.into_iter().map(Dim::constant).collect();
+        let pads = pads.map(|p| Numbers::Known(Dims::vector(DType::I64, dims(p))));
         let value = match call.float("value")? {
             Some(v) if v != 0.0 => Some(m.b.number(x, f64::from(v))?),
             Some(_) | None => None,
         };
         (pads, value, None)
     } else {
-        let pads = m.known(call, 1)?.map(|d| d.values);
+        let pads = m.numbers(call, 1)?;
         (pads, m.optional(call, 2)?, m.ints(call, 3)?)
     };
     let pads = pads.ok_or_else(|| call.missing("pads"))?;
@@ -48,11 +51,17 @@ fn pad(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
             .map(|a| normalize_axis(a, rank))
             .collect::<std::result::Result<Vec<_>, _>>()?,
     };
-    if pads.len() != 2 * axes.len() {
+    if pads.count() != 2 * axes.len() {
         return Err(call
-            .wrong("pads", &format!("{} numbers", 2 * axes.len()), pads.len())
+            .wrong("pads", &format!("{} numbers", 2 * axes.len()), pads.count())
             .into());
     }
+    let pads = match pads {
+        Numbers::Known(pads) => pads.values,
+        Numbers::Computed(pads) => {
+            return one(computed::pad(m, x, &pads, &axes, mode, value)?);
+        }
+    };
     let (mut begin, mut end) = (vec![Dim::from(0); rank], vec![Dim::from(0); rank]);
     for (i, &axis) in axes.iter().enumerate() {
         begin[axis] = pads[i].clone();
@@ -128,8 +137,13 @@ fn padded(
 
 fn tile(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let x = m.input(call, 0)?;
-    let repeats = super::shape::shape_input(m, call, 1)?;
     let shape = m.b.shape(x);
+    if let Some(Numbers::Computed(repeats)) = m.numbers(call, 1)?
+        && repeats.elements.len() == shape.len()
+    {
+        return one(computed::tile(m, x, &repeats)?);
+    }
+    let repeats = super::shape::shape_input(m, call, 1)?;
     if repeats.len() != shape.len() {
         return Err(call
             .wrong(

@@ -7,6 +7,7 @@ mod attention;
 mod bounds;
 mod call;
 mod codes;
+mod computed;
 mod control;
 mod conv;
 mod dims;

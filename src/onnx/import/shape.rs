@@ -1,6 +1,7 @@
 //! Operators that move data as shapes say.
 
 use super::call::Call;
+use super::computed::{self, Numbers};
 use super::entry::{Dims, Entry};
 use super::table::{Row, row};
 use super::{Importer, one};
@@ -65,7 +66,7 @@ fn constant(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
 }
 
 fn constant_of_shape(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
-    let shape = shape_input(m, call, 0)?;
+    let numbers = m.numbers(call, 0)?;
     let value = match call.tensor("value")? {
         Some(tensor) => {
             let (constant, code) = m.loader.constant(tensor, None, "value")?;
@@ -76,6 +77,10 @@ fn constant_of_shape(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<En
         }
         None => m.b.scalar("value", DType::F32, 0.0)?,
     };
+    if let Some(Numbers::Computed(target)) = numbers {
+        return one(computed::expand(m, call, value, &target)?);
+    }
+    let shape = shape_input(m, call, 0)?;
     one(m.b.expand(value, shape)?)
 }
 
@@ -130,14 +135,17 @@ fn reshape(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         Entry::Value(_) | Entry::Dims(_) => (m.input(call, 0)?, None),
     };
     let allow_zero = call.flag("allowzero", false)?;
-    let Some(target) = m.known(call, 1)? else {
-        return Err(call.missing("input 1").into());
-    };
     let from = m.b.shape(x);
-    let shape = reshaped(call, &from, &target.values, allow_zero)?;
-    let dims = Dims::vector(DType::I64, shape);
-    check_shape(m, call, &dims)?;
-    let y = m.b.reshape(x, dims.values)?;
+    let y = match m.numbers(call, 1)? {
+        Some(Numbers::Known(target)) => {
+            let shape = reshaped(call, &from, &target.values, allow_zero)?;
+            let dims = Dims::vector(DType::I64, shape);
+            check_shape(m, call, &dims)?;
+            m.b.reshape(x, dims.values)?
+        }
+        Some(Numbers::Computed(target)) => computed::reshape(m, call, x, &target, allow_zero)?,
+        None => return Err(call.missing("input 1").into()),
+    };
     Ok(vec![match code {
         Some(code) => Entry::Coded(y, code),
         None => Entry::Value(y),
@@ -275,7 +283,11 @@ fn split(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         let sizes = call.ints("split")?;
         sizes.map(|s| s.into_iter().map(Dim::constant).collect::<Vec<_>>())
     } else {
-        m.known(call, 1)?.map(|d| d.values)
+        match m.numbers(call, 1)? {
+            Some(Numbers::Computed(sizes)) => return computed::split(m, x, axis, &sizes),
+            Some(Numbers::Known(sizes)) => Some(sizes.values),
+            None => None,
+        }
     };
     let count = call.int("num_outputs")?;
     let sizes = match sizes {
@@ -319,8 +331,10 @@ fn split(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
 fn slice(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let x = m.input(call, 0)?;
     let shape = m.b.shape(x);
-    let from_ints =
-        |v: Option<Vec<i64>>| v.map(|v| v.into_iter().map(Dim::constant).collect::<Vec<_>>());
+    let from_ints = |v: Option<Vec<i64>>| {
+        let dims = |v: Vec<i64>| v.into_iter().map(Dim::constant).collect();
+        v.map(|v| Numbers::Known(Dims::vector(DType::I64, dims(v))))
+    };
     let (starts, ends, axes, steps) = if call.version < 10 {
         (
             from_ints(call.ints("starts")?),
@@ -330,8 +344,8 @@ fn slice(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         )
     } else {
         (
-            m.known(call, 1)?.map(|d| d.values),
-            m.known(call, 2)?.map(|d| d.values),
+            m.numbers(call, 1)?,
+            m.numbers(call, 2)?,
             m.ints(call, 3)?,
             m.ints(call, 4)?,
         )
@@ -339,19 +353,29 @@ fn slice(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let (Some(starts), Some(ends)) = (starts, ends) else {
         return Err(call.missing("starts or ends").into());
     };
+    let count = starts.count();
     let axes = match axes {
         Some(axes) => axes,
-        None => (0..num::i64_of(starts.len())).collect(),
+        None => (0..num::i64_of(count)).collect(),
     };
-    let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
-    if starts.len() != ends.len() || starts.len() != axes.len() || starts.len() != steps.len() {
+    let steps = steps.unwrap_or_else(|| vec![1; count]);
+    if count != ends.count() || count != axes.len() || count != steps.len() {
         return Err(call
-            .wrong("starts", "as many as ends, axes and steps", starts.len())
+            .wrong("starts", "as many as ends, axes and steps", count)
             .into());
     }
+    let (Numbers::Known(Dims { values: starts, .. }), Numbers::Known(Dims { values: ends, .. })) =
+        (&starts, &ends)
+    else {
+        let axes = axes
+            .into_iter()
+            .map(|a| normalize_axis(a, shape.len()))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        return one(computed::slice(m, x, (&starts, &ends), axes, steps)?);
+    };
     let mut ranges: Vec<SliceRange> = Vec::new();
     let mut backwards: Vec<(usize, Vec<i64>)> = Vec::new();
-    for (((start, end), axis), step) in starts.iter().zip(&ends).zip(axes).zip(steps) {
+    for (((start, end), axis), step) in starts.iter().zip(ends).zip(axes).zip(steps) {
         let axis = normalize_axis(axis, shape.len())?;
         let size = &shape[axis];
         if ranges.iter().any(|r| r.axis == axis) || backwards.iter().any(|b| b.0 == axis) {
@@ -416,6 +440,9 @@ fn slice(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
 
 fn expand(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let x = m.input(call, 0)?;
+    if let Some(Numbers::Computed(target)) = m.numbers(call, 1)? {
+        return one(computed::expand(m, call, x, &target)?);
+    }
     let target = shape_input(m, call, 1)?;
     let shape = broadcast("expand", &m.b.shape(x), &target)?;
     let dims = Dims::vector(DType::I64, shape);
@@ -429,6 +456,9 @@ fn range(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         Some((ty, false)) => ty.dtype,
         Some((_, true)) | None => return Err(call.unsupported("this element type").into()),
     };
+    if let Some(range) = computed::range(m, call)? {
+        return Ok(range);
+    }
     if dtype.is_float() {
         let number = |m: &mut Importer<'_>, call: &mut Call<'_>, i| -> Result<f64> {
             let list = m.floats(call, i)?.unwrap_or_default();
@@ -513,20 +543,26 @@ fn eye_like(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
 fn trilu(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let x = m.input(call, 0)?;
     let upper = call.flag("upper", true)?;
-    let k = m.int(call, 1)?.unwrap_or(0);
     let shape = m.b.shape(x);
     let [.., rows, columns] = shape.as_slice() else {
         return Err(call.wrong("input", "a matrix or more", m.b.ty(x)).into());
     };
     let difference = row_minus_column(m, rows, columns)?;
-    // Column − row against k; beyond 32 bits everything or nothing is kept.
-    let k = k.clamp(-(1 << 31) + 1, (1 << 31) - 1);
+    // Row − column against −k; beyond 32 bits everything or nothing is kept.
+    let least = match call.entry(1) {
+        Some(Entry::Value(k)) if m.b.as_constant(k).is_none() => computed::diagonal(m, k)?,
+        Some(_) | None => {
+            let k = m.int(call, 1)?.unwrap_or(0);
+            let k = k.clamp(-(1 << 31) + 1, (1 << 31) - 1);
+            m.b.number(difference, -num::f64_of_i64(k))?
+        }
+    };
     let kind = if upper {
         CompareKind::LessEqual
     } else {
         CompareKind::GreaterEqual
     };
-    let keep = m.b.cmp_n(kind, difference, -num::f64_of_i64(k))?;
+    let keep = m.b.cmp(kind, difference, least)?;
     if m.b.dtype(x) == DType::Bool {
         return one(m.b.bin(BinaryKind::And, x, keep)?);
     }
@@ -536,6 +572,35 @@ fn trilu(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
 
 fn one_hot(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let indices = m.input(call, 0)?;
+    let values = m.input(call, 2)?;
+    let rank = m.b.rank(indices);
+    let axis = normalize_axis(call.int_or("axis", -1)?, rank + 1)?;
+    let indices = m.b.to(indices, DType::I32)?;
+    let (depth, positions) = depth_of(m, call)?;
+    let negative = m.b.cmp_n(CompareKind::Less, indices, 0.0)?;
+    let from_end = m.b.add(indices, depth)?;
+    let indices = m.b.select(negative, from_end, indices)?;
+    let indices = m.b.unsqueeze(indices, &[axis])?;
+    let after: Vec<usize> = (1..=rank - axis).collect();
+    let positions = m.b.unsqueeze(positions, &after)?;
+    let hot = m.b.cmp(CompareKind::Equal, indices, positions)?;
+    let off = m.b.part(values, 0, 0, 1)?;
+    let off = m.b.squeeze(off, &[0])?;
+    let on = m.b.part(values, 0, 1, 2)?;
+    let on = m.b.squeeze(on, &[0])?;
+    one(m.b.select(hot, on, off)?)
+}
+
+/// How many places there are, and the places, in 32 bits.
+fn depth_of(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<(ValueId, ValueId)> {
+    if let Some(Entry::Value(depth)) = call.entry(1)
+        && m.b.as_constant(depth).is_none()
+    {
+        let depth = m.b.to(depth, DType::I32)?;
+        let depth = m.b.reshape(depth, vec![])?;
+        let positions = computed::upto(m, depth)?;
+        return Ok((depth, positions));
+    }
     let depth = match m.tensor(call, 1)? {
         Some(t) if t.len() == 1 => num::i64_of_f64(t.to_f64()[0]),
         Some(_) | None => return Err(call.missing("one depth").into()),
@@ -546,21 +611,6 @@ fn one_hot(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     else {
         return Err(call.wrong("depth", "at least 0", depth).into());
     };
-    let values = m.input(call, 2)?;
-    let rank = m.b.rank(indices);
-    let axis = normalize_axis(call.int_or("axis", -1)?, rank + 1)?;
-    let indices = m.b.to(indices, DType::I32)?;
-    let negative = m.b.cmp_n(CompareKind::Less, indices, 0.0)?;
-    let from_end = m.b.add_n(indices, num::f64_of(depth))?;
-    let indices = m.b.select(negative, from_end, indices)?;
-    let indices = m.b.unsqueeze(indices, &[axis])?;
-    let positions = m.b.iota(DType::I32, depth)?;
-    let after: Vec<usize> = (1..=rank - axis).collect();
-    let positions = m.b.unsqueeze(positions, &after)?;
-    let hot = m.b.cmp(CompareKind::Equal, indices, positions)?;
-    let off = m.b.part(values, 0, 0, 1)?;
-    let off = m.b.squeeze(off, &[0])?;
-    let on = m.b.part(values, 0, 1, 2)?;
-    let on = m.b.squeeze(on, &[0])?;
-    one(m.b.select(hot, on, off)?)
+    let count = m.b.scalar("depth", DType::I32, num::f64_of(depth))?;
+    Ok((count, m.b.iota(DType::I32, depth)?))
 }
