@@ -467,7 +467,7 @@ fn written_packages_load_in_coremltools() {
     let (next, written) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let write = |case: &Path| -> std::result::Result<(), String> {
-        let (module, _) = import(&load(case)?)?;
+        let (module, _) = import(&load(case)?, ReadOptions::default())?;
         let name = case.file_name().unwrap().to_string_lossy();
         let path = folder.path().join(format!("{name}.mlpackage"));
         let options = coreml::WriteOptions {

@@ -32,7 +32,12 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// A list of sizes from an attribute, one per spatial axis.
-fn sizes(call: &mut Call<'_>, name: &str, n: usize, default: usize) -> Result<Vec<usize>> {
+pub(super) fn sizes(
+    call: &mut Call<'_>,
+    name: &str,
+    n: usize,
+    default: usize,
+) -> Result<Vec<usize>> {
     let Some(list) = call.ints(name)? else {
         return Ok(vec![default; n]);
     };
@@ -162,6 +167,19 @@ pub(super) fn convolve(
     w: ValueId,
     bias: Option<ValueId>,
 ) -> Result<ValueId> {
+    let (window, groups) = convolution(m, call, x, w)?;
+    let mut operands = vec![x, w];
+    operands.extend(bias);
+    m.b.node(Op::Conv(Conv { window, groups }), &operands)
+}
+
+/// How the windows of a convolution slide, and the number of its groups.
+pub(super) fn convolution(
+    m: &Importer<'_>,
+    call: &mut Call<'_>,
+    x: ValueId,
+    w: ValueId,
+) -> Result<(Window, usize)> {
     let kernel = kernel_of(m, call, w)?;
     let shape = m.b.shape(x);
     if shape.len() != kernel.len() + 2 {
@@ -170,10 +188,7 @@ pub(super) fn convolve(
             .into());
     }
     let window = window(call, &shape[2..], &kernel)?;
-    let groups = groups(call)?;
-    let mut operands = vec![x, w];
-    operands.extend(bias);
-    m.b.node(Op::Conv(Conv { window, groups }), &operands)
+    Ok((window, groups(call)?))
 }
 
 fn conv_transpose(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
@@ -267,19 +282,21 @@ pub(super) fn pooling(
 }
 
 fn max_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
-    call.ignore("storage_order");
-    if call.wants(1) {
-        return Err(call.unsupported("the output `Indices`").into());
-    }
+    let column_major = call.flag("storage_order", false)?;
     let x = m.input(call, 0)?;
     let (kernel, window, ceil) = pooling(m, call, x)?;
     let op = Pool {
         kind: PoolKind::Max,
-        kernel,
-        window,
+        kernel: kernel.clone(),
+        window: window.clone(),
         ceil,
     };
-    one(m.b.node(Op::Pool(op), &[x])?)
+    let y = m.b.node(Op::Pool(op), &[x])?;
+    if !call.wants(1) {
+        return one(y);
+    }
+    let places = super::windows::argmax(m, call, (x, y), &kernel, &window, column_major)?;
+    Ok([y, places].map(Entry::Value).to_vec())
 }
 
 fn average_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {

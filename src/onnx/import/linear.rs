@@ -12,6 +12,7 @@ use crate::tensor::{DType, Tensor, num};
 pub(super) const ROWS: &[Row] = &[
     row("MatMul", 1, matmul),
     row("Gemm", 7, gemm),
+    row("Det", 11, determinant),
     microsoft("FusedMatMul", fused_matmul),
     microsoft("TransposeMatMul", fused_matmul),
     microsoft("FusedGemm", fused_gemm),
@@ -322,4 +323,48 @@ fn grouped(
     let scale = m.b.gather(scale, columns, 1)?;
     let centred = m.b.sub(q, zero)?;
     m.b.mul(centred, scale)
+}
+
+/// Most rows of a matrix whose determinant is expanded: the terms grow as the factorial.
+const DETERMINANT: usize = 4;
+
+fn determinant(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let shape = m.b.shape(x);
+    let size = match shape.as_slice() {
+        [.., rows, columns] if rows == columns => rows.known(),
+        _ => return Err(call.wrong("X", "square matrices", m.b.ty(x)).into()),
+    };
+    let size = size.filter(|&n| n > 0 && n <= DETERMINANT).ok_or_else(|| {
+        call.unsupported(format!(
+            "matrices of {} rows (1 to {DETERMINANT} are read)",
+            shape[shape.len() - 1]
+        ))
+    })?;
+    let columns: Vec<usize> = (0..size).collect();
+    one(expanded(m, x, 0, &columns)?)
+}
+
+/// The determinant of the rows from `row` on and some columns, by the first row's elements and what is left without them.
+fn expanded(m: &mut Importer<'_>, x: ValueId, row: usize, columns: &[usize]) -> Result<ValueId> {
+    let rank = m.b.rank(x);
+    let mut sum: Option<ValueId> = None;
+    for (i, &column) in columns.iter().enumerate() {
+        let element = m.b.part(x, rank - 2, row, row + 1)?;
+        let element = m.b.part(element, rank - 1, column, column + 1)?;
+        let element = m.b.squeeze(element, &[rank - 2, rank - 1])?;
+        let rest: Vec<usize> = columns.iter().copied().filter(|&c| c != column).collect();
+        let term = if rest.is_empty() {
+            element
+        } else {
+            let minor = expanded(m, x, row + 1, &rest)?;
+            m.b.mul(element, minor)?
+        };
+        sum = Some(match sum {
+            None => term,
+            Some(sum) if i % 2 == 1 => m.b.sub(sum, term)?,
+            Some(sum) => m.b.add(sum, term)?,
+        });
+    }
+    Ok(sum.unwrap_or(x))
 }

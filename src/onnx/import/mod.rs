@@ -33,6 +33,7 @@ mod shape;
 mod signal;
 mod table;
 mod tensors;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -65,6 +65,7 @@ const FAMILIES: &[&[Row]] = &[
     super::attention::ROWS,
     super::microsoft::ROWS,
     super::qlinear::ROWS,
+    super::windows::ROWS,
     super::loss::ROWS,
     super::einsum::ROWS,
     super::signal::ROWS,
