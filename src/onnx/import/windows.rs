@@ -88,7 +88,7 @@ pub(super) fn argmax(
             ));
         }
     }
-    let rows = vec![from[0].clone(), from[1].clone()];
+    let rows = [from[0].clone(), from[1].clone()];
     let sized = |tail: &[usize]| {
         let tail = tail.iter().map(|&n| Dim::from(n));
         rows.iter().cloned().chain(tail).collect::<Vec<_>>()
