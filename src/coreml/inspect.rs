@@ -13,6 +13,7 @@ use super::proto::mil_spec::value::Value as Source;
 use super::proto::mil_spec::{Block, Operation};
 use super::read::{Opened, block};
 use super::source_names;
+use super::weights::{self, Compressed, LargeConstant, Need};
 use crate::error::{Context, Result};
 use crate::limits;
 use crate::tensor::{DType, num};
@@ -34,12 +35,18 @@ pub struct Summary {
     pub functions: BTreeMap<String, BTreeMap<String, usize>>,
     /// How often each operation occurs in the default function, constants left out.
     pub ops: BTreeMap<String, usize>,
+    /// Since when each operation of all functions is there, constants left out.
+    pub needs: BTreeMap<String, Need>,
     /// Number of weights: elements of the weight file, and of floating-point vectors and matrices in the program.
     pub parameters: u64,
     /// Number of arrays in the weight file, each once.
     pub blobs: usize,
     /// Bytes of weights by element type.
     pub weight_bytes: BTreeMap<String, u64>,
+    /// Weights by the operation that expands them.
+    pub compressed: BTreeMap<String, Compressed>,
+    /// The largest constants, largest first.
+    pub largest: Vec<LargeConstant>,
     /// The author's short description.
     pub short_description: String,
     /// The author.
@@ -99,6 +106,8 @@ fn summary(opened: &Opened) -> Result<Summary> {
         }
         out.functions.insert(name.clone(), ops);
     }
+    let weights = weights::of(program);
+    (out.needs, out.compressed, out.largest) = (weights.needs, weights.compressed, weights.largest);
     for record in opened.blobs.iter().flat_map(|b| b.records()) {
         let name = match record.ty {
             BlobType::Known(dtype) => dtype.name(),

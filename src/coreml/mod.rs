@@ -22,6 +22,7 @@ mod read;
 mod source_names;
 mod table;
 mod target;
+mod weights;
 mod write;
 
 pub use blob::BlobError;
@@ -35,4 +36,5 @@ pub use listing::listing;
 pub use package::PackageError;
 pub use read::{Classifier, Package, files, inputs, read, read_for_shapes, read_function};
 pub use target::{DeploymentTarget, Opset, UnknownTarget};
+pub use weights::{Compressed, LargeConstant, Need};
 pub use write::{WriteOptions, Written, set_metadata, write};

@@ -1,5 +1,6 @@
 //! What a model file says about itself, read without its weights.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use serde::Serialize;
 
 use super::error::OnnxError;
 use super::external::Beside;
+use super::import::{display_op, is_read, standard};
 use super::proto::{
     NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation, tensor_shape_proto,
     type_proto,
@@ -37,6 +39,22 @@ pub struct Port {
     pub shape: Option<Vec<Axis>>,
 }
 
+/// An initialiser.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LargeInitializer {
+    /// Name.
+    pub name: String,
+    /// Element type.
+    pub dtype: String,
+    /// Shape.
+    pub shape: Vec<i64>,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// How many of the largest initialisers are named.
+const LARGEST: usize = 10;
+
 /// What a model file says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
@@ -60,6 +78,10 @@ pub struct Summary {
     pub parameters: u64,
     /// Element type → bytes of initialisers.
     pub weight_bytes: BTreeMap<String, u64>,
+    /// The largest initialisers, largest first.
+    pub largest: Vec<LargeInitializer>,
+    /// Operators that are not read → number of nodes, subgraphs and functions included.
+    pub unsupported_ops: BTreeMap<String, usize>,
     /// Files with external data.
     pub external_files: BTreeSet<String>,
     /// Metadata.
@@ -103,11 +125,23 @@ fn summary(path: &Path) -> Result<Summary> {
         );
     }
     let mut beside = Beside::new(path.parent().unwrap_or(Path::new("")));
+    let mut largest = Vec::new();
     for (tensor, region) in graph.initializer.iter().zip(&raw) {
         let name = tensor.name.clone().unwrap_or_default();
-        add_tensor(tensor, region.as_ref(), &mut beside, &mut out).at_tensor(&name)?;
+        let bytes = add_tensor(tensor, region.as_ref(), &mut beside, &mut out).at_tensor(&name)?;
+        largest.push((Reverse(bytes), name, tensor));
     }
     out.external_files.extend(beside.locations());
+    largest.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    let named = largest.into_iter().take(LARGEST);
+    out.largest = named
+        .map(|(Reverse(bytes), name, tensor)| LargeInitializer {
+            name,
+            dtype: data_type_name(tensor.data_type.unwrap_or_default()),
+            shape: tensor.dims.clone(),
+            bytes,
+        })
+        .collect();
     let initialised: BTreeSet<&str> = graph
         .initializer
         .iter()
@@ -120,25 +154,38 @@ fn summary(path: &Path) -> Result<Summary> {
         .map(port)
         .collect();
     out.outputs = graph.output.iter().map(port).collect();
-    count_nodes(&graph.node, &mut out.ops);
-    for function in &proto.functions {
-        count_nodes(&function.node, &mut out.ops);
+    let mut nodes: Vec<&[NodeProto]> = vec![&graph.node];
+    nodes.extend(proto.functions.iter().map(|f| f.node.as_slice()));
+    let own: BTreeSet<String> = proto
+        .functions
+        .iter()
+        .map(|f| {
+            display_op(
+                standard(f.domain.as_deref()),
+                f.name.as_deref().unwrap_or_default(),
+            )
+        })
+        .collect();
+    for nodes in nodes {
+        count_nodes(nodes, &mut |domain, op| {
+            let name = display_op(domain, op);
+            if !is_read(domain, op) && !own.contains(&name) {
+                *out.unsupported_ops.entry(name.clone()).or_insert(0) += 1;
+            }
+            *out.ops.entry(name).or_insert(0) += 1;
+        });
     }
     Ok(out)
 }
 
 /// Recursion ends where the parser's limit ended it.
-fn count_nodes(nodes: &[NodeProto], ops: &mut BTreeMap<String, usize>) {
+fn count_nodes(nodes: &[NodeProto], count: &mut dyn FnMut(&str, &str)) {
     for node in nodes {
-        let op_type = node.op_type.as_deref().unwrap_or_default();
-        let name = match node.domain.as_deref() {
-            None | Some("" | "ai.onnx") => op_type.to_owned(),
-            Some(domain) => format!("{domain}.{op_type}"),
-        };
-        *ops.entry(name).or_insert(0) += 1;
+        let op = node.op_type.as_deref().unwrap_or_default();
+        count(standard(node.domain.as_deref()), op);
         for attribute in &node.attribute {
             for graph in attribute.g.iter().chain(&attribute.graphs) {
-                count_nodes(&graph.node, ops);
+                count_nodes(&graph.node, count);
             }
         }
     }
@@ -184,7 +231,7 @@ fn add_tensor(
     raw: Option<&FileRegion>,
     beside: &mut Beside,
     out: &mut Summary,
-) -> Result<()> {
+) -> Result<u64> {
     let number = tensor.data_type.unwrap_or_default();
     let malformed = |reason: String| OnnxError::Malformed { reason };
     let elements = tensor
@@ -218,5 +265,5 @@ fn add_tensor(
     }
     let total = out.weight_bytes.entry(dtype).or_insert(0);
     *total = total.saturating_add(bytes);
-    Ok(())
+    Ok(bytes)
 }

@@ -37,6 +37,7 @@ mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+pub(super) use table::is_read;
 
 pub use error::OnnxImportError;
 pub use interface::{OpenSize, ReadOptions};
@@ -237,7 +238,7 @@ fn opsets(
 }
 
 /// The domain's name, the standard one's being empty.
-fn standard(domain: Option<&str>) -> &str {
+pub(super) fn standard(domain: Option<&str>) -> &str {
     match domain {
         None | Some("ai.onnx") => "",
         Some(domain) => domain,
@@ -245,7 +246,7 @@ fn standard(domain: Option<&str>) -> &str {
 }
 
 /// The operator's name in messages.
-fn display_op(domain: &str, op: &str) -> String {
+pub(super) fn display_op(domain: &str, op: &str) -> String {
     if domain.is_empty() {
         op.to_owned()
     } else {

@@ -112,6 +112,11 @@ pub(super) fn find(domain: &str, op: &str) -> Option<&'static Row> {
         .find(|row| row.op == op && row.domain == domain)
 }
 
+/// Whether an operator is read, functions of the model aside.
+pub(in crate::onnx) fn is_read(domain: &str, op: &str) -> bool {
+    find(domain, op).is_some() || (domain.is_empty() && matches!(op, "Shape" | "Size"))
+}
+
 /// Refuses what is not read, all of it at once.
 pub(super) fn check_operators(
     graph: &GraphProto,
@@ -142,9 +147,7 @@ pub(super) fn check_operators(
             let domain = standard(node.domain.as_deref());
             let op = node.op_type.as_deref().unwrap_or_default();
             let overload = node.overload.as_deref().unwrap_or_default();
-            let known = functions.contains_key(&(domain, op, overload))
-                || find(domain, op).is_some()
-                || (domain.is_empty() && matches!(op, "Shape" | "Size"));
+            let known = functions.contains_key(&(domain, op, overload)) || is_read(domain, op);
             if !known {
                 let place = node.name.as_deref().filter(|n| !n.is_empty());
                 let place = place.or(node.output.first().map(String::as_str));

@@ -1,0 +1,91 @@
+//! `inspect`: what operations need, how weights are compressed, and which are the largest.
+
+use distill_convert::coreml;
+use serde_json::json;
+
+use crate::common::{TinyModel, root, run, run_json};
+
+#[test]
+fn operations_have_the_opset_and_the_systems_that_they_need() {
+    let folder = root().join("tests/fixtures/listing");
+    let summary = coreml::inspect(&folder.join("counter.mlmodel")).unwrap();
+    let needs = serde_json::to_value(&summary.needs).unwrap();
+    assert_eq!(
+        needs["mul"],
+        json!({"count": 1, "opset": "CoreML5", "systems": ["iOS15", "macOS12"]})
+    );
+    assert_eq!(
+        needs["read_state"],
+        json!({"count": 2, "opset": "CoreML8", "systems": ["iOS18", "macOS15"]})
+    );
+    assert_eq!(summary.states[0].name, "total");
+    let summary = coreml::inspect(&folder.join("several.mlmodel")).unwrap();
+    assert_eq!(
+        summary.functions.keys().collect::<Vec<_>>(),
+        ["double", "triple"]
+    );
+    assert_eq!(summary.needs["mul"].count, 2);
+}
+
+#[test]
+fn compressed_weights_are_counted_by_form() {
+    // Every operation of Apple's tests, so every form that there is.
+    let mut forms = std::collections::BTreeSet::new();
+    let folder = root().join("tests/fixtures/mil");
+    for suite in std::fs::read_dir(folder).unwrap() {
+        let suite = suite.unwrap().path();
+        if !suite.is_dir() {
+            continue;
+        }
+        for case in std::fs::read_dir(suite).unwrap() {
+            let summary = coreml::inspect(&case.unwrap().path().join("model.mlmodel")).unwrap();
+            for (form, found) in summary.compressed {
+                assert!(found.count > 0 && found.stored_bytes > 0, "{form}");
+                assert!(found.expanded_bytes > 0, "{form}");
+                forms.insert(form);
+            }
+            assert!(summary.largest.len() <= 10);
+            assert!(summary.largest.windows(2).all(|w| w[0].bytes >= w[1].bytes));
+        }
+    }
+    for form in [
+        "constexpr_affine_dequantize",
+        "constexpr_lut_to_dense",
+        "constexpr_sparse_to_dense",
+        "constexpr_blockwise_shift_scale",
+    ] {
+        assert!(forms.contains(form), "{form}: {forms:?}");
+    }
+}
+
+#[test]
+fn both_formats_name_their_largest_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    TinyModel::new().write(folder.path());
+    let convert = [
+        "--target",
+        "coreml,onnx",
+        "model",
+        "-o",
+        "out",
+        "--no-verify",
+        "--precision",
+        "fp32",
+    ];
+    assert_eq!(run_json(folder.path(), &convert).0, 0);
+    for artifact in ["out/model.mlpackage", "out/model.onnx"] {
+        let (code, document) = run_json(folder.path(), &["inspect", artifact]);
+        let largest = document["result"]["largest"].as_array().unwrap();
+        assert_eq!((code, largest.len()), (0, 10), "{document:#}");
+        // The two tables of 16 by 8 single-precision numbers, and in Core ML the mask of 64 by 64.
+        let tables = largest
+            .iter()
+            .filter(|c| c["bytes"] == 16 * 8 * 4 && c["dtype"] == "f32");
+        assert_eq!(tables.count(), 2, "{document:#}");
+        let text = run(folder.path(), &["inspect", artifact]);
+        assert!(String::from_utf8(text.stdout).unwrap().contains("largest:"));
+        if artifact.ends_with("onnx") {
+            assert_eq!(document["result"]["unsupported_ops"], json!({}));
+        }
+    }
+}
