@@ -534,7 +534,6 @@ fn fifty_thousand_nodes_take_time_in_proportion() {
         start.elapsed().as_secs_f64()
     };
     let (small, large) = (time(340), time(3400));
-    println!("5,100 nodes {small:.3} s, 51,000 nodes {large:.3} s");
     // Ten times the nodes: quadratic would be a hundred times as long.
     assert!(large < 35.0 * small + 1.0, "{small} s, then {large} s");
 }
