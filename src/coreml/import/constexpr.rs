@@ -1,11 +1,13 @@
-//! Compressed weights, both generations: decoded here, so that a weight is one constant whatever it was kept as.
+//! Compressed weights, both generations: decoded here, so that a weight is one constant whatever it was kept as. Integers that an affine map
+//! turns into floats are also remembered as they are stored.
 
 use super::call::Call;
 use super::entry::Entry;
-use super::{Handler, Importer};
+use super::{Compressed, Handler, Importer};
 use crate::coreml::target::Opset;
 use crate::error::Result;
 use crate::ir::Constant;
+use crate::ir::ops::{Dequantize, Granularity};
 use crate::limits;
 use crate::tensor::{DType, Storage, Tensor, num};
 
@@ -123,7 +125,7 @@ fn dequantized(
 }
 
 /// First generation: a scale and a zero point per tensor, or per index of one axis.
-fn affine(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+fn affine(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let data = constant(call, "quantized_data")?;
     let scale = constant(call, "scale")?;
     let zero = constant(call, "zero_point")?;
@@ -144,25 +146,85 @@ fn affine(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let mut grid = vec![1; data.shape().len()];
     grid[axis] = size.max(1);
     let tensor = dequantized(&data.read()?, &grid, &scale.read()?, Some(&zero.read()?))?;
-    Ok(vec![entry(&call.name, &tensor)?])
+    let entry = entry(&call.name, &tensor)?;
+    if scale.shape() == zero.shape() {
+        let granularity = match scale.shape() {
+            [] => Granularity::Tensor,
+            _ => Granularity::Axis(axis),
+        };
+        keep(importer, &entry, granularity, vec![data, scale, zero]);
+    }
+    Ok(vec![entry])
+}
+
+/// Remembers the stored form of a weight, which whoever takes the weight as an operand gets instead, if that form is one of the IR's.
+fn keep(
+    importer: &mut Importer<'_>,
+    entry: &Entry,
+    granularity: Granularity,
+    parts: Vec<Constant>,
+) {
+    let Entry::Constant { constant } = entry else {
+        return;
+    };
+    let data = parts[0].dtype();
+    let stored = matches!(data, DType::I8 | DType::U8 | DType::I4 | DType::U4);
+    if stored && parts.get(2).is_none_or(|zero| zero.dtype() == data) {
+        importer.compressed.push(Compressed {
+            constant: constant.clone(),
+            op: Dequantize { granularity },
+            parts,
+        });
+    }
+}
+
+/// Blocks as the simplest form that says the same.
+fn blockwise_form(
+    data: &Constant,
+    scale: &Constant,
+    offset: Option<&Constant>,
+) -> Result<(Granularity, Vec<Constant>)> {
+    let several: Vec<usize> = (0..scale.shape().len())
+        .filter(|&a| scale.shape()[a] > 1)
+        .collect();
+    let (granularity, shape) = match several.as_slice() {
+        [] => (Granularity::Tensor, vec![]),
+        [axis] if scale.shape()[*axis] == data.shape()[*axis] => {
+            (Granularity::Axis(*axis), vec![scale.len()])
+        }
+        _ => (Granularity::Block, scale.shape().to_vec()),
+    };
+    let mut parts = vec![data.clone(), scale.reshape(shape.clone())?];
+    if let Some(offset) = offset {
+        parts.push(offset.reshape(shape)?);
+    }
+    Ok((granularity, parts))
 }
 
 /// Second generation: a scale, and perhaps an offset, per block of any shape.
-fn blockwise(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
-    let data = constant(call, "data")?.read()?;
-    let tensor = shifted(call, &data)?;
-    Ok(vec![entry(&call.name, &tensor)?])
-}
-
-fn shifted(call: &mut Call, data: &Tensor) -> Result<Tensor> {
+fn blockwise(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+    let data = constant(call, "data")?;
     let scale = constant(call, "scale")?;
     let offset = optional(call, "offset")?;
+    let tensor = shifted(call, &data.read()?, &scale, offset.as_ref())?;
+    let entry = entry(&call.name, &tensor)?;
+    let (granularity, parts) = blockwise_form(&data, &scale, offset.as_ref())?;
+    keep(importer, &entry, granularity, parts);
+    Ok(vec![entry])
+}
+
+fn shifted(
+    call: &Call,
+    data: &Tensor,
+    scale: &Constant,
+    offset: Option<&Constant>,
+) -> Result<Tensor> {
     if !divides(data.shape(), scale.shape()) {
         let expected = format!("divisors of {:?}", data.shape());
         let found = format!("{:?}", scale.shape());
         return Err(call.wrong("scale", &expected, &found).into());
     }
-    if let Some(offset) = &offset {
+    if let Some(offset) = offset {
         if offset.shape() != scale.shape() {
             let (expected, found) = (
                 format!("{:?}", scale.shape()),
@@ -428,7 +490,9 @@ fn sparse_blockwise(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>>
     let set = truths(&mask_bits)?;
     let at = scattered(call, "nonzero_data", &set, data.len())?;
     let dense = picked(&data, mask_bits.shape().to_vec(), at.into_iter())?;
-    let dense = shifted(call, &dense)?;
+    let scale = constant(call, "scale")?;
+    let offset = optional(call, "offset")?;
+    let dense = shifted(call, &dense, &scale, offset.as_ref())?;
     Ok(vec![
         Entry::constant(mask),
         entry(&call.name, &kept(&dense, &set)?)?,
