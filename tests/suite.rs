@@ -15,6 +15,7 @@
 mod architecture;
 mod cli;
 mod common;
+mod compressed;
 mod configs;
 mod conformance;
 mod coreml;
