@@ -4,7 +4,7 @@
 //! result depends on the number of threads.
 
 use rayon::prelude::*;
-use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
+use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_tensor::NdTensorView;
 
 use super::EvalError;
@@ -23,6 +23,32 @@ const VECTOR_COLUMNS: usize = 128;
 /// Multiply-adds from which on products are worth handing to other threads.
 const PARALLEL: usize = 1 << 15;
 
+/// The elements of a right-hand matrix in the order in which the kernels read them: for one that is used again and again.
+pub(super) struct Packed(PackedBMatrix<f32>);
+
+impl Packed {
+    /// Packs a matrix.
+    ///
+    /// # Errors
+    /// When it has no elements.
+    pub(super) fn new(b: Matrix) -> Result<Self> {
+        if b.rows == 0 || b.columns == 0 {
+            return Err(EvalError::Product {
+                reason: "a matrix without elements cannot be packed",
+            }
+            .into());
+        }
+        let view = b.view()?;
+        Ok(Packed(KERNELS.with(|kernels| kernels.prepack_b(view))))
+    }
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Packed({} × {})", self.0.rows(), self.0.cols())
+    }
+}
+
 /// A matrix within a slice.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Matrix<'a> {
@@ -30,6 +56,7 @@ pub(super) struct Matrix<'a> {
     rows: usize,
     columns: usize,
     strides: [usize; 2],
+    packed: Option<&'a Packed>,
 }
 
 impl<'a> Matrix<'a> {
@@ -49,6 +76,7 @@ impl<'a> Matrix<'a> {
             rows,
             columns,
             strides: [columns, 1],
+            packed: None,
         })
     }
 
@@ -59,6 +87,16 @@ impl<'a> Matrix<'a> {
             rows: self.columns,
             columns: self.rows,
             strides: [self.strides[1], self.strides[0]],
+            packed: None,
+        }
+    }
+
+    /// The same elements, which also were packed as they are.
+    pub(super) fn with_packed(self, packed: Option<&'a Packed>) -> Self {
+        let fits = |p: &&Packed| p.0.rows() == self.rows && p.0.cols() == self.columns;
+        Matrix {
+            packed: packed.filter(fits),
+            ..self
         }
     }
 
@@ -72,6 +110,7 @@ impl<'a> Matrix<'a> {
         Matrix {
             values: &self.values[first * self.strides[1]..],
             columns: count,
+            packed: None,
             ..self
         }
     }
@@ -164,12 +203,15 @@ pub(super) fn products<'a>(
 }
 
 fn run(a: Matrix, b: Matrix, bias: Option<&[f32]>, out: &mut [f32]) -> Result<()> {
-    let (a, b) = (a.view()?, b.view()?);
+    let b = match b.packed {
+        Some(packed) => GemmInputB::Packed(&packed.0),
+        None => GemmInputB::Unpacked(b.view()?),
+    };
+    let a = GemmInputA::Unpacked(a.view()?);
     let options = GemmOptions {
         bias: bias.map(BiasVector::Row),
         ..GemmOptions::default()
     };
-    let (a, b) = (GemmInputA::Unpacked(a), GemmInputB::Unpacked(b));
     KERNELS
         .with(|kernels| kernels.gemm(out, a, b, options))
         .map_err(|_| EvalError::Product {
@@ -278,6 +320,29 @@ mod tests {
         let one = with(1);
         for threads in [2, 3, 8] {
             assert_eq!(with(threads), one, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn packing_changes_no_bit() {
+        for (m, k, n) in SHAPES.into_iter().filter(|s| s.1 > 0) {
+            for turned in [false, true] {
+                let [a, b, bias] = operands((m, k, n));
+                let a = Matrix::new(&a, m, k).unwrap();
+                let b = if turned {
+                    Matrix::new(&b, n, k).unwrap().transposed()
+                } else {
+                    Matrix::new(&b, k, n).unwrap()
+                };
+                let packed = Packed::new(b).unwrap();
+                let [mut plain, mut found] = [vec![f32::NAN; m * n], vec![0.0; m * n]];
+                product(a, b, Some(&bias), &mut plain).unwrap();
+                product(a, b.with_packed(Some(&packed)), Some(&bias), &mut found).unwrap();
+                assert_eq!(plain, found, "{m} {k} {n} {turned}");
+                // Of another size, it is not taken.
+                let other = Matrix::new(&bias, 1, n).unwrap();
+                assert!(other.with_packed(Some(&packed)).packed.is_none() || k == 1);
+            }
         }
     }
 

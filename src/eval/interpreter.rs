@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::gemm::Packed;
+use super::linear::right_hand;
 use super::{EvalError, Mode, Observer, apply, check, input, sizes, targets};
 use crate::error::{Context, Result};
 use crate::ir::ops::Loop;
@@ -11,6 +13,9 @@ use crate::ir::{
 };
 use crate::limits;
 use crate::tensor::{DType, NamedTensors, Storage, Tensor, num};
+
+/// Larger matrices are not kept in a second form.
+const PACKED_BYTES: u64 = 64 << 20;
 
 /// Runs modules by the definition of every operation.
 ///
@@ -27,7 +32,9 @@ pub struct Interpreter {
     body_last_uses: Vec<Vec<Vec<bool>>>,
     // Decoded constants, filled at their first use; `None` where keeping all of them would take too much memory.
     constants: Vec<Option<OnceLock<Tensor>>>,
-    // Bytes of the decoded constants that are kept.
+    // Right-hand sides of products, packed at their second use.
+    packed: Vec<[OnceLock<Option<Packed>>; 2]>,
+    // Bytes of the decoded and packed constants that are kept.
     decoded: AtomicU64,
 }
 
@@ -55,6 +62,11 @@ impl Interpreter {
             last_uses: Vec::new(),
             body_last_uses: module.bodies.iter().map(last_uses).collect(),
             constants,
+            packed: module
+                .constants
+                .iter()
+                .map(|_| Default::default())
+                .collect(),
             decoded: AtomicU64::new(0),
         };
         interpreter.last_uses = last_uses(interpreter.function());
@@ -153,6 +165,7 @@ impl Interpreter {
         bindings: &mut Bindings,
     ) -> Result<Vec<Tensor>> {
         let function = run.function;
+        let packed = self.packed(function, node);
         let mut operands = Vec::with_capacity(node.operands.len());
         let mut released = 0u64;
         for (value, &last) in node.operands.iter().zip(last) {
@@ -184,7 +197,7 @@ impl Interpreter {
             }
             let bytes = targets.iter().map(|t| bytes_of(t.dtype, t.len()));
             self.check_memory(bytes.fold(0, u64::saturating_add), run.held)?;
-            apply(&node.op, operands, targets, bindings, self.mode)?
+            apply(&node.op, operands, targets, bindings, self.mode, packed)?
         };
         run.held = run.held.saturating_sub(released);
         for result in &results {
@@ -283,6 +296,34 @@ impl Interpreter {
             Def::Const(id) => self.constant(id, run.held),
             Def::Param(_) | Def::Node(_) => Err(IrError::Undefined { operand: 0 }.into()),
         }
+    }
+
+    /// The right-hand side of a product, packed, if it is a constant that was used before, and there is room to keep it in two forms.
+    fn packed(&self, function: &Function, node: &Node) -> Option<&Packed> {
+        let turned = if let Op::MatMul(o) = &node.op {
+            o.transpose_b
+        } else if let Op::Linear(_) = &node.op {
+            true
+        } else {
+            return None;
+        };
+        let Def::Const(id) = function.value(*node.operands.get(1)?).def else {
+            return None;
+        };
+        let tensor = self.constants[id.index()].as_ref()?.get()?;
+        let pack = || {
+            let bytes = bytes_of(tensor.dtype(), tensor.len());
+            let kept = self.decoded.load(Ordering::Relaxed).saturating_add(bytes);
+            if bytes > PACKED_BYTES || kept > limits::DECODED_BYTES.get() {
+                return None;
+            }
+            let packed = Packed::new(right_hand(&node.op, tensor)?).ok()?;
+            self.decoded.fetch_add(bytes, Ordering::Relaxed);
+            Some(packed)
+        };
+        self.packed[id.index()][usize::from(turned)]
+            .get_or_init(pack)
+            .as_ref()
     }
 
     fn constant(&self, id: ConstId, held: u64) -> Result<Tensor> {

@@ -1,9 +1,10 @@
 //! Matrix products over tensors: which matrices of a batch belong together.
 
-use super::gemm::{Matrix, product, products};
+use super::gemm::{Matrix, Packed, product, products};
 use super::layout::{broadcast_strides, position};
 use super::{EvalError, Target};
 use crate::error::Result;
+use crate::ir::Op;
 use crate::ir::ops::{Linear, MatMul};
 use crate::tensor::{Storage, Tensor, num};
 
@@ -91,7 +92,27 @@ fn matmul_ints(
     target.int(out)
 }
 
-pub(super) fn matmul(op: MatMul, a: &Tensor, b: &Tensor, target: Target) -> Result<Tensor> {
+/// The right-hand side of the product as it is multiplied, if it is one matrix: what can be packed ahead.
+pub(super) fn right_hand<'a>(op: &Op, b: &'a Tensor) -> Option<Matrix<'a>> {
+    let &[rows, columns] = b.shape() else {
+        return None;
+    };
+    let turned = if let Op::MatMul(o) = op {
+        o.transpose_b
+    } else {
+        matches!(op, Op::Linear(_))
+    };
+    let matrix = Matrix::new(b.floats().ok()?, rows, columns).ok()?;
+    Some(matrix.transposed_if(turned))
+}
+
+pub(super) fn matmul(
+    op: MatMul,
+    a: &Tensor,
+    b: &Tensor,
+    packed: Option<&Packed>,
+    target: Target,
+) -> Result<Tensor> {
     let (&[ref a_batch @ .., a0, a1], &[ref b_batch @ .., b0, b1]) = (a.shape(), b.shape()) else {
         return Err(target.mismatch(&[a, b]));
     };
@@ -115,7 +136,9 @@ pub(super) fn matmul(op: MatMul, a: &Tensor, b: &Tensor, target: Target) -> Resu
         // One matrix for the whole batch: a single product of many rows.
         let rows = out.len() / n;
         let a = Matrix::new(x, rows, k)?;
-        let b = Matrix::new(y, b0, b1)?.transposed_if(op.transpose_b);
+        let b = Matrix::new(y, b0, b1)?
+            .transposed_if(op.transpose_b)
+            .with_packed(packed);
         product(a, b, None, &mut out)?;
         return target.float(out);
     }
@@ -141,6 +164,7 @@ pub(super) fn linear(
     x: &Tensor,
     w: &Tensor,
     bias: Option<&Tensor>,
+    packed: Option<&Packed>,
     target: Target,
 ) -> Result<Tensor> {
     let &[n, k] = w.shape() else {
@@ -158,7 +182,9 @@ pub(super) fn linear(
     }
     let bias = bias.map(Tensor::floats).transpose()?;
     let a = Matrix::new(x.floats()?, out.len() / n, k)?;
-    let b = Matrix::new(w.floats()?, n, k)?.transposed();
+    let b = Matrix::new(w.floats()?, n, k)?
+        .transposed()
+        .with_packed(packed);
     product(a, b, bias.map(|b| b.as_slice()), &mut out)?;
     target.float(out)
 }

@@ -38,6 +38,7 @@ use crate::error::Result;
 use crate::ir::{Bindings, Family, Function, IrError, Op, Type, ValueId, concrete};
 use crate::limits;
 use crate::tensor::{DType, Storage, Tensor, num};
+use gemm::Packed;
 
 pub use error::EvalError;
 pub use fold::fold_op;
@@ -85,7 +86,7 @@ pub fn eval_op(
     sizes::bind(op, &operands, &mut bindings)?;
     let targets = targets(op, results.iter().copied(), &bindings)?;
     check(op, &operands, &targets, &bindings)?;
-    apply(op, operands, targets, &bindings, Mode::F16)
+    apply(op, operands, targets, &bindings, Mode::F16, None)
 }
 
 /// Type inference once more, with the sizes that the operands turned out to have.
@@ -222,17 +223,18 @@ fn floats_of(x: Tensor) -> Result<Vec<f32>> {
     Ok(Arc::try_unwrap(values).unwrap_or_else(|shared| shared.to_vec()))
 }
 
-/// Computes one operation. Operands that nobody else holds may be overwritten.
+/// Computes one operation. Operands that nobody else holds may be overwritten. `packed` is the right-hand side of a product, packed ahead.
 fn apply(
     op: &Op,
     operands: Vec<Tensor>,
     targets: Vec<Target>,
     bindings: &Bindings,
     mode: Mode,
+    packed: Option<&Packed>,
 ) -> Result<Vec<Tensor>> {
     let declared: Vec<(DType, Vec<usize>)> =
         targets.iter().map(|t| (t.dtype, t.shape.clone())).collect();
-    let results = compute(op, operands, targets, bindings, mode)?;
+    let results = compute(op, operands, targets, bindings, mode, packed)?;
     let fits = |(tensor, (dtype, shape)): (&Tensor, &(DType, Vec<usize>))| {
         tensor.dtype() == *dtype && tensor.shape() == shape.as_slice()
     };
@@ -278,6 +280,7 @@ fn compute(
     mut targets: Vec<Target>,
     bindings: &Bindings,
     mode: Mode,
+    packed: Option<&Packed>,
 ) -> Result<Vec<Tensor>> {
     if let Op::Recurrent(o) = op {
         return recurrent::recurrent(o, &operands, targets, mode);
@@ -288,7 +291,7 @@ fn compute(
     let Some(target) = targets.pop().filter(|_| targets.is_empty()) else {
         return Err(EvalError::Bodies { op: op.name() }.into());
     };
-    Ok(vec![dispatch(op, &mut operands, target, bindings)?])
+    Ok(vec![dispatch(op, &mut operands, target, bindings, packed)?])
 }
 
 fn dispatch(
@@ -296,6 +299,7 @@ fn dispatch(
     operands: &mut Vec<Tensor>,
     target: Target,
     bindings: &Bindings,
+    packed: Option<&Packed>,
 ) -> Result<Tensor> {
     let arity = op.info().arity;
     if !(arity.min..=arity.max).contains(&operands.len()) {
@@ -316,8 +320,15 @@ fn dispatch(
         Op::Reduce(o) => reduce::reduce(o, &operands[0], target),
         Op::Softmax(o) => reduce::softmax(*o, x(operands), target),
         Op::CumSum(o) => reduce::cumsum(*o, &operands[0], target),
-        Op::MatMul(o) => linear::matmul(*o, &operands[0], &operands[1], target),
-        Op::Linear(o) => linear::linear(*o, &operands[0], &operands[1], operands.get(2), target),
+        Op::MatMul(o) => linear::matmul(*o, &operands[0], &operands[1], packed, target),
+        Op::Linear(o) => linear::linear(
+            *o,
+            &operands[0],
+            &operands[1],
+            operands.get(2),
+            packed,
+            target,
+        ),
         Op::LayerNorm(o) => {
             let x = x(operands);
             norm::layer_norm(*o, x, operands.first(), operands.get(1), target)

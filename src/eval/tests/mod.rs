@@ -82,6 +82,7 @@ fn operands_in_place_give_the_same_as_shared_ones() {
                 vec![target],
                 &Bindings::new(),
                 Mode::F32,
+                None,
             );
             assert!(owned.unwrap()[0].floats().unwrap() == shared.floats().unwrap());
         }
@@ -95,7 +96,7 @@ fn only_the_f16_mode_rounds_to_sixteen_bits() {
     let sum = |mode| {
         let target = Target::new(&op, DType::F16, vec![1]).unwrap();
         let operands = vec![halves(2048.0), halves(1.0)];
-        let sum = apply(&op, operands, vec![target], &Bindings::new(), mode).unwrap();
+        let sum = apply(&op, operands, vec![target], &Bindings::new(), mode, None).unwrap();
         sum[0].floats().unwrap()[0]
     };
     assert_eq!(sum(Mode::F32), 2049.0);
@@ -109,6 +110,7 @@ fn only_the_f16_mode_rounds_to_sixteen_bits() {
             vec![target],
             &Bindings::new(),
             mode,
+            None,
         )
         .unwrap();
         cast[0].floats().unwrap()[0]
