@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use distill_convert::arch;
 use distill_convert::eval::{Interpreter, Mode};
-use distill_convert::ir::{Module, SymbolRange};
+use distill_convert::ir::ops::{Conv, Window};
+use distill_convert::ir::{Builder, Constant, Dim, Domain, Module, Op, Symbol, SymbolRange, Type};
 use distill_convert::onnx;
 use distill_convert::passes;
 use distill_convert::source::{self, OpenOptions};
-use distill_convert::tensor::{NamedTensors, Tensor};
+use distill_convert::tensor::{DType, NamedTensors, Tensor};
+use distill_convert::{arch, coreml};
 
 use crate::common;
 
@@ -174,4 +175,220 @@ fn a_bound_that_the_arithmetic_implies_is_learnt() {
     assert_eq!(error.code(), "onnx_open_sizes");
     assert!(error.to_string().contains("at most 128"), "{error}");
     assert!(error.hint().unwrap().contains("--dim seq"), "{error}");
+}
+
+/// A small Llama with both sizes open, as an ONNX file in `folder`.
+fn open_llama(folder: &Path) -> Module {
+    let model = common::root().join("tests/fixtures/reference-models/llama3-rope");
+    let checkpoint = source::open(&model, &OpenOptions::default()).unwrap();
+    let built = arch::build(&checkpoint, &arch::Options::default()).unwrap();
+    let path = folder.join("model.onnx");
+    onnx::write(&built.module, &path, &onnx::WriteOptions::default()).unwrap();
+    built.module
+}
+
+/// Sizes kept open in a package: what the flag says is what is read back, every size computes what the source does, and no other is taken.
+#[test]
+fn flexible_sizes_of_an_onnx_file_are_kept_in_a_package() {
+    let scratch = tempfile::tempdir().unwrap();
+    let source = open_llama(scratch.path());
+    let cases = [
+        (["--dim", "batch=1", "--dim", "seq=4,8,16"], [4, 8, 16], 5),
+        (["--dim", "batch=1", "--dim", "seq=2..32"], [2, 17, 32], 33),
+        (
+            ["--shape", "input_ids=1,2..32", "--dim", "batch=1"],
+            [2, 9, 32],
+            1,
+        ),
+    ];
+    for (flags, lengths, outside) in cases {
+        let mut arguments = vec![
+            "convert",
+            "--target",
+            "coreml",
+            "model.onnx",
+            "-o",
+            "out.mlpackage",
+        ];
+        arguments.extend(["--precision", "fp32"]);
+        arguments.extend(flags);
+        let (code, answer) = common::run_json(scratch.path(), &arguments);
+        assert_eq!(code, 0, "{answer:#}");
+        let module = coreml::read(&scratch.path().join("out.mlpackage"))
+            .unwrap()
+            .module;
+        let interpreter = Interpreter::new(&module, Mode::F32).unwrap();
+        let inputs = |n: usize| {
+            let ids: Vec<i64> = (0..n).map(|i| i64::try_from(i * 7 % 50).unwrap()).collect();
+            let ids = Tensor::i64(vec![1, n], ids).unwrap();
+            at_length(
+                &NamedTensors::from([("input_ids".to_owned(), ids)]),
+                &source,
+                n,
+            )
+        };
+        for n in lengths {
+            let found = interpreter.run(&inputs(n), None).unwrap();
+            let off = distance(&outputs(&source, &inputs(n)), &found);
+            println!("{flags:?} at {n}: {off:.1e}");
+            assert!(off < 1e-4, "{flags:?} at {n}: {off:.1e}");
+        }
+        let error = interpreter.run(&inputs(outside), None).unwrap_err();
+        assert!(error.to_string().contains(&outside.to_string()), "{error}");
+        std::fs::remove_dir_all(scratch.path().join("out.mlpackage")).unwrap();
+    }
+    // What is left open is said, with the flags that close it.
+    let (code, answer) = common::run_json(
+        scratch.path(),
+        &["convert", "--target", "coreml", "model.onnx"],
+    );
+    let error = &answer["error"];
+    assert_eq!((code, &error["code"]), (2, &"onnx_open_sizes".into()));
+    for flag in ["--dim batch=1", "--dim seq=1", "=1..128"] {
+        assert!(error["hint"].as_str().unwrap().contains(flag), "{error}");
+    }
+}
+
+/// An image of any height, and of a width that is fixed: `--shape` with a range. Then the package's own size is narrowed and fixed.
+#[test]
+fn the_height_of_an_image_may_vary() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut b = Builder::new("image");
+    for name in ["batch", "height", "width"] {
+        let range = SymbolRange::Between { min: 1, max: 4096 };
+        let name = name.to_owned();
+        b.symbol(Symbol { name, range }).unwrap();
+    }
+    let shape = ["batch", "", "height", "width"].map(|s| match s {
+        "" => Dim::from(3),
+        name => Dim::symbol(name),
+    });
+    let x = b
+        .param("x", Type::new(DType::F32, shape.to_vec()), Domain::Any)
+        .unwrap();
+    let weights: Vec<f32> = (0..2 * 3 * 9)
+        .map(|i| ((i * 37 % 19) as f32 - 9.0) / 9.0)
+        .collect();
+    let weights = Tensor::f32(vec![2, 3, 3, 3], weights).unwrap();
+    let w = b.constant(Constant::from_tensor("w", &weights).unwrap());
+    let window = Window {
+        strides: vec![2, 2],
+        pads: vec![(1, 1); 2],
+        dilations: vec![1, 1],
+    };
+    let y = b
+        .push("conv", Op::Conv(Conv { window, groups: 1 }), &[x, w])
+        .unwrap();
+    b.output("y", y).unwrap();
+    let source = b.finish().unwrap();
+    onnx::write(
+        &source,
+        &scratch.path().join("model.onnx"),
+        &onnx::WriteOptions::default(),
+    )
+    .unwrap();
+    let convert = |model: &str, out: &str, flags: &[&str]| {
+        let mut arguments = vec!["convert", "--target", "coreml", model, "-o", out];
+        arguments.extend(["--precision", "fp32"]);
+        arguments.extend(flags);
+        common::run_json(scratch.path(), &arguments)
+    };
+    let check = |out: &str, good: &[usize], bad: usize| {
+        let module = coreml::read(&scratch.path().join(out)).unwrap().module;
+        let interpreter = Interpreter::new(&module, Mode::F32).unwrap();
+        let image = |height: usize| {
+            let values = (0..3 * height * 16)
+                .map(|i| (i * 31 % 23) as f32 / 23.0)
+                .collect();
+            let x = Tensor::f32(vec![1, 3, height, 16], values).unwrap();
+            NamedTensors::from([("x".to_owned(), x)])
+        };
+        for &height in good {
+            let found = interpreter.run(&image(height), None).unwrap();
+            assert!(
+                distance(&outputs(&source, &image(height)), &found) < 1e-5,
+                "{height}"
+            );
+        }
+        assert!(interpreter.run(&image(bad), None).is_err());
+    };
+    let (code, answer) = convert("model.onnx", "a.mlpackage", &["--shape", "x=1,3,8..40,16"]);
+    assert_eq!(code, 0, "{answer:#}");
+    check("a.mlpackage", &[8, 23, 40], 41);
+    let read = coreml::read(&scratch.path().join("a.mlpackage"))
+        .unwrap()
+        .module;
+    let size = read.interface_symbols().next().unwrap().name.clone();
+    let (code, answer) = convert(
+        "a.mlpackage",
+        "b.mlpackage",
+        &["--dim", &format!("{size}=8,24")],
+    );
+    assert_eq!(code, 0, "{answer:#}");
+    check("b.mlpackage", &[8, 24], 16);
+    let (code, answer) = convert(
+        "a.mlpackage",
+        "c.mlpackage",
+        &["--dim", &format!("{size}=24")],
+    );
+    assert_eq!(code, 0, "{answer:#}");
+    check("c.mlpackage", &[24], 8);
+    for (model, flags, part) in [
+        (
+            "a.mlpackage",
+            ["--dim", "depth=24"],
+            "the sizes that vary are",
+        ),
+        (
+            "a.mlpackage",
+            ["--constant", "x=1"],
+            "only for an ONNX source",
+        ),
+        (
+            "model.onnx",
+            ["--shape", "x=1,4,8..40,16"],
+            "axis 1 is fixed at 3",
+        ),
+        ("model.onnx", ["--shape", "x=1,3,40..8,16"], "is not NAME"),
+    ] {
+        let (code, answer) = convert(model, "d.mlpackage", &flags);
+        assert!(code == 1 || code == 2, "{answer:#}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+/// The sizes of a model folder by the same flag.
+#[test]
+fn a_model_folder_takes_its_sizes_by_name() {
+    let scratch = tempfile::tempdir().unwrap();
+    common::TinyModel::new().write(scratch.path());
+    let convert = |flags: &[&str]| {
+        let mut arguments = vec![
+            "convert",
+            "--target",
+            "coreml",
+            "model",
+            "-o",
+            "out.mlpackage",
+        ];
+        arguments.extend(flags);
+        common::run_json(scratch.path(), &arguments)
+    };
+    let (code, answer) = convert(&["--dim", "batch=2", "--dim", "seq=1..32"]);
+    assert_eq!(code, 0, "{answer:#}");
+    let module = coreml::read(&scratch.path().join("out.mlpackage"))
+        .unwrap()
+        .module;
+    let function = module.main().unwrap();
+    let ids = function.param("input_ids").unwrap();
+    assert_eq!(function.ty(ids.value).shape[0].known(), Some(2));
+    let symbol = module.interface_symbols().next().unwrap();
+    assert_eq!(symbol.range, SymbolRange::Between { min: 1, max: 32 });
+    let (_, answer) = convert(&["--dim", "height=3"]);
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("`batch` and `seq`"), "{message}");
+    let (_, answer) = convert(&["--dim", "seq=3", "--seq", "4"]);
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("gives it too"), "{message}");
 }

@@ -166,7 +166,8 @@ pub(crate) struct SourceArgs {
     /// Convert weights that hold NaN or infinity
     #[arg(long)]
     pub(crate) allow_nonfinite: bool,
-    /// What a size of an ONNX model that varies may be: batch=1, seq=64,128,256 or seq=1..512; a size without a name is called INPUT.AXIS. May be given several times
+    /// What a size that varies may be: batch=1, seq=64,128,256 or seq=1..512; a size without a name is called INPUT.AXIS, those of a model folder
+    /// are batch and seq. May be given several times
     #[arg(long, value_name = "NAME=SIZES")]
     pub(crate) dim: Vec<String>,
     /// Fix an input of an ONNX model at a value, so that it is no input of the result: sr=16000. May be given several times
@@ -257,7 +258,7 @@ pub(crate) struct ConvertArgs {
     /// Precision of weights and arithmetic [default: fp16 for Core ML, fp32 for ONNX]
     #[arg(long, value_enum)]
     pub(crate) precision: Option<PrecisionArg>,
-    /// Fix the shape of an input: input_ids=1,128. May be given several times
+    /// The shape of an input, with ranges where it may vary: input_ids=1,128 or x=1,3,320..640,320. May be given several times
     #[arg(long, value_name = "NAME=DIMS")]
     pub(crate) shape: Vec<String>,
     /// Sequence lengths; several become one Core ML package with enumerated shapes [default: 128 for Core ML, dynamic for ONNX]

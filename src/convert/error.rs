@@ -15,7 +15,7 @@ pub enum ConvertError {
         inf: u64,
     },
     /// A malformed `--shape`.
-    #[error("`{text}` is not NAME=DIMS")]
+    #[error("`{text}` is not NAME=SIZE,SIZE… with sizes or ranges MIN..MAX")]
     Shape {
         /// What was given.
         text: String,
@@ -25,6 +25,12 @@ pub enum ConvertError {
     Dim {
         /// What was given.
         text: String,
+    },
+    /// A flag that only ONNX sources have a use for.
+    #[error("`{option}` is only for an ONNX source")]
+    OnlyOnnx {
+        /// The flag.
+        option: String,
     },
     /// A malformed `--constant`.
     #[error("`{text}` is not NAME=NUMBER or NAME=NUMBER,NUMBER…")]
@@ -124,6 +130,7 @@ impl Diagnostic for ConvertError {
             ConvertError::Engine { .. } | ConvertError::EngineAbsent { .. } => Class::Unsupported,
             ConvertError::Shape { .. }
             | ConvertError::Dim { .. }
+            | ConvertError::OnlyOnnx { .. }
             | ConvertError::Constant { .. }
             | ConvertError::Length { .. }
             | ConvertError::OneStatement
@@ -140,7 +147,7 @@ impl Diagnostic for ConvertError {
             | ConvertError::ShapeMismatch { .. }
             | ConvertError::Dim { .. }
             | ConvertError::Length { .. } => "bad_shape",
-            ConvertError::Constant { .. } => "bad_constant",
+            ConvertError::Constant { .. } | ConvertError::OnlyOnnx { .. } => "bad_constant",
             ConvertError::NoTarget => "no_target",
             ConvertError::OneStatement => "bad_output",
             ConvertError::NotImage { .. }
@@ -161,7 +168,10 @@ impl Diagnostic for ConvertError {
                 ConvertError::NonFinite { .. } => {
                     "such a model cannot be verified; `--allow-nonfinite` converts it all the same"
                 }
-                ConvertError::Shape { .. } => "for example `--shape input_ids=1,128`",
+                ConvertError::Shape { .. } => {
+                    "for example `--shape input_ids=1,128` or `--shape x=1,3,320..640,320`"
+                }
+                ConvertError::OnlyOnnx { .. } => "leave it out",
                 ConvertError::Dim { .. } => "for example `--dim batch=1 --dim seq=1..512`",
                 ConvertError::Constant { .. } => "for example `--constant sr=16000`",
                 ConvertError::ShapeMismatch { .. } => {

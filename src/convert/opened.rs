@@ -3,14 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::check::Engine;
-use super::request::{ArtifactKind, Request, Shapes, SourceOptions, Target};
+use super::error::ConvertError;
+use super::request::{
+    ArtifactKind, Request, Shapes, SourceOptions, Target, only, shape_text, sizes_text,
+};
 use crate::error::{Context, Result};
-use crate::ir::Module;
+use crate::ir::{Bindings, Module, SymbolRange};
 use crate::onnx::{self, ReadOptions};
 use crate::passes;
 use crate::runtime::{NamedTensors, Session};
 use crate::source::{self, Checkpoint, FileDigest};
-use crate::tensor::DType;
+use crate::tensor::{DType, num};
 use crate::{arch, coreml};
 
 /// A source.
@@ -51,18 +54,22 @@ impl Opened {
     ) -> Result<arch::Built> {
         match self {
             Opened::Checkpoint(checkpoint) => {
+                no_constants(options)?;
                 let built = super::build(checkpoint, options, &request.shapes(target)?)?;
                 request.check_shapes(&built.module)?;
                 Ok(built)
             }
             Opened::Onnx(path) => {
                 let mut read = options.onnx.clone();
-                read.shapes.extend(request.shape.iter().cloned());
+                for (name, dims) in &request.shape {
+                    give_shape(path, name, dims, &mut read)?;
+                }
                 read.closed = target == Target::Coreml;
                 read_onnx(path, &read)
             }
             Opened::Coreml(path) => {
-                let built = read_coreml(path)?;
+                let mut built = read_coreml(path)?;
+                built.module = narrowed(built.module, options)?;
                 request.check_shapes(&built.module)?;
                 Ok(built)
             }
@@ -77,7 +84,11 @@ impl Opened {
         match self {
             Opened::Checkpoint(checkpoint) => super::build(checkpoint, options, shapes),
             Opened::Onnx(path) => read_onnx(path, &options.onnx),
-            Opened::Coreml(path) => read_coreml(path),
+            Opened::Coreml(path) => {
+                let mut built = read_coreml(path)?;
+                built.module = narrowed(built.module, options)?;
+                Ok(built)
+            }
         }
     }
 
@@ -161,6 +172,101 @@ pub(super) struct Reference {
     pub(super) session: Option<Box<dyn Session>>,
     /// Why an engine that comes first does not run it.
     pub(super) warnings: Vec<String>,
+}
+
+/// Gives an input of an ONNX file the shape of `--shape`: fixed sizes as a shape, ranges to the sizes by their names.
+fn give_shape(path: &Path, name: &str, dims: &[SymbolRange], read: &mut ReadOptions) -> Result<()> {
+    let fixed: Option<Vec<usize>> = dims.iter().map(only).collect();
+    if let Some(fixed) = fixed {
+        read.shapes.insert(name.to_owned(), fixed);
+        return Ok(());
+    }
+    let refuse = |reason: String| ConvertError::ShapeMismatch {
+        text: shape_text(name, dims),
+        reason,
+    };
+    let inputs = onnx::inspect(path)?.inputs;
+    let input = inputs.iter().find(|i| i.name == name);
+    let input = input.ok_or_else(|| refuse("there is no such input".into()))?;
+    let axes = input
+        .shape
+        .as_ref()
+        .filter(|axes| axes.len() == dims.len())
+        .ok_or_else(|| refuse("the input does not have as many axes".into()))?;
+    for (i, (axis, range)) in axes.iter().zip(dims).enumerate() {
+        let symbol = match axis {
+            onnx::Axis::Known(n) if only(range).map(num::i64_of) == Some(*n) => continue,
+            onnx::Axis::Known(n) => {
+                return Err(refuse(format!("axis {i} is fixed at {n}")).into());
+            }
+            onnx::Axis::Symbol(symbol) if symbol == "?" => format!("{name}.{i}"),
+            onnx::Axis::Symbol(symbol) => symbol.clone(),
+        };
+        let before = read.dims.insert(symbol.clone(), range.clone());
+        if before.is_some_and(|before| before != *range) {
+            return Err(refuse(format!("`{symbol}` is given another size too")).into());
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to leave a flag unused.
+fn no_constants(options: &SourceOptions) -> Result<()> {
+    match options.onnx.constants.keys().next() {
+        None => Ok(()),
+        Some(name) => Err(ConvertError::OnlyOnnx {
+            option: format!("--constant {name}"),
+        }
+        .into()),
+    }
+}
+
+/// A Core ML model with its sizes fixed or narrowed as `--dim` says.
+fn narrowed(module: Module, options: &SourceOptions) -> Result<Module> {
+    no_constants(options)?;
+    let mut module = module;
+    let mut bindings = Bindings::new();
+    for (name, range) in &options.onnx.dims {
+        let refuse = |reason: String| ConvertError::ShapeMismatch {
+            text: format!("{name}={}", sizes_text(range)),
+            reason,
+        };
+        let names: Vec<String> = module
+            .interface_symbols()
+            .map(|s| format!("`{}`", s.name))
+            .collect();
+        let Some(symbol) = module.symbols.iter_mut().find(|s| s.name == *name) else {
+            return Err(refuse(format!("the sizes that vary are {}", names.join(", "))).into());
+        };
+        let inside = match (range, &symbol.range) {
+            (SymbolRange::OneOf(sizes), SymbolRange::OneOf(all)) => {
+                sizes.iter().all(|n| all.contains(n))
+            }
+            (SymbolRange::OneOf(sizes), SymbolRange::Between { min, max }) => {
+                sizes.iter().all(|n| (min..=max).contains(&n))
+            }
+            (SymbolRange::Between { min: a, max: b }, SymbolRange::Between { min, max }) => {
+                min <= a && a <= b && b <= max
+            }
+            (SymbolRange::Between { .. }, SymbolRange::OneOf(_)) => false,
+        };
+        if !inside {
+            let sizes = sizes_text(&symbol.range);
+            return Err(refuse(format!("the model takes {sizes}")).into());
+        }
+        match only(range) {
+            Some(n) => {
+                bindings.insert(name.clone(), num::u64_of(n));
+            }
+            None => symbol.range = range.clone(),
+        }
+    }
+    if bindings.is_empty() {
+        return Ok(module);
+    }
+    let mut module = passes::bind(&module, &bindings)?;
+    module.symbols.retain(|s| !bindings.contains_key(&s.name));
+    passes::fold(&module)
 }
 
 /// The values of inputs that were fixed, of the types that the file declares.

@@ -11,7 +11,7 @@ use super::statement::{ProvenanceOptions, StatementPath};
 use crate::arch::{self, Attention, Extent, RotaryFrequencies};
 use crate::coreml::{self, DeploymentTarget, RmsNormForm};
 use crate::error::Result;
-use crate::ir::{Module, SymbolRange};
+use crate::ir::{Dim, Module, SymbolRange, Type};
 use crate::limits;
 use crate::onnx;
 use crate::tensor::{DType, Tensor, num};
@@ -195,8 +195,8 @@ pub struct Request {
     pub deployment_target: Option<DeploymentTarget>,
     /// Precision; the default depends on the target.
     pub precision: Option<Precision>,
-    /// Fixed shapes of inputs.
-    pub shape: Vec<(String, Vec<usize>)>,
+    /// Shapes of inputs: what every axis may be.
+    pub shape: Vec<(String, Vec<SymbolRange>)>,
     /// Sequence lengths.
     pub seq: Vec<usize>,
     /// ONNX operator set.
@@ -215,22 +215,93 @@ pub struct Request {
     pub provenance: ProvenanceOptions,
 }
 
-/// Reads `NAME=1,128`.
+/// Reads `NAME=1,128` or `NAME=1,3,320..640,320`: the shape of an input, each axis a size or a range of sizes.
 ///
 /// # Errors
 /// When the text is not of that form.
-pub fn parse_shape(text: &str) -> Result<(String, Vec<usize>)> {
+pub fn parse_shape(text: &str) -> Result<(String, Vec<SymbolRange>)> {
     let error = || ConvertError::Shape {
         text: text.to_owned(),
     };
     let (name, dims) = text.split_once('=').ok_or_else(error)?;
-    let dims: std::result::Result<Vec<usize>, _> =
-        dims.split(',').map(|d| d.trim().parse::<usize>()).collect();
-    let dims = dims.map_err(|_| error())?;
-    if name.is_empty() || dims.is_empty() || dims.contains(&0) {
-        return Err(error().into());
+    let dims: Option<Vec<SymbolRange>> = dims.split(',').map(one_axis).collect();
+    match dims {
+        Some(dims) if !name.is_empty() => Ok((name.to_owned(), dims)),
+        Some(_) | None => Err(error().into()),
     }
-    Ok((name.to_owned(), dims))
+}
+
+/// A size or `MIN..MAX`.
+fn one_axis(text: &str) -> Option<SymbolRange> {
+    let size = |text: &str| {
+        let n = text.trim().parse::<u64>().ok();
+        n.filter(|&n| n > 0 && n <= limits::DIMENSION)
+    };
+    match text.split_once("..") {
+        Some((min, max)) => {
+            let (min, max) = (size(min)?, size(max.trim_start_matches('='))?);
+            (min <= max).then_some(SymbolRange::Between { min, max })
+        }
+        None => Some(SymbolRange::OneOf(vec![size(text)?])),
+    }
+}
+
+/// The only size of a range, if it is that narrow.
+pub(super) fn only(range: &SymbolRange) -> Option<usize> {
+    match range {
+        SymbolRange::OneOf(sizes) => match sizes.as_slice() {
+            [one] => usize::try_from(*one).ok(),
+            [..] => None,
+        },
+        SymbolRange::Between { min, max } if min == max => usize::try_from(*min).ok(),
+        SymbolRange::Between { .. } => None,
+    }
+}
+
+/// Sizes as the flags have them.
+pub(super) fn sizes_text(range: &SymbolRange) -> String {
+    match range {
+        SymbolRange::Between { min, max } => format!("{min}..{max}"),
+        SymbolRange::OneOf(sizes) => {
+            let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+            sizes.join(",")
+        }
+    }
+}
+
+/// A shape as `--shape` has it.
+pub(super) fn shape_text(name: &str, dims: &[SymbolRange]) -> String {
+    let dims: Vec<String> = dims.iter().map(sizes_text).collect();
+    format!("{name}={}", dims.join(","))
+}
+
+/// Refuses lengths far beyond any model.
+fn check_length(range: &SymbolRange) -> Result<()> {
+    let most = match range {
+        SymbolRange::OneOf(sizes) => sizes.last().copied().unwrap_or(0),
+        SymbolRange::Between { max, .. } => *max,
+    };
+    if most <= limits::SEQUENCE {
+        return Ok(());
+    }
+    Err(ConvertError::Length {
+        length: num::usize_of(most),
+        max: limits::SEQUENCE,
+    }
+    .into())
+}
+
+fn extent(range: &SymbolRange) -> Extent {
+    match (only(range), range) {
+        (Some(n), _) => Extent::Fixed(n),
+        (None, SymbolRange::OneOf(sizes)) => {
+            Extent::OneOf(sizes.iter().map(|&n| num::usize_of(n)).collect())
+        }
+        (None, SymbolRange::Between { min, max }) => Extent::Dynamic {
+            min: num::usize_of(*min),
+            max: Some(num::usize_of(*max)),
+        },
+    }
 }
 
 /// Reads `NAME=320`, `NAME=64,128,256` or `NAME=1..512`: what a size that varies may be.
@@ -306,11 +377,9 @@ impl Request {
         {
             return Err(ConvertError::OneStatement.into());
         }
-        let from_shape = self.shape.iter().filter_map(|(_, dims)| dims.get(1));
         if let Some(&length) = self
             .seq
             .iter()
-            .chain(from_shape)
             .find(|&&n| n == 0 || num::u64_of(n) > limits::SEQUENCE)
         {
             return Err(ConvertError::Length {
@@ -327,10 +396,16 @@ impl Request {
         let function = module.main()?;
         for (name, dims) in &self.shape {
             let declared = function.param(name).map(|p| function.ty(p.value));
-            if declared.is_some_and(|ty| ty.known_shape().is_some_and(|shape| shape == *dims)) {
+            let fits = |dim: &Dim, range: &SymbolRange| match dim.as_symbol() {
+                Some(symbol) => module.symbol(symbol).is_some_and(|s| s.range == *range),
+                None => dim.known().is_some_and(|n| only(range) == Some(n)),
+            };
+            let all = |ty: &Type| {
+                ty.rank() == dims.len() && ty.shape.iter().zip(dims).all(|(d, r)| fits(d, r))
+            };
+            if declared.is_some_and(all) {
                 continue;
             }
-            let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
             let reason = match declared {
                 Some(ty) => format!("the input takes {ty}"),
                 None => format!(
@@ -343,7 +418,7 @@ impl Request {
                         .join(", ")
                 ),
             };
-            let text = format!("{name}={}", dims.join(","));
+            let text = shape_text(name, dims);
             return Err(ConvertError::ShapeMismatch { text, reason }.into());
         }
         Ok(())
@@ -400,28 +475,49 @@ impl Request {
             [one] => shapes.seq = Extent::Fixed(*one),
             _ => shapes.seq = Extent::OneOf(lengths.clone()),
         }
-        let mut fixed: Option<(usize, Option<usize>)> = None;
+        let mut given: Option<(&SymbolRange, Option<&SymbolRange>)> = None;
         for (name, dims) in &self.shape {
-            let this = (dims[0], dims.get(1).copied());
-            if fixed.is_some_and(|other| other != this) || (!lengths.is_empty() && this.1.is_some())
+            let Some(first) = dims.first() else { continue };
+            let this = (first, dims.get(1));
+            if given.is_some_and(|other| other != this) || (!lengths.is_empty() && this.1.is_some())
             {
-                let text = format!(
-                    "{name}={}",
-                    dims.iter()
-                        .map(ToString::to_string)
-                        .collect::<Vec<_>>()
-                        .join(",")
-                );
+                let text = shape_text(name, dims);
                 let reason =
                     "all inputs share batch and sequence, and `--seq` also sets the latter".into();
                 return Err(ConvertError::ShapeMismatch { text, reason }.into());
             }
-            fixed = Some(this);
+            given = Some(this);
         }
-        if let Some((batch, seq)) = fixed {
-            shapes.batch = Extent::Fixed(batch);
+        if let Some((batch, seq)) = given {
+            shapes.batch = extent(batch);
             if let Some(seq) = seq {
-                shapes.seq = Extent::Fixed(seq);
+                check_length(seq)?;
+                shapes.seq = extent(seq);
+            }
+        }
+        for (name, range) in &self.source.onnx.dims {
+            let twice = match name.as_str() {
+                "batch" => given.is_some(),
+                "seq" => given.is_some_and(|g| g.1.is_some()) || !lengths.is_empty(),
+                _ => false,
+            };
+            let reason = match name.as_str() {
+                _ if twice => "`--shape` or `--seq` gives it too",
+                "batch" | "seq" => "",
+                _ => "the sizes of a model folder are `batch` and `seq`",
+            };
+            if !reason.is_empty() {
+                return Err(ConvertError::ShapeMismatch {
+                    text: format!("{name}={}", sizes_text(range)),
+                    reason: reason.to_owned(),
+                }
+                .into());
+            }
+            if name == "batch" {
+                shapes.batch = extent(range);
+            } else {
+                check_length(range)?;
+                shapes.seq = extent(range);
             }
         }
         Ok(shapes)

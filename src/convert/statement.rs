@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::request::{Request, Target};
+use super::request::{Request, Target, only, sizes_text};
 use super::{Artifact, Outcome, Stage};
 use crate::error::{Result, io_error};
 use crate::files::Place;
+use crate::ir::SymbolRange;
 use crate::provenance::{self, Dependency, Predicate, Signer, Statement};
 use crate::source::{self, FileDigest};
 use crate::verify::EngineStatus;
@@ -95,7 +96,13 @@ fn parameters(request: &Request, outcome: &Outcome, target: Target) -> BTreeMap<
     if !request.shape.is_empty() {
         put(
             "shape",
-            json!(request.shape.iter().cloned().collect::<BTreeMap<_, _>>()),
+            json!(
+                request
+                    .shape
+                    .iter()
+                    .map(|(name, dims)| (name, dims.iter().map(size_json).collect::<Vec<_>>()))
+                    .collect::<BTreeMap<_, _>>()
+            ),
         );
     }
     if !request.fp32_ops.is_empty() {
@@ -172,5 +179,13 @@ pub(super) fn write(place: Option<Place>, text: Option<String>) -> Result<()> {
     match (place, text) {
         (Some(place), Some(text)) => place.write(text.as_bytes(), provenance::is_statement),
         _ => Ok(()),
+    }
+}
+
+/// A size as a number, a range as the flag has it.
+fn size_json(range: &SymbolRange) -> Value {
+    match only(range) {
+        Some(n) => json!(n),
+        None => json!(sizes_text(range)),
     }
 }

@@ -189,11 +189,15 @@ pub fn verify_apart(module: &Module) -> Result<()> {
     for (symbol, wanted) in module.interface_symbols().zip(apart.into_iter().cycle()) {
         let taken = |size: &u64| bindings.values().any(|other| other == size);
         let size = match &symbol.range {
-            // Beyond a short range: what holds for all of its few sizes may still be a coincidence.
-            SymbolRange::Between { min, max } if max.saturating_sub(*min) < 64 => {
+            // Beyond a range of a few sizes: what holds for all of them may still be a coincidence.
+            SymbolRange::Between { min, max } if max.saturating_sub(*min) < 4 => {
                 max.saturating_add(wanted)
             }
-            SymbolRange::Between { min, .. } => min.saturating_add(wanted),
+            SymbolRange::Between { min, max } => {
+                let first = min.saturating_add(wanted).min(*max);
+                let mut down = (*min..=first).rev().take(apart.len() * 2);
+                down.find(|n| !taken(n)).unwrap_or(first)
+            }
             SymbolRange::OneOf(sizes) => {
                 let free = sizes.iter().rev().find(|n| !taken(n));
                 free.or(sizes.last()).copied().unwrap_or(wanted)

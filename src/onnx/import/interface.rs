@@ -274,10 +274,11 @@ pub(super) fn still_open(open: &[OpenSize]) -> OnnxImportError {
         format!("`{}` (axis {} of `{}`{most})", o.symbol, o.axis, o.input)
     });
     let flags = open.iter().map(|o| format!("`--dim {}=1`", o.symbol));
+    let most = open.iter().filter_map(|o| o.most).min().unwrap_or(512);
     OnnxImportError::Open {
         list: list.collect::<Vec<_>>().join(", "),
         flags: format!(
-            "{}; several sizes `=64,128` and a range `=1..512` are possible too",
+            "{}; several sizes `=8,16` and a range `=1..{most}` are possible too",
             flags.collect::<Vec<_>>().join(" ")
         ),
     }
