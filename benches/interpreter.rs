@@ -1,8 +1,10 @@
 //! The interpreter against ONNX Runtime: MiniLM-L6 (random weights) at 128 tokens, on the same cores, in one run.
 //!
 //! ```text
-//! ORT_DYLIB_PATH=…/libonnxruntime.so cargo bench --bench interpreter --no-default-features --features ort
+//! ORT_DYLIB_PATH=…/libonnxruntime.so cargo bench --bench interpreter --no-default-features --features ort [-- MODEL.onnx INPUT=1,3,320,320…]…
 //! ```
+//! ONNX files, each with the shapes of its inputs, are measured in its place.
+//!
 //! Both engines take turns, so that whatever else the machine does hits both; the figures are the fastest run, the median,
 //! and the median of the ratios of neighbouring runs. ONNX Runtime runs at its highest optimisation level with one thread per core.
 
@@ -13,13 +15,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use distill_convert::convert::parse_shape;
 use distill_convert::eval::{Interpreter, Mode, Observer};
 use distill_convert::ir::ops::{
     BinaryKind, Gather, LayerNorm, Linear, MatMul, Reshape, Softmax, Transpose, UnaryKind,
 };
 use distill_convert::ir::{Builder, Dim, Domain, Function, Module, Op, Type, ValueId};
-use distill_convert::onnx;
 use distill_convert::tensor::{DType, NamedTensors, Tensor};
+use distill_convert::{onnx, passes};
 
 const LAYERS: usize = 6;
 const HIDDEN: usize = 384;
@@ -165,17 +168,32 @@ impl Ort {
             .unwrap())
     }
 
-    fn run(&mut self, ids: &[i64], mask: &[f32]) -> Vec<f32> {
-        let ids = ort::value::Tensor::from_array(([1, TOKENS], ids.to_vec())).unwrap();
-        let mask = ort::value::Tensor::from_array(([1, 1, 1, TOKENS], mask.to_vec())).unwrap();
-        let outputs = self
-            .0
-            .run(ort::inputs!["input_ids" => ids, "mask" => mask])
-            .unwrap();
-        let (_, values) = outputs["last_hidden_state"]
-            .try_extract_tensor::<f32>()
-            .unwrap();
-        values.to_vec()
+    /// All outputs, one after the other, in the order of their names.
+    fn run(&mut self, inputs: &NamedTensors) -> Vec<f32> {
+        let values: Vec<(String, ort::value::DynValue)> = inputs
+            .iter()
+            .map(|(name, tensor)| {
+                let shape = tensor.shape().to_vec();
+                let value = if tensor.dtype().is_float() {
+                    let values = tensor.floats().unwrap().to_vec();
+                    ort::value::Tensor::from_array((shape, values))
+                        .unwrap()
+                        .into_dyn()
+                } else {
+                    let values = tensor.ints().unwrap().to_vec();
+                    ort::value::Tensor::from_array((shape, values))
+                        .unwrap()
+                        .into_dyn()
+                };
+                (name.clone(), value)
+            })
+            .collect();
+        let outputs = self.0.run(values).unwrap();
+        let named: BTreeMap<&str, Vec<f32>> = outputs
+            .iter()
+            .map(|(name, value)| (name, value.try_extract_tensor::<f32>().unwrap().1.to_vec()))
+            .collect();
+        named.into_values().flatten().collect()
     }
 }
 
@@ -211,15 +229,54 @@ fn timed<T>(times: &mut Vec<f64>, body: impl FnOnce() -> T) -> T {
     result
 }
 
+/// A model of an ONNX file at the shapes `NAME=1,2,3`, and inputs for it.
+fn read(file: &std::path::Path, shapes: &[String]) -> (Module, NamedTensors) {
+    let shapes = shapes.iter().map(|text| parse_shape(text).unwrap());
+    let options = onnx::ReadOptions {
+        shapes: shapes.collect(),
+        ..onnx::ReadOptions::default()
+    };
+    let module = passes::fold(&onnx::read(file, &options).unwrap().module).unwrap();
+    let main = module.main().unwrap();
+    let mut random = Weights(7);
+    let inputs = main.params.iter().map(|param| {
+        let value = main.value(param.value);
+        let shape: Vec<usize> = value.ty.shape.iter().map(|d| d.known().unwrap()).collect();
+        let n = shape.iter().product();
+        let tensor = if value.ty.dtype.is_float() {
+            Tensor::f32(shape, (0..n).map(|_| random.next() * 10.0).collect())
+        } else {
+            Tensor::int(value.ty.dtype, shape, vec![1; n])
+        };
+        (value.name.clone(), tensor.unwrap())
+    });
+    let inputs = inputs.collect();
+    (module, inputs)
+}
+
 fn main() {
     let library = std::env::var("ORT_DYLIB_PATH").unwrap();
+    // Cargo adds options of its own.
+    let arguments = std::env::args().skip(1).filter(|a| !a.starts_with("--"));
+    let mut models: Vec<(PathBuf, Vec<String>)> = Vec::new();
+    for argument in arguments {
+        match models.last_mut() {
+            Some((_, shapes)) if argument.contains('=') => shapes.push(argument),
+            _ => models.push((argument.into(), Vec::new())),
+        }
+    }
+    for (file, shapes) in &models {
+        println!("{}", file.display());
+        let (module, inputs) = read(file, shapes);
+        compare(&module, &inputs, &mut Ort::open(&library, file));
+    }
+    if !models.is_empty() {
+        return;
+    }
     let module = minilm();
     let folder = tempfile::tempdir().unwrap();
     let file: PathBuf = folder.path().join("minilm.onnx");
     onnx::write(&module, &file, &onnx::WriteOptions::default()).unwrap();
-    let mut ort = Ort::open(&library, &file);
-    let exact = Interpreter::new(&module, Mode::F32).unwrap();
-
     let ids: Vec<i64> = (0..128).map(|i| i * 199 % 30522).collect();
     let mask: Vec<f32> = (0..TOKENS)
         .map(|i| if i < 120 { 0.0 } else { -1e9 })
@@ -227,16 +284,26 @@ fn main() {
     let inputs = NamedTensors::from([
         (
             "input_ids".to_owned(),
-            Tensor::i64(vec![1, TOKENS], ids.clone()).unwrap(),
+            Tensor::i64(vec![1, TOKENS], ids).unwrap(),
         ),
         (
             "mask".to_owned(),
-            Tensor::f32(vec![1, 1, 1, TOKENS], mask.clone()).unwrap(),
+            Tensor::f32(vec![1, 1, 1, TOKENS], mask).unwrap(),
         ),
     ]);
-    let expected = ort.run(&ids, &mask);
-    let found = exact.run(&inputs, None).unwrap();
-    let found = found["last_hidden_state"].floats().unwrap().clone();
+    compare(&module, &inputs, &mut Ort::open(&library, &file));
+}
+
+/// Both engines in turn, and where the interpreter's time goes.
+fn compare(module: &Module, inputs: &NamedTensors, ort: &mut Ort) {
+    let exact = Interpreter::new(module, Mode::F32).unwrap();
+    let expected = ort.run(inputs);
+    let found = exact.run(inputs, None).unwrap();
+    let found: Vec<f32> = found
+        .into_values()
+        .flat_map(|t| t.floats().unwrap().to_vec())
+        .collect();
+    assert_eq!(found.len(), expected.len());
     let worst = found
         .iter()
         .zip(&expected)
@@ -248,9 +315,9 @@ fn main() {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         std::thread::sleep(PAUSE);
-        timed(&mut theirs, || ort.run(&ids, &mask));
+        timed(&mut theirs, || ort.run(inputs));
         std::thread::sleep(PAUSE);
-        timed(&mut ours, || exact.run(&inputs, None).unwrap());
+        timed(&mut ours, || exact.run(inputs, None).unwrap());
     }
     let mut ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| a / b).collect();
     let ratio = median(&mut ratios);
@@ -266,7 +333,7 @@ fn main() {
     };
     for _ in 0..RUNS {
         profile.since = Instant::now();
-        exact.run(&inputs, Some(&mut profile)).unwrap();
+        exact.run(inputs, Some(&mut profile)).unwrap();
     }
     for (name, seconds) in &profile.seconds {
         let runs = f64::from(u16::try_from(RUNS).unwrap());
