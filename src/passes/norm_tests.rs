@@ -1,5 +1,7 @@
 //! The forms in which frameworks write normalisation, and forms that only look like it.
 
+#![allow(clippy::as_conversions)]
+
 use super::graph::{Counts, replace};
 use super::norm::find;
 use super::testing::{assert_equivalent, distance, graph, inputs, ops, run, weights};

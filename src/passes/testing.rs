@@ -1,5 +1,7 @@
 //! What the tests of the passes share: graphs in a few lines, and the interpreter's word on whether two of them compute the same.
 
+#![allow(clippy::as_conversions)]
+
 use crate::eval::{Interpreter, Mode};
 use crate::ir::{Builder, Domain, Module, Type, ValueId};
 use crate::tensor::{DType, NamedTensors, Tensor};

@@ -115,7 +115,7 @@ pub fn read_image(path: &Path) -> Result<Image> {
     }
     let mut bytes = vec![0; num::usize_of(found)];
     file.read_at(0, &mut bytes)?;
-    Ok(decode(&bytes).at_file(path)?)
+    decode(&bytes).at_file(path)
 }
 
 /// Reads an image in memory.

@@ -28,7 +28,7 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
     let labels = c.labels()?;
     let w = &mut source.weights;
     let prefix = w.prefix(&["roberta.", ""], "embeddings.word_embeddings.weight");
-    let (embeddings, layers) = like.load(w, &prefix)?;
+    let (embeddings, layers) = like.load(w, prefix)?;
     let pooler = format!("{prefix}pooler.dense");
     let classifier = source.class == Class::Classifier;
     let mut heads = Vec::new();

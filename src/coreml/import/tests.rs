@@ -29,7 +29,7 @@ fn read_edited(name: &str, edit: impl FnOnce(&mut Model)) -> Result<Package, Err
     let dir = tempfile::tempdir().unwrap();
     let items = package::open(&fixture(name)).unwrap();
     let (mut model, _) =
-        package::read_model(&*crate::tensor::SourceFile::open(&items.model).unwrap()).unwrap();
+        package::read_model(&crate::tensor::SourceFile::open(&items.model).unwrap()).unwrap();
     edit(&mut model);
     let path = dir.path().join("m.mlmodel");
     package::write_model(&path, &model).unwrap();

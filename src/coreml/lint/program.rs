@@ -327,11 +327,14 @@ fn operation(
         if !for_opset(op, needs, scope, strict).is_empty() {
             continue;
         }
-        let param = found.iter().find_map(|(_, error)| match error {
-            CoremlError::UnknownParam { param, .. } | CoremlError::ParamType { param, .. } => {
+        let param = found.iter().find_map(|(_, error)| {
+            if let CoremlError::UnknownParam { param, .. } | CoremlError::ParamType { param, .. } =
+                error
+            {
                 Some(param.clone())
+            } else {
+                None
             }
-            _ => None,
         });
         let error = CoremlError::Newer {
             op: op.r#type.clone(),

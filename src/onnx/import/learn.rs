@@ -87,6 +87,7 @@ fn check(
 }
 
 /// Pairs of sizes that a node brings together, and whether one of the two may also be 1.
+#[allow(clippy::wildcard_enum_match_arm)] // What an operation is not known to bring together is not learnt from.
 fn meetings<'f>(function: &'f Function, node: &'f Node) -> Vec<(&'f Dim, &'f Dim, bool)> {
     let shape = |i: usize| -> &'f [Dim] {
         let operand = node.operands.get(i);
