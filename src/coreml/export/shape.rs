@@ -178,6 +178,21 @@ pub(super) fn squeeze(e: &mut Emitter<'_>, op: &Squeeze, x: &Var) -> Result<()> 
         // Without axes the operation would remove every axis of size 1.
         return e.finish("identity", &[("x", Arg::Var(x))]);
     }
+    let rank = x.ty.rank();
+    if rank > op.axes.len() && x.ty.shape.iter().any(Dim::is_run_time) {
+        // Loaders infer such shapes anew, and may not see that the size is 1: then their `squeeze` leaves it. A mask does not ask.
+        let single: Vec<bool> = (0..rank).map(|axis| op.axes.contains(&axis)).collect();
+        let whole: Vec<bool> = single.iter().map(|single| !single).collect();
+        let params = [
+            ("x", Arg::Var(x)),
+            ("begin", Arg::Ints(vec![0; rank])),
+            ("end", Arg::Ints(vec![1; rank])),
+            ("begin_mask", Arg::Bools(whole.clone())),
+            ("end_mask", Arg::Bools(whole)),
+            ("squeeze_mask", Arg::Bools(single)),
+        ];
+        return e.finish("slice_by_index", &params);
+    }
     let axes = Arg::Ints(op.axes.clone());
     e.finish("squeeze", &[("x", Arg::Var(x)), ("axes", axes)])
 }
