@@ -156,6 +156,12 @@ impl OrtSession {
                 Ok((name, dtype))
             })
             .collect::<Result<Vec<_>, RuntimeError>>()?;
+        // ONNX Runtime hands such a value through without a tensor of its own, which the binding does not survive.
+        let passed = |name: &str| inputs.iter().any(|(input, _)| input == name);
+        if let Some(output) = session.outputs().iter().find(|o| passed(o.name())) {
+            let reason = format!("its output `{}` is one of its inputs", output.name());
+            return Err(failed(reason).into());
+        }
         Ok(OrtSession {
             version,
             library,

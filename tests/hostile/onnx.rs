@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use distill_convert::error::{Class, Error};
 use distill_convert::onnx::{self, Read, ReadOptions};
+use distill_convert::runtime::ort::OrtSession;
 
 /// A protobuf message under construction.
 #[derive(Clone, Default)]
@@ -535,5 +536,22 @@ fn flipped_bytes_never_panic() {
         refused > bytes.len(),
         "only {refused} of {} were refused",
         3 * bytes.len()
+    );
+}
+
+#[test]
+#[ignore = "needs the judges: run scripts/test"]
+fn onnx_runtime_is_not_given_a_model_whose_output_is_an_input() {
+    let library = distill_convert::runtime::library::find(None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.onnx");
+    let x = value_info("x", FLOAT, &[2]);
+    let relu = node("Relu", &["x"], &["y"], &[]);
+    let outputs = [value_info("y", FLOAT, &[2]), x.clone()];
+    fs::write(&path, model(&graph(&[relu], &[], &[x], &outputs)).0).unwrap();
+    let error = OrtSession::open(&library.path, &path).unwrap_err();
+    assert!(
+        error.to_string().contains("`x` is one of its inputs"),
+        "{error}"
     );
 }
