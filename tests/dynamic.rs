@@ -93,8 +93,10 @@ fn every_reference_model_written_with_open_sizes_is_read_again() {
     folders.extend(variants.map(|e| e.unwrap().path()).filter(|p| p.is_dir()));
     assert!(folders.len() >= 36, "{}", folders.len());
     let mut wrong = Vec::new();
-    for folder in &folders {
-        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+    for (number, folder) in folders.iter().enumerate() {
+        // A model and a variant may have the same name.
+        let name = folder.file_name().unwrap().to_string_lossy();
+        let name = format!("{number}-{name}");
         let checkpoint = source::open(folder, &OpenOptions::default()).unwrap();
         let built = arch::build(&checkpoint, &arch::Options::default()).unwrap();
         let module = passes::fold(&built.module).unwrap();
