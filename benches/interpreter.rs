@@ -1,9 +1,10 @@
-//! The interpreter against ONNX Runtime: MiniLM-L6 (random weights) at 128 tokens, on the same cores, in one run.
+//! The interpreter against ONNX Runtime at 128 tokens, on the same cores, in one run: MiniLM-L6 in single precision, and a
+//! six-layer transformer of 126 MB in half precision, read back from its Core ML package (both with random weights).
 //!
 //! ```text
 //! ORT_DYLIB_PATH=…/libonnxruntime.so cargo bench --bench interpreter --no-default-features --features ort [-- MODEL.onnx INPUT=1,3,320,320…]…
 //! ```
-//! ONNX files, each with the shapes of its inputs, are measured in its place.
+//! ONNX files, each with the shapes of its inputs, are measured in their place.
 //!
 //! Both engines take turns, so that whatever else the machine does hits both; the figures are the fastest run, the median,
 //! and the median of the ratios of neighbouring runs. ONNX Runtime runs at its highest optimisation level with one thread per core.
@@ -20,14 +21,27 @@ use distill_convert::ir::ops::{
     BinaryKind, Gather, LayerNorm, Linear, MatMul, Reshape, Softmax, Transpose, UnaryKind,
 };
 use distill_convert::ir::{Builder, Dim, Domain, Function, Module, Op, Type, ValueId};
+use distill_convert::passes::Islands;
 use distill_convert::tensor::{DType, NamedTensors, Tensor};
-use distill_convert::{onnx, passes};
+use distill_convert::{coreml, onnx, passes};
 
+/// The sizes of an encoder with six layers and twelve heads.
+struct Sizes {
+    hidden: usize,
+    vocab: usize,
+}
+
+const MINILM: Sizes = Sizes {
+    hidden: 384,
+    vocab: 30522,
+};
+/// 63 million parameters.
+const SIX_LAYERS: Sizes = Sizes {
+    hidden: 768,
+    vocab: 26500,
+};
 const LAYERS: usize = 6;
-const HIDDEN: usize = 384;
 const HEADS: usize = 12;
-const FFN: usize = 1536;
-const VOCAB: usize = 30522;
 const TOKENS: usize = 128;
 const RUNS: usize = 60;
 /// Before every run: the other engine's threads spin on the cores for some time after its own.
@@ -65,10 +79,10 @@ impl Weights {
         b.push(name, Op::Linear(Linear), &[x, w, bias]).unwrap()
     }
 
-    fn norm(&mut self, b: &mut Builder, name: &str, x: ValueId) -> ValueId {
-        let ones = Tensor::f32(vec![HIDDEN], vec![1.0; HIDDEN]).unwrap();
+    fn norm(&mut self, b: &mut Builder, name: &str, x: ValueId, hidden: usize) -> ValueId {
+        let ones = Tensor::f32(vec![hidden], vec![1.0; hidden]).unwrap();
         let gamma = b.tensor(&format!("{name}.weight"), &ones).unwrap();
-        let beta = self.tensor(b, &format!("{name}.bias"), &[HIDDEN]);
+        let beta = self.tensor(b, &format!("{name}.bias"), &[hidden]);
         let op = LayerNorm {
             axis: 2,
             epsilon: 1e-12,
@@ -82,27 +96,40 @@ fn shape(dims: &[usize]) -> Op {
     Op::Reshape(Reshape { shape })
 }
 
-fn minilm() -> Module {
+fn encoder(sizes: &Sizes) -> Module {
+    let Sizes { hidden, vocab } = *sizes;
     let mut w = Weights(1);
-    let b = &mut Builder::new("minilm");
+    let b = &mut Builder::new("encoder");
     let ids = Type::known(DType::I64, &[1, TOKENS]);
     let mask = Type::known(DType::F32, &[1, 1, 1, TOKENS]);
     let ids = b
-        .param("input_ids", ids, Domain::Index { below: 30522 })
+        .param(
+            "input_ids",
+            ids,
+            Domain::Index {
+                below: vocab.try_into().unwrap(),
+            },
+        )
         .unwrap();
     let mask = b.param("mask", mask, Domain::Any).unwrap();
-    let table = w.tensor(b, "word_embeddings", &[VOCAB, HIDDEN]);
+    let table = w.tensor(b, "word_embeddings", &[vocab, hidden]);
     let x = b
         .push("embeddings", Op::Gather(Gather { axis: 0 }), &[table, ids])
         .unwrap();
-    let positions = w.tensor(b, "position_embeddings", &[1, TOKENS, HIDDEN]);
+    let positions = w.tensor(b, "position_embeddings", &[1, TOKENS, hidden]);
     let x = b.binary("embedded", BinaryKind::Add, x, positions).unwrap();
-    let mut x = w.norm(b, "embeddings_norm", x);
-    let scale = b.scalar("scale", DType::F32, 1.0 / 32f64.sqrt()).unwrap();
+    let mut x = w.norm(b, "embeddings_norm", x, hidden);
+    let scale = b
+        .scalar(
+            "scale",
+            DType::F32,
+            ((hidden / HEADS) as f64).sqrt().recip(),
+        )
+        .unwrap();
     for layer in 0..LAYERS {
         x = b
             .scoped(&format!("layers.{layer}"), |b| {
-                Ok(block(b, &mut w, x, mask, scale))
+                Ok(block(b, &mut w, x, mask, scale, hidden))
             })
             .unwrap();
     }
@@ -110,10 +137,17 @@ fn minilm() -> Module {
     std::mem::replace(b, Builder::new("")).finish().unwrap()
 }
 
-fn block(b: &mut Builder, w: &mut Weights, x: ValueId, mask: ValueId, scale: ValueId) -> ValueId {
-    let head = HIDDEN / HEADS;
+fn block(
+    b: &mut Builder,
+    w: &mut Weights,
+    x: ValueId,
+    mask: ValueId,
+    scale: ValueId,
+    hidden: usize,
+) -> ValueId {
+    let (head, ffn) = (hidden / HEADS, 4 * hidden);
     let mut split = |b: &mut Builder, name: &str, perm: [usize; 4]| {
-        let y = w.linear(b, name, x, HIDDEN, HIDDEN);
+        let y = w.linear(b, name, x, hidden, hidden);
         let y = b
             .push("split", shape(&[1, TOKENS, HEADS, head]), &[y])
             .unwrap();
@@ -141,25 +175,24 @@ fn block(b: &mut Builder, w: &mut Weights, x: ValueId, mask: ValueId, scale: Val
     let y = b
         .push("merge", Op::Transpose(Transpose { perm }), &[y])
         .unwrap();
-    let y = b.push("merged", shape(&[1, TOKENS, HIDDEN]), &[y]).unwrap();
-    let y = w.linear(b, "o", y, HIDDEN, HIDDEN);
+    let y = b.push("merged", shape(&[1, TOKENS, hidden]), &[y]).unwrap();
+    let y = w.linear(b, "o", y, hidden, hidden);
     let y = b.binary("residual", BinaryKind::Add, y, x).unwrap();
-    let x = w.norm(b, "norm_1", y);
-    let y = w.linear(b, "up", x, HIDDEN, FFN);
+    let x = w.norm(b, "norm_1", y, hidden);
+    let y = w.linear(b, "up", x, hidden, ffn);
     let y = b.unary("gelu", UnaryKind::GeluErf, y).unwrap();
-    let y = w.linear(b, "down", y, FFN, HIDDEN);
+    let y = w.linear(b, "down", y, ffn, hidden);
     let y = b.binary("residual", BinaryKind::Add, y, x).unwrap();
-    w.norm(b, "norm_2", y)
+    w.norm(b, "norm_2", y, hidden)
 }
 
 /// ONNX Runtime at its best, which the crate's own session (made for comparing) is not.
 struct Ort(ort::session::Session);
 
 impl Ort {
-    fn open(library: &str, model: &std::path::Path) -> Self {
-        let environment = ort::init_from(library).unwrap().build().unwrap();
+    fn open(environment: &ort::environment::Environment, model: &std::path::Path) -> Self {
         let threads = std::thread::available_parallelism().unwrap().get();
-        Ort(ort::session::Session::builder(&environment)
+        Ort(ort::session::Session::builder(environment)
             .unwrap()
             .with_intra_threads(threads)
             .unwrap()
@@ -175,6 +208,12 @@ impl Ort {
                 let shape = tensor.shape().to_vec();
                 let value = if tensor.dtype().is_float() {
                     let values = tensor.floats().unwrap().to_vec();
+                    ort::value::Tensor::from_array((shape, values))
+                        .unwrap()
+                        .into_dyn()
+                } else if tensor.dtype() == DType::I32 {
+                    let values = tensor.ints().unwrap().iter();
+                    let values: Vec<i32> = values.map(|&v| v.try_into().unwrap()).collect();
                     ort::value::Tensor::from_array((shape, values))
                         .unwrap()
                         .into_dyn()
@@ -262,6 +301,7 @@ fn read(file: &std::path::Path, shapes: &[String]) -> (Module, NamedTensors) {
 
 fn main() {
     let library = std::env::var("ORT_DYLIB_PATH").unwrap();
+    let environment = ort::init_from(library).unwrap().build().unwrap();
     // Cargo adds options of its own.
     let arguments = std::env::args().skip(1).filter(|a| !a.starts_with("--"));
     let mut models: Vec<(PathBuf, Vec<String>)> = Vec::new();
@@ -274,30 +314,54 @@ fn main() {
     for (file, shapes) in &models {
         println!("{}", file.display());
         let (module, inputs) = read(file, shapes);
-        compare(&module, &inputs, &mut Ort::open(&library, file));
+        compare(&module, &inputs, &mut Ort::open(&environment, file));
     }
     if !models.is_empty() {
         return;
     }
-    let module = minilm();
     let folder = tempfile::tempdir().unwrap();
-    let file: PathBuf = folder.path().join("minilm.onnx");
+    println!("MiniLM-L6");
+    let module = encoder(&MINILM);
+    let file = folder.path().join("minilm.onnx");
     onnx::write(&module, &file, &onnx::WriteOptions::default()).unwrap();
-    let ids: Vec<i64> = (0..128).map(|i| i * 199 % 30522).collect();
+    compare(
+        &module,
+        &text(&MINILM, DType::I64),
+        &mut Ort::open(&environment, &file),
+    );
+
+    println!("six layers, half precision, from a Core ML package");
+    let package = folder.path().join("six.mlpackage");
+    let (half, _) = passes::precision(&encoder(&SIX_LAYERS), &Islands::default()).unwrap();
+    let written = coreml::write(&half, &package, &coreml::WriteOptions::default()).unwrap();
+    println!("{} MB of weights", written.weight_bytes / 1_000_000);
+    let module = coreml::read(&package).unwrap().module;
+    let file = folder.path().join("six.onnx");
+    onnx::write(&module, &file, &onnx::WriteOptions::default()).unwrap();
+    compare(
+        &module,
+        &text(&SIX_LAYERS, DType::I32),
+        &mut Ort::open(&environment, &file),
+    );
+}
+
+/// What a package takes has the integers that Core ML has.
+fn text(sizes: &Sizes, ids_dtype: DType) -> NamedTensors {
+    let vocab = i64::try_from(sizes.vocab).unwrap();
+    let ids: Vec<i64> = (0..128).map(|i| i * 199 % vocab).collect();
     let mask: Vec<f32> = (0..TOKENS)
-        .map(|i| if i < 120 { 0.0 } else { -1e9 })
+        .map(|i| if i < 120 { 0.0 } else { -1e4 })
         .collect();
-    let inputs = NamedTensors::from([
+    NamedTensors::from([
         (
             "input_ids".to_owned(),
-            Tensor::i64(vec![1, TOKENS], ids).unwrap(),
+            Tensor::int(ids_dtype, vec![1, TOKENS], ids).unwrap(),
         ),
         (
             "mask".to_owned(),
             Tensor::f32(vec![1, 1, 1, TOKENS], mask).unwrap(),
         ),
-    ]);
-    compare(&module, &inputs, &mut Ort::open(&library, &file));
+    ])
 }
 
 /// Both engines in turn, and where the interpreter's time goes.
