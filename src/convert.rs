@@ -34,6 +34,7 @@ pub use request::{
 };
 pub use statement::{ProvenanceOptions, StatementPath};
 
+use crate::coreml::{Basis, TypeChange};
 use crate::error::{Context, Result, io_error};
 use crate::ir::Module;
 use crate::passes::{self, CleanReport, Islands, PrecisionReport};
@@ -60,6 +61,9 @@ pub struct Artifact {
     pub cleaned: Option<CleanReport>,
     /// What the precision pass did, if it ran.
     pub precision: Option<PrecisionReport>,
+    /// Values that the artifact holds in another type than the source, sorted, and what makes that right. Not among them: what the precision
+    /// pass made half precision.
+    pub type_changes: Vec<coreml::TypeChange>,
     /// The comparison with the source, unless it was switched off.
     pub verification: Option<Report>,
 }
@@ -253,6 +257,7 @@ fn stage_target(
     let Done {
         format,
         precision,
+        type_changes,
         verification,
         sync,
     } = done;
@@ -268,6 +273,7 @@ fn stage_target(
             format,
             cleaned,
             precision,
+            type_changes,
             verification,
         },
     })
@@ -277,6 +283,7 @@ fn stage_target(
 struct Done {
     format: String,
     precision: Option<PrecisionReport>,
+    type_changes: Vec<TypeChange>,
     verification: Option<Report>,
     sync: std::thread::JoinHandle<Result<()>>,
 }
@@ -302,14 +309,14 @@ impl Attempt<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Done> {
         let (request, target, progress) = (self.request, self.target, self.progress);
-        let (precision, format) = self.write(plain, islands, warnings)?;
+        let (precision, written) = self.write(plain, islands, warnings)?;
         // The constants of a graph may hold −∞ on purpose, as the fill of a mask; a checkpoint holds nothing but weights. What was written
         // is known by now, so that nothing has to be read for this.
         let finite = check_finite(self.source, self.allow_nonfinite, self.is_graph)?;
         warnings.extend(finite);
         let path = self.stage.path();
-        let written = self.stage.folder();
-        let sync = std::thread::spawn(move || files::sync_tree(&written));
+        let folder = self.stage.folder();
+        let sync = std::thread::spawn(move || files::sync_tree(&folder));
         let kind = ArtifactKind::from(target);
         let verification = match &request.check {
             None => None,
@@ -323,8 +330,9 @@ impl Attempt<'_> {
             )?),
         };
         Ok(Done {
-            format,
+            format: written.format,
             precision,
+            type_changes: written.type_changes,
             verification,
             sync,
         })
@@ -339,44 +347,77 @@ impl Attempt<'_> {
         plain: &Module,
         islands: &Islands,
         warnings: &mut Vec<String>,
-    ) -> Result<(Option<PrecisionReport>, String)> {
+    ) -> Result<(Option<PrecisionReport>, Written)> {
         if self.request.precision(self.target) == Precision::Fp32 {
-            return Ok((None, self.write_as_is(plain, warnings)?));
+            return Ok((None, self.write_as_is(plain, plain, warnings)?));
         }
         let (half, report) = passes::precision(plain, &islands.clone().assuming_range())?;
-        let format = self.write_as_is(&half, warnings)?;
+        let written = self.write_as_is(plain, &half, warnings)?;
         if report.assumed_rightly(plain)? {
-            return Ok((Some(report), format));
+            return Ok((Some(report), written));
         }
         self.stage.clear()?;
         let (half, report) = passes::precision(plain, islands)?;
-        let format = self.write_as_is(&half, warnings)?;
-        Ok((Some(report), format))
+        let written = self.write_as_is(plain, &half, warnings)?;
+        Ok((Some(report), written))
     }
 
-    /// Writes the module as it is, and gives the format.
-    fn write_as_is(&self, module: &Module, warnings: &mut Vec<String>) -> Result<String> {
+    /// Writes the module as it is; `plain` is what it was before its precision changed.
+    fn write_as_is(
+        &self,
+        plain: &Module,
+        module: &Module,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written> {
         let (request, target, progress) = (self.request, self.target, self.progress);
         let path = self.stage.path();
         let bytes = module.constants.iter().map(crate::ir::Constant::byte_len);
         progress.begin(Step::Write(target), bytes.sum());
         let tick = |bytes: u64| progress.advance(bytes);
-        let format = match target {
+        let written = match target {
             Target::Onnx => {
                 let options = request.onnx_options(&tick);
                 onnx::write(module, &path, &options)?;
-                format!("opset {}", request.opset)
+                Written {
+                    format: format!("opset {}", request.opset),
+                    type_changes: Vec::new(),
+                }
             }
             Target::Coreml => {
                 let options = request.coreml_options(&tick)?;
                 let written = coreml::write(module, &path, &options)?;
                 warnings.extend(written.warnings);
-                format!("{} (specification {})", written.opset, written.spec_version)
+                let type_changes = coreml::type_changes(plain, module, written.opset)?;
+                warnings.extend(unproven(&type_changes));
+                Written {
+                    format: format!("{} (specification {})", written.opset, written.spec_version),
+                    type_changes,
+                }
             }
         };
         progress.end();
-        Ok(format)
+        Ok(written)
     }
+}
+
+/// What was written.
+struct Written {
+    format: String,
+    type_changes: Vec<TypeChange>,
+}
+
+/// A note about the integers that are not proven to fit their new type.
+fn unproven(changes: &[TypeChange]) -> Option<String> {
+    let is_open =
+        |c: &&TypeChange| c.place == coreml::Place::Value && c.basis == Basis::RunTimeCheck;
+    let open: Vec<&TypeChange> = changes.iter().filter(is_open).collect();
+    let first = open.first()?;
+    Some(format!(
+        "{} integers become int32 without a proof that they fit, the first `{}`: {}. Every run of the verification looks at them; `--inputs` adds runs on inputs of yours",
+        open.len(),
+        first.value,
+        first.why
+    ))
 }
 
 impl Staged {

@@ -36,4 +36,6 @@ mod onnx_ops;
 mod reference;
 mod torch;
 mod trust;
+#[cfg(feature = "tract")]
+mod types;
 mod verify;

@@ -7,7 +7,7 @@ use distill_convert::arch::{Attention, RotaryFrequencies};
 use distill_convert::convert::{
     self, Outcome, Precision, ProvenanceOptions, Request, SourceOptions, StatementPath, Target,
 };
-use distill_convert::coreml::RmsNormForm;
+use distill_convert::coreml::{Basis, RmsNormForm, TypeChange};
 use distill_convert::error::Result;
 use distill_convert::onnx::ReadOptions;
 use distill_convert::provenance::{Signer, utc};
@@ -178,10 +178,27 @@ fn text(outcome: &Outcome) -> String {
                 precision.f16_nodes
             );
         }
+        if !artifact.type_changes.is_empty() {
+            let _ = writeln!(out, "types: {}", types(&artifact.type_changes));
+        }
         match &artifact.verification {
             Some(report) => out.push_str(&report.human()),
             None => out.push_str("not verified (--no-verify)\n"),
         }
     }
     out
+}
+
+/// How many types changed on which basis; the report lists them.
+fn types(changes: &[TypeChange]) -> String {
+    let count = |basis| changes.iter().filter(|c| c.basis == basis).count();
+    let parts = [
+        (count(Basis::Exact), "exact"),
+        (count(Basis::Proof), "proven to fit"),
+        (count(Basis::RunTimeCheck), "checked in every run"),
+        (count(Basis::Rounding), "rounded"),
+    ];
+    let parts = parts.iter().filter(|(n, _)| *n > 0);
+    let parts: Vec<String> = parts.map(|(n, how)| format!("{n} {how}")).collect();
+    format!("{} changed: {}", changes.len(), parts.join(", "))
 }

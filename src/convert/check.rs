@@ -236,7 +236,11 @@ pub fn verify_artifact(
             let halves = onnx::inspect(artifact)?
                 .weight_bytes
                 .contains_key(DType::F16.name());
-            if halves { Numerics::F16 } else { Numerics::F32 }
+            if halves || uses_f16(source) {
+                Numerics::F16
+            } else {
+                Numerics::F32
+            }
         }
     };
     let counted: Vec<Counted<'_>> = engines
@@ -269,7 +273,12 @@ pub fn verify_artifact(
             session: &reading,
             module: Some(source),
             trace: None,
-            numerics: Numerics::F32,
+            // In half precision, other engines round where the interpreter does not.
+            numerics: if uses_f16(source) {
+                Numerics::F16
+            } else {
+                Numerics::F32
+            },
         });
     }
     let name = artifact.file_name().unwrap_or_default().to_string_lossy();

@@ -443,11 +443,16 @@ impl Request {
             &model
         };
         let cached = crate::source::hub::name_of_snapshot(folder);
-        let stem = cached
-            .as_deref()
+        // A file that is called as all are says nothing, but its folder may.
+        let own = self.model.file_stem().and_then(|n| n.to_str());
+        let own = own.filter(|n| model.is_file() && !["model", "pytorch_model"].contains(n));
+        let named = |stem: &str| format!("{stem}.{}", target.extension());
+        let own = own.filter(|n| model.file_name().is_none_or(|m| m != named(n).as_str()));
+        let stem = own
+            .or(cached.as_deref())
             .or_else(|| folder.file_name().and_then(|n| n.to_str()))
             .unwrap_or("model");
-        let name = format!("{stem}.{}", target.extension());
+        let name = named(stem);
         match &self.output {
             Some(output) if self.targets.len() == 1 => output.clone(),
             Some(folder) => folder.join(name),

@@ -31,6 +31,7 @@ pub use export::RmsNormForm;
 pub use import::ImportError;
 pub use inspect::{Summary, inspect};
 pub use interface::{Color, Feature, FeatureKind, Flexibility, SizeRange};
+pub use legalize::{Basis, Place, TypeChange, type_changes};
 pub use lint::{Code, Finding, Findings, Severity, Spot, lint};
 pub use listing::listing;
 pub use package::PackageError;

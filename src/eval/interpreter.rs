@@ -1,13 +1,14 @@
 //! Runs a function of a module, node by node; frees every value after its last use.
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::gemm::Packed;
 use super::linear::right_hand;
 use super::{EvalError, Mode, Observer, apply, check, input, sizes, targets};
 use crate::error::{Context, Result};
-use crate::ir::ops::Loop;
+use crate::ir::ops::{Cast, Loop};
 use crate::ir::{
     Bindings, BodyId, ConstId, Def, Function, IrError, Module, Node, Op, Type, verify,
 };
@@ -36,6 +37,8 @@ pub struct Interpreter {
     packed: Vec<[OnceLock<Option<Packed>>; 2]>,
     // Bytes of the decoded and packed constants that are kept.
     decoded: AtomicU64,
+    // Values of `int32` that wrapped, with the number furthest from what `int32` holds.
+    wrapped: Mutex<BTreeMap<String, i64>>,
 }
 
 impl Interpreter {
@@ -68,6 +71,7 @@ impl Interpreter {
                 .map(|_| Default::default())
                 .collect(),
             decoded: AtomicU64::new(0),
+            wrapped: Mutex::new(BTreeMap::new()),
         };
         interpreter.last_uses = last_uses(interpreter.function());
         Ok(interpreter)
@@ -102,6 +106,13 @@ impl Interpreter {
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// The values of type `int32` that wrapped in any run so far, in bodies too, with the number furthest out.
+    #[must_use]
+    pub fn wrapped(&self) -> BTreeMap<String, i64> {
+        let found = self.wrapped.lock().unwrap_or_else(PoisonError::into_inner);
+        found.clone()
     }
 
     /// Runs the function once. Integers are taken for any integer parameter if they fit, floats for any float parameter.
@@ -191,19 +202,50 @@ impl Interpreter {
             settle(types, results, bindings)?
         } else {
             sizes::bind(&node.op, &operands, bindings)?;
-            let targets = targets(&node.op, types, bindings)?;
+            let mut targets = targets(&node.op, types, bindings)?;
             if !self.module.symbols.is_empty() {
                 check(&node.op, &operands, &targets, bindings)?;
             }
             let bytes = targets.iter().map(|t| bytes_of(t.dtype, t.len()));
             self.check_memory(bytes.fold(0, u64::saturating_add), run.held)?;
-            apply(&node.op, operands, targets, bindings, self.mode, packed)?
+            let counts = counts(&node.op, &operands);
+            let watched = counts && matches!(&targets[..], [one] if one.dtype == DType::I32);
+            if watched {
+                // Computed without a bound, to see whether it wraps.
+                targets[0].dtype = DType::I64;
+            }
+            let op = if watched && matches!(node.op, Op::Cast(_)) {
+                &Op::Cast(Cast { to: DType::I64 })
+            } else {
+                &node.op
+            };
+            let mut results = apply(op, operands, targets, bindings, self.mode, packed)?;
+            if watched {
+                self.watch(&function.value(node.result()).name, &results[0])?;
+                results[0] = results[0].cast(DType::I32);
+            }
+            results
         };
         run.held = run.held.saturating_sub(released);
         for result in &results {
             run.held += bytes_of(result.dtype(), result.len());
         }
         Ok(results)
+    }
+
+    /// Remembers it if a value is beyond what `int32` holds.
+    fn watch(&self, name: &str, exact: &Tensor) -> Result<()> {
+        let beyond = |x: &&i64| i32::try_from(**x).is_err();
+        let furthest = exact.ints()?.iter().filter(beyond);
+        let Some(&furthest) = furthest.max_by_key(|x| x.unsigned_abs()) else {
+            return Ok(());
+        };
+        let mut wrapped = self.wrapped.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = wrapped.entry(name.to_owned()).or_insert(furthest);
+        if known.unsigned_abs() < furthest.unsigned_abs() {
+            *known = furthest;
+        }
+        Ok(())
     }
 
     fn body(
@@ -357,6 +399,18 @@ fn bytes_of(dtype: DType, elements: usize) -> u64 {
         8
     };
     num::u64_of(elements).saturating_mul(width)
+}
+
+/// Whether the operation computes integers that may be beyond their type.
+fn counts(op: &Op, operands: &[Tensor]) -> bool {
+    if let Op::Cast(_) = op {
+        return operands.iter().all(|x| x.dtype() != DType::Bool);
+    }
+    let arithmetic = matches!(
+        op,
+        Op::Unary(_) | Op::Binary(_) | Op::Reduce(_) | Op::CumSum(_) | Op::MatMul(_)
+    );
+    arithmetic && operands.iter().all(|x| x.dtype().is_int())
 }
 
 /// A function or body with its last uses.

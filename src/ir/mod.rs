@@ -2,6 +2,7 @@
 //!
 //! A [`Module`] is built only through [`Builder`], which infers every type and refuses a mismatch; [`verify`] checks a finished module again.
 
+mod bounds;
 mod builder;
 mod compose;
 mod constant;
@@ -14,6 +15,7 @@ mod print;
 mod types;
 mod verify;
 
+pub(crate) use bounds::Bounds;
 pub use builder::{Builder, Folder};
 pub use constant::{Constant, ConstantScan, Placed, Transform, write_constants};
 pub use dim::{Bindings, Dim, DimOp, DimTree};

@@ -116,6 +116,8 @@ pub(super) fn draw(
             let values = (0..count).map(|_| rng.normal()).collect();
             Ok(Tensor::f32(shape, values)?.cast(dtype))
         }
+        // A number on its own is a count or a factor more often than not: 0 would show nothing.
+        Domain::Any if count == 1 => ints(vec![1], shape),
         // Integers without a bound: 0 and 1 are in the range of whatever they index.
         Domain::Any => ints(
             (0..count)

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::cases::Case;
 use super::error::VerifyError;
 use super::inputs::{Origin, Probe, Rng, cast_input, check_domain, draw, pad};
+use super::types::is_one_for_scalar;
 use crate::error::Result;
 use crate::ir::{
     Bindings, Claim, Dim, Domain, Function, Module, Param, SymbolRange, display_shape,
@@ -428,6 +429,10 @@ fn restrict(
             source_shape: display_shape(ours),
             artifact_shape: display_shape(theirs),
         };
+        let known: Option<Vec<usize>> = theirs.iter().map(Dim::known).collect();
+        if known.is_some_and(|theirs| is_one_for_scalar(ours, &theirs)) {
+            continue;
+        }
         if ours.len() != theirs.len() {
             return Err(clash().into());
         }

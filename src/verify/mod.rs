@@ -18,6 +18,7 @@ mod report;
 mod run;
 mod task;
 mod tolerance;
+mod types;
 
 pub use cases::{Case, Cases, input_cases, reference_cases};
 pub use claims::{ClaimReport, ClaimStatus};
@@ -35,6 +36,7 @@ pub use report::{
 pub use run::run;
 pub use task::{Class, ClassKind, Task, TaskCase, TaskGates};
 pub use tolerance::{Check, Gates, Numerics};
+pub use types::InterfaceChange;
 
 use crate::error::Result;
 use crate::eval::Interpreter;
@@ -158,37 +160,40 @@ pub struct Request<'a> {
 pub(crate) struct Subject<'a> {
     name: String,
     session: &'a dyn Session,
-    function: Option<&'a Function>,
+    /// What the artifact takes and gives, and what the source does.
+    bridge: Option<(&'a Function, &'a Function)>,
     gates: Gates,
 }
 
 impl<'a> Subject<'a> {
-    fn new(session: &'a dyn Session, function: Option<&'a Function>, gates: Gates) -> Self {
+    fn new(
+        session: &'a dyn Session,
+        bridge: Option<(&'a Function, &'a Function)>,
+        gates: Gates,
+    ) -> Self {
         Subject {
             name: session.engine(),
             session,
-            function,
+            bridge,
             gates,
         }
     }
 
-    /// The source's inputs, cast to the element types that it takes.
+    /// The source's inputs, of the element types and ranks that it takes.
     fn cast(&self, inputs: &NamedTensors) -> Result<NamedTensors> {
-        let mut cast = inputs.clone();
-        let Some(function) = self.function else {
-            return Ok(cast);
-        };
-        for (name, tensor) in &mut cast {
-            if let Some(param) = function.param(name) {
-                *tensor = inputs::cast_input(name, tensor, function.ty(param.value).dtype)?;
-            }
+        match self.bridge {
+            Some((artifact, _)) => types::for_artifact(inputs, artifact),
+            None => Ok(inputs.clone()),
         }
-        Ok(cast)
     }
 
-    /// Runs it on the source's inputs.
+    /// Runs it on the source's inputs. Gives the outputs as the source does.
     fn run(&self, inputs: &NamedTensors) -> Result<NamedTensors> {
-        self.session.run(&self.cast(inputs)?)
+        let outputs = self.session.run(&self.cast(inputs)?)?;
+        match self.bridge {
+            Some((_, source)) => types::from_artifact(outputs, source),
+            None => Ok(outputs),
+        }
     }
 }
 

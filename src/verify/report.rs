@@ -11,6 +11,7 @@ use super::inputs::Origin;
 use super::metrics::Comparison;
 use super::preservation::TaskReport;
 use super::tolerance::{Gates, Numerics};
+use super::types::InterfaceChange;
 
 /// The verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -216,6 +217,8 @@ pub struct Report {
     pub summary: Vec<SummaryRow>,
     /// Task preservation, if there was a task.
     pub task: Option<TaskReport>,
+    /// Inputs and outputs that are of another type or rank in the artifact than in the source, as they were read back.
+    pub type_changes: Vec<InterfaceChange>,
     /// What could not run although it was required.
     pub unproven: Vec<String>,
     /// What is noteworthy.
@@ -295,6 +298,18 @@ impl Report {
             ]);
         }
         write_table(out, &table)?;
+        for change in &self.type_changes {
+            let InterfaceChange {
+                from,
+                place,
+                to,
+                value,
+            } = change;
+            writeln!(
+                out,
+                "  {place} `{value}` is {to} in the artifact, {from} in the source"
+            )?;
+        }
         for divergence in &self.divergence {
             writeln!(out, "  {}", divergence.text())?;
         }

@@ -13,9 +13,9 @@ use super::report::{
     EngineReport, EngineStatus, GatesReport, OutputReport, ProbeReport, Report, Status, SummaryRow,
 };
 use super::tolerance::{Gates, Numerics};
-use super::{Candidate, Format, Request, Role, Subject};
+use super::{Candidate, Format, Request, Role, Subject, types};
 use crate::error::Result;
-use crate::eval::Mode;
+use crate::eval::{Interpreter, Mode};
 use crate::ir::Module;
 use crate::runtime::NamedTensors;
 use crate::tensor::Tensor;
@@ -45,6 +45,7 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
         run.judge_task(&report);
         run.task = Some(report);
     }
+    run.wrapped();
     Ok(run.finish())
 }
 
@@ -143,7 +144,8 @@ impl<'a> Run<'a> {
                 Numerics::F16 => options.f16.clone(),
             };
             let function = candidate.module.map(Module::main).transpose()?;
-            let mut subject = Subject::new(candidate.session, function, gates);
+            let bridge = function.map(|f| (f, interface.function));
+            let mut subject = Subject::new(candidate.session, bridge, gates);
             let same = |e: &&Engine<'_>| e.subject.session.engine() == subject.name;
             match candidates.iter().filter(same).count() {
                 0 => {}
@@ -538,6 +540,30 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Integers that wrap in the artifact, in any run, and not in the source.
+    fn wrapped(&mut self) {
+        let source = self.request.source.trace;
+        let source = source.map(Interpreter::wrapped).unwrap_or_default();
+        for (candidate, engine) in self.request.candidates.iter().zip(&self.candidates) {
+            let Some(trace) = candidate.trace.filter(|_| candidate.role == Role::Artifact) else {
+                continue;
+            };
+            for (value, furthest) in trace.wrapped() {
+                let line = format!(
+                    "{}: `{value}` reaches {furthest}, which int32 does not hold",
+                    engine.subject.name
+                );
+                if source.is_empty() {
+                    self.failures
+                        .push(format!("{line}; the source computes it in a wider type"));
+                } else {
+                    self.warnings
+                        .push(format!("{line}; integers of the source wrap as well"));
+                }
+            }
+        }
+    }
+
     fn judge_task(&mut self, task: &preservation::TaskReport) {
         for failure in &task.failures {
             self.failures
@@ -586,6 +612,14 @@ impl<'a> Run<'a> {
         } else {
             Status::Passed
         };
+        let modules = self.request.candidates.iter();
+        let mut artifacts = modules
+            .filter(|c| c.role == Role::Artifact)
+            .filter_map(|c| c.module?.main().ok());
+        let type_changes = artifacts
+            .next()
+            .map(|artifact| types::changes(self.interface.function, artifact))
+            .unwrap_or_default();
         Report {
             artifact: self.request.artifact.to_owned(),
             claims: self.claims,
@@ -598,6 +632,7 @@ impl<'a> Run<'a> {
             probes: self.probes,
             status,
             task: self.task,
+            type_changes,
             unproven: self.unproven,
             warnings: self.warnings,
         }

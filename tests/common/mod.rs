@@ -1,5 +1,7 @@
 //! What the integration tests share: running the program, and a tiny model to break.
 
+pub mod onnx_file;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

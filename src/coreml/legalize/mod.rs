@@ -2,8 +2,9 @@
 //! ones become types that they have, and types that interfaces do not have are cast there. Changes no name but those of inputs and outputs that
 //! are no identifiers.
 //!
-//! Integers become `int32`, the only wide integer type of Core ML. Constants are proven to fit; computed integers are indices and counts,
-//! which fit wherever a tensor of that size does. What each operation becomes is in the file of its family; `lower.rs` builds it.
+//! Integers become `int32`, the only wide integer type of Core ML. Constants are proven to fit; of computed integers `ranges.rs` proves it where
+//! interval arithmetic can, and verification looks at the others in every run. `record.rs` lists what changed its type. What each operation becomes
+//! is in the file of its family; `lower.rs` builds it.
 
 mod control;
 mod conv;
@@ -15,12 +16,16 @@ mod lower;
 mod node;
 mod norm;
 mod quant;
+mod ranges;
+mod record;
 mod recurrent;
 mod reduce;
 mod shape;
 mod suppress;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use record::{Basis, Place, TypeChange, type_changes};
 
 use super::error::CoremlError;
 use super::export::kept;

@@ -2,11 +2,11 @@
 //! the module. Sizes that are all known are ordinary constants, and folded like those.
 
 use super::Importer;
-use super::bounds::Bounds;
 use super::call::Call;
 use super::entry::{Dims, Entry, FOLLOWED};
 use super::tensors::element_type;
 use crate::error::Result;
+use crate::ir::Bounds;
 use crate::ir::{Dim, normalize_axis};
 use crate::tensor::{DType, num};
 

@@ -4,7 +4,6 @@
 
 mod activation;
 mod attention;
-mod bounds;
 mod call;
 mod codes;
 mod computed;
@@ -43,7 +42,6 @@ pub use error::OnnxImportError;
 pub use interface::{OpenSize, ReadOptions};
 pub use tensors::read_tensor;
 
-use self::bounds::Bounds;
 use self::call::Call;
 use self::entry::{Dims, Entry, FOLLOWED};
 use self::interface::Declared;
@@ -54,7 +52,7 @@ use super::wire;
 use crate::error::{Context, Result};
 use crate::ir::ops::Size;
 use crate::ir::{
-    Builder, Constant, DOMAINS_KEY, Dim, Module, Op, Shape, Type, ValueId, settle_domains,
+    Bounds, Builder, Constant, DOMAINS_KEY, Dim, Module, Op, Shape, Type, ValueId, settle_domains,
 };
 use crate::limits;
 use crate::tensor::{DType, FileRegion, SourceFile, Storage, Tensor, num};

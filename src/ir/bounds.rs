@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::ir::{Dim, DimOp, DimTree, Symbol, SymbolRange};
+use super::dim::{Dim, DimOp, DimTree};
+use super::module::{Symbol, SymbolRange};
 
 /// The sizes that symbols may have.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     symbols: BTreeMap<String, (i64, i64)>,
 }
 
 impl Bounds {
     /// Adds a symbol.
-    pub(super) fn insert(&mut self, symbol: &Symbol) {
+    pub(crate) fn insert(&mut self, symbol: &Symbol) {
         let size = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let range = match &symbol.range {
             SymbolRange::Between { min, max } => (size(*min), size(*max)),
@@ -25,7 +26,7 @@ impl Bounds {
     }
 
     /// Least and greatest value, as far as interval arithmetic can tell.
-    fn of(&self, dim: &Dim) -> Option<(i64, i64)> {
+    pub(crate) fn of(&self, dim: &Dim) -> Option<(i64, i64)> {
         self.of_tree(&dim.tree())
     }
 
@@ -53,17 +54,17 @@ impl Bounds {
     }
 
     /// Whether `a ≤ b` for all sizes of the symbols.
-    pub(super) fn at_most(&self, a: &Dim, b: &Dim) -> bool {
+    pub(crate) fn at_most(&self, a: &Dim, b: &Dim) -> bool {
         self.of(&b.sub(a)).is_some_and(|(least, _)| least >= 0)
     }
 
     /// Whether `a < b` for all sizes of the symbols.
-    pub(super) fn below(&self, a: &Dim, b: &Dim) -> bool {
+    pub(crate) fn below(&self, a: &Dim, b: &Dim) -> bool {
         self.of(&b.sub(a)).is_some_and(|(least, _)| least > 0)
     }
 
     /// Whether the expression is never negative.
-    pub(super) fn is_natural(&self, dim: &Dim) -> bool {
+    pub(crate) fn is_natural(&self, dim: &Dim) -> bool {
         self.of(dim).is_some_and(|(least, _)| least >= 0)
     }
 
@@ -72,12 +73,12 @@ impl Bounds {
     }
 
     /// Whether two expressions are never equal.
-    pub(super) fn differ(&self, a: &Dim, b: &Dim) -> bool {
+    pub(crate) fn differ(&self, a: &Dim, b: &Dim) -> bool {
         self.below(a, b) || self.below(b, a)
     }
 
     /// The smaller one, as a plain expression where the sizes allow it.
-    pub(super) fn smaller(&self, a: &Dim, b: &Dim) -> Dim {
+    pub(crate) fn smaller(&self, a: &Dim, b: &Dim) -> Dim {
         if self.at_most(a, b) {
             a.clone()
         } else if self.at_most(b, a) {
@@ -88,7 +89,7 @@ impl Bounds {
     }
 
     /// The larger one, as a plain expression where the sizes allow it.
-    pub(super) fn larger(&self, a: &Dim, b: &Dim) -> Dim {
+    pub(crate) fn larger(&self, a: &Dim, b: &Dim) -> Dim {
         if self.at_most(a, b) {
             b.clone()
         } else if self.at_most(b, a) {
@@ -99,7 +100,7 @@ impl Bounds {
     }
 
     /// A position of a slice on an axis: negative ones count from the end, then it is clamped to `low..=high`. `None` when its sign is not known.
-    pub(super) fn position(&self, at: &Dim, size: &Dim, low: &Dim, high: &Dim) -> Option<Dim> {
+    pub(crate) fn position(&self, at: &Dim, size: &Dim, low: &Dim, high: &Dim) -> Option<Dim> {
         let at = if self.is_natural(at) {
             at.clone()
         } else if self.is_negative(at) {
