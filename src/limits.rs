@@ -111,6 +111,8 @@ limits! {
         "Highest rank of any tensor. NumPy stops at 64, ONNX models in the wild at 8.";
     NODES = "nodes", 1_000_000, 100_000_000, "operations",
         "Most operations in one program. A 100-layer transformer has some 10,000.";
+    MESSAGE_BYTES = "message-bytes", 256 * MI, 64 * GI, "bytes",
+        "Most memory of an ONNX model's graph, without the raw bytes of weights, once it is parsed. An empty message takes two bytes of a file and hundreds of memory; a transformer of 10,000 operations takes 20 MB.";
     NESTING = "nesting", 32, 64, "levels",
         "Deepest nesting of blocks in a program. Readers recurse: the cap is what the stack of any thread holds.";
     FOLDED_ELEMENTS = "folded-elements", 4 * MI, 1 << 31, "elements",

@@ -83,6 +83,12 @@ pub enum OnnxError {
         /// What the parser met.
         reason: String,
     },
+    /// A graph that is larger in memory than may be.
+    #[error("the graph takes more than {limit} bytes of memory")]
+    Messages {
+        /// What it may take.
+        limit: u64,
+    },
     /// Metadata with a key that the file already has.
     #[error("the model already has the metadata key `{key}`")]
     MetadataKey {
@@ -128,6 +134,7 @@ impl Diagnostic for OnnxError {
             | OnnxError::TooLarge { .. } => Class::Unsupported,
             OnnxError::InterfaceName { .. }
             | OnnxError::Malformed { .. }
+            | OnnxError::Messages { .. }
             | OnnxError::MetadataKey { .. }
             | OnnxError::ExternalData { .. } => Class::Invalid,
             OnnxError::ExternalPath { .. } | OnnxError::ExternalSize { .. } => Class::Unsafe,
@@ -145,6 +152,7 @@ impl Diagnostic for OnnxError {
             OnnxError::InterfaceName { .. } => "onnx_interface_name",
             OnnxError::TooLarge { .. } => "onnx_too_large",
             OnnxError::Malformed { .. } => "onnx_malformed",
+            OnnxError::Messages { .. } => "onnx_too_many",
             OnnxError::MetadataKey { .. } => "onnx_metadata_key",
             OnnxError::ExternalPath { .. } => "onnx_external_path",
             OnnxError::ExternalData { .. } => "onnx_external_data",
@@ -169,6 +177,7 @@ impl Diagnostic for OnnxError {
             OnnxError::TooLarge { .. } => "use `--external-data`".into(),
             OnnxError::InterfaceName { .. } => "rename the output".into(),
             OnnxError::ExternalSize { .. } => crate::limits::READ_BYTES.hint(),
+            OnnxError::Messages { .. } => crate::limits::MESSAGE_BYTES.hint(),
             OnnxError::ExternalData { .. } => "keep the `.data` file of the model beside it".into(),
             OnnxError::OperandType { .. }
             | OnnxError::NotSaid { .. }

@@ -1,5 +1,6 @@
 //! All of ONNX: proto, file and external data, import, export, op versions, names.
 
+mod budget;
 mod error;
 mod export;
 mod external;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
+use super::budget::{Budget, Kind};
 use super::error::OnnxError;
 use super::proto::{
     FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto,
@@ -90,6 +91,7 @@ pub(crate) fn read_file(file: &Arc<SourceFile>) -> Result<Model> {
     }
     let mut proto = ModelProto::default();
     let mut raw = Vec::new();
+    let mut budget = Budget::new();
     walk(file, 0, file.len(), &mut |field| {
         match (field.number, field.value) {
             (MODEL_IR_VERSION, Value::Varint(n)) => proto.ir_version = Some(signed(n)),
@@ -103,25 +105,43 @@ pub(crate) fn read_file(file: &Arc<SourceFile>) -> Result<Model> {
             (MODEL_DOMAIN, Value::Bytes { at, len }) => proto.domain = Some(text(file, at, len)?),
             (MODEL_GRAPH, Value::Bytes { at, len }) => {
                 let graph = proto.graph.get_or_insert_default();
-                read_graph(file, at, len, graph, &mut raw)?;
+                read_graph(file, at, len, graph, &mut raw, &mut budget)?;
             }
             (MODEL_OPSET_IMPORT, Value::Bytes { at, len }) => {
-                proto
-                    .opset_import
-                    .push(part::<OperatorSetIdProto>(file, at, len)?)
+                proto.opset_import.push(part::<OperatorSetIdProto>(
+                    file,
+                    at,
+                    len,
+                    Kind::Entry,
+                    &mut budget,
+                )?)
             }
             (MODEL_METADATA, Value::Bytes { at, len }) => {
-                proto
-                    .metadata_props
-                    .push(part::<StringStringEntryProto>(file, at, len)?)
+                proto.metadata_props.push(part::<StringStringEntryProto>(
+                    file,
+                    at,
+                    len,
+                    Kind::Entry,
+                    &mut budget,
+                )?)
             }
             (MODEL_TRAINING, Value::Bytes { at, len }) => {
-                proto
-                    .training_info
-                    .push(part::<TrainingInfoProto>(file, at, len)?)
+                proto.training_info.push(part::<TrainingInfoProto>(
+                    file,
+                    at,
+                    len,
+                    Kind::Training,
+                    &mut budget,
+                )?)
             }
             (MODEL_FUNCTIONS, Value::Bytes { at, len }) => {
-                proto.functions.push(part::<FunctionProto>(file, at, len)?);
+                proto.functions.push(part::<FunctionProto>(
+                    file,
+                    at,
+                    len,
+                    Kind::Function,
+                    &mut budget,
+                )?);
             }
             (number, Value::Varint(_) | Value::Fixed | Value::Bytes { .. }) => {
                 known_wire_type("ModelProto", number, &MODEL_FIELDS)?
@@ -176,6 +196,7 @@ fn read_graph(
     len: u64,
     graph: &mut GraphProto,
     raw: &mut Vec<Option<FileRegion>>,
+    budget: &mut Budget,
 ) -> Result<()> {
     walk(file, at, len, &mut |field| {
         match (field.number, field.value) {
@@ -183,7 +204,9 @@ fn read_graph(
                 if graph.node.len() >= limits::NODES.count() {
                     return Err(malformed(format!("more nodes than {}", limits::NODES)));
                 }
-                graph.node.push(part::<NodeProto>(file, at, len)?);
+                graph
+                    .node
+                    .push(part::<NodeProto>(file, at, len, Kind::Node, budget)?);
             }
             (GRAPH_NAME, Value::Bytes { at, len }) => graph.name = Some(text(file, at, len)?),
             (GRAPH_INITIALIZER, Value::Bytes { at, len }) => {
@@ -193,25 +216,45 @@ fn read_graph(
                         limits::TENSORS
                     )));
                 }
-                let (tensor, region) = read_tensor(file, at, len)?;
+                let (tensor, region) = read_tensor(file, at, len, budget)?;
                 graph.initializer.push(tensor);
                 raw.push(region);
             }
             (GRAPH_INPUT, Value::Bytes { at, len }) => {
-                graph.input.push(part::<ValueInfoProto>(file, at, len)?);
+                graph.input.push(part::<ValueInfoProto>(
+                    file,
+                    at,
+                    len,
+                    Kind::ValueInfo,
+                    budget,
+                )?);
             }
             (GRAPH_OUTPUT, Value::Bytes { at, len }) => {
-                graph.output.push(part::<ValueInfoProto>(file, at, len)?);
+                graph.output.push(part::<ValueInfoProto>(
+                    file,
+                    at,
+                    len,
+                    Kind::ValueInfo,
+                    budget,
+                )?);
             }
             (GRAPH_VALUE_INFO, Value::Bytes { at, len }) => {
-                graph
-                    .value_info
-                    .push(part::<ValueInfoProto>(file, at, len)?);
+                graph.value_info.push(part::<ValueInfoProto>(
+                    file,
+                    at,
+                    len,
+                    Kind::ValueInfo,
+                    budget,
+                )?);
             }
             (GRAPH_SPARSE, Value::Bytes { at, len }) => {
-                graph
-                    .sparse_initializer
-                    .push(part::<SparseTensorProto>(file, at, len)?)
+                graph.sparse_initializer.push(part::<SparseTensorProto>(
+                    file,
+                    at,
+                    len,
+                    Kind::Sparse,
+                    budget,
+                )?)
             }
             (number, Value::Varint(_) | Value::Fixed | Value::Bytes { .. }) => {
                 known_wire_type("GraphProto", number, &GRAPH_FIELDS)?
@@ -226,6 +269,7 @@ fn read_tensor(
     file: &Arc<SourceFile>,
     at: u64,
     len: u64,
+    budget: &mut Budget,
 ) -> Result<(TensorProto, Option<FileRegion>)> {
     // All that is not raw data, as if that were not there.
     let mut rest = Vec::new();
@@ -244,6 +288,7 @@ fn read_tensor(
         Ok(())
     })?;
     rest.extend(bytes(file, last, at + len - last)?);
+    budget.take(Kind::Tensor, &rest)?;
     let tensor = TensorProto::decode(Bytes::from(rest))
         .map_err(|e| malformed(e.to_string()))
         .at_offset(at)?;
@@ -392,8 +437,16 @@ fn bytes(file: &SourceFile, at: u64, len: u64) -> Result<Vec<u8>> {
     Ok(buffer)
 }
 
-fn part<M: Message + Default>(file: &SourceFile, at: u64, len: u64) -> Result<M> {
-    M::decode(Bytes::from(bytes(file, at, len)?))
+fn part<M: Message + Default>(
+    file: &SourceFile,
+    at: u64,
+    len: u64,
+    kind: Kind,
+    budget: &mut Budget,
+) -> Result<M> {
+    let bytes = bytes(file, at, len)?;
+    budget.take(kind, &bytes)?;
+    M::decode(Bytes::from(bytes))
         .map_err(|e| malformed(e.to_string()))
         .at_offset(at)
 }

@@ -28,9 +28,9 @@ impl SourceFile {
     /// Opens `path` for reading by position.
     ///
     /// # Errors
-    /// When the file cannot be opened or its length cannot be read.
+    /// When it is no regular file, cannot be opened, or its length cannot be read.
     pub fn open(path: &Path) -> Result<Arc<Self>> {
-        let file = File::open(path).map_err(io_error("open", path))?;
+        let file = super::inside::open_regular(path).map_err(io_error("open", path))?;
         SourceFile::from_file(path, file)
     }
 

@@ -21,6 +21,35 @@ pub(super) fn open(base: &Path, relative: &Path) -> io::Result<File> {
     }
 }
 
+/// Opens a regular file, wherever it is, for reading. Whatever stands there, this does not wait.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] when it is a pipe, a device or a folder, and whatever the system says.
+pub(super) fn open_regular(path: &Path) -> io::Result<File> {
+    let file = at_once(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "it is no regular file",
+        ))
+    }
+}
+
+#[cfg(unix)]
+fn at_once(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    // Opening a pipe would wait for somebody to write to it.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+#[cfg(not(unix))]
+fn at_once(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
 /// The system itself sees that no step on the way leads out.
 #[cfg(target_os = "linux")]
 fn beneath(base: &Path, relative: &Path) -> io::Result<File> {

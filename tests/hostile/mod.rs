@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 mod coreml;
 mod onnx;
+mod onnx_program;
 mod pickles;
 mod source_folders;
 mod source_headers;

@@ -169,6 +169,7 @@ fn every_cap_refuses_what_is_above_it() {
         ("rank", &inspect, 4, 1),
         ("read-bytes", &inspect, 4, 1),
         ("nodes", &["inspect", "model.onnx"], 1, 1),
+        ("message-bytes", &["inspect", "model.onnx"], 1, 1),
         ("expanded-elements", &run_table, 1, 1),
         ("layers", &convert_deep, 1, 1),
         ("table-elements", &convert_deep, 2, 1),

@@ -156,16 +156,21 @@ impl<'n> Call<'n> {
         let Some(&attribute) = self.attributes.get(name) else {
             return Ok(None);
         };
-        let found = attribute.r#type();
+        let wrong = |found: &str| {
+            let expected = expected.as_str_name().to_lowercase();
+            self.wrong(name, &expected, found.to_lowercase())
+        };
         // Files of the first IR version leave the type out.
-        if found == expected || found == AttributeType::Undefined {
-            return Ok(Some(attribute));
+        let found = attribute.r#type.unwrap_or_default();
+        match AttributeType::try_from(found) {
+            Ok(found) if found == expected || found == AttributeType::Undefined => {}
+            Ok(found) => return Err(wrong(found.as_str_name())),
+            Err(_) => return Err(wrong(&format!("type {found}"))),
         }
-        Err(self.wrong(
-            name,
-            &expected.as_str_name().to_lowercase(),
-            found.as_str_name().to_lowercase(),
-        ))
+        match payloads(attribute).into_iter().find(|p| *p != expected) {
+            Some(other) => Err(wrong(other.as_str_name())),
+            None => Ok(Some(attribute)),
+        }
     }
 
     /// Whether an attribute is there.
@@ -276,4 +281,22 @@ impl<'n> Call<'n> {
             .and_then(|a| a.g.as_ref())
             .ok_or_else(|| self.missing(&format!("the attribute `{name}`")))
     }
+}
+
+/// The kinds of values that an attribute holds.
+fn payloads(a: &AttributeProto) -> Vec<AttributeType> {
+    let held = [
+        (a.f.is_some(), AttributeType::Float),
+        (a.i.is_some(), AttributeType::Int),
+        (a.s.is_some(), AttributeType::String),
+        (a.t.is_some(), AttributeType::Tensor),
+        (a.g.is_some(), AttributeType::Graph),
+        (!a.floats.is_empty(), AttributeType::Floats),
+        (!a.ints.is_empty(), AttributeType::Ints),
+        (!a.strings.is_empty(), AttributeType::Strings),
+        (!a.tensors.is_empty(), AttributeType::Tensors),
+        (!a.graphs.is_empty(), AttributeType::Graphs),
+    ];
+    let held = held.into_iter().filter(|(is_held, _)| *is_held);
+    held.map(|(_, kind)| kind).collect()
 }

@@ -351,6 +351,16 @@ impl Importer<'_> {
                     },
                 });
             }
+            let known = shape.iter().filter_map(Dim::known);
+            let elements = known.fold(1usize, usize::saturating_mul);
+            if num::u64_of(elements) > limits::VALUE_ELEMENTS.get() {
+                return Err(OnnxImportError::TooMany {
+                    what: "elements of an input",
+                    limit: limits::VALUE_ELEMENTS.to_string(),
+                    found: elements,
+                })
+                .at_node(port.name);
+            }
             let ty = Type::new(port.dtype, shape);
             if let Some(shape) = ty.known_shape().filter(|s| s.contains(&0)) {
                 self.nothing(port, shape)?;

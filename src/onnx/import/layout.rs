@@ -87,7 +87,10 @@ fn padded(
         for d in [&begin[axis], &end[axis]] {
             let bad = !less(d) && !m.bounds.is_natural(d);
             let large = d.integer().is_some_and(|n| n > 1 << 31);
-            if bad || large {
+            if large {
+                return Err(call.wrong("pads", "a tensor that fits memory", d).into());
+            }
+            if bad {
                 return Err(call.wrong("pads", "a size whose sign is known", d).into());
             }
         }

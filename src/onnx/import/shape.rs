@@ -210,7 +210,11 @@ fn transpose(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         None => (0..rank).rev().collect(),
         Some(perm) => perm
             .into_iter()
-            .map(|a| normalize_axis(a, rank))
+            .map(|a| {
+                // Other than elsewhere, negative axes are none here.
+                let axis = usize::try_from(a).ok().filter(|&a| a < rank);
+                axis.ok_or_else(|| call.wrong("perm", "axes of the input", a))
+            })
             .collect::<std::result::Result<_, _>>()?,
     };
     one(m.b.transpose(x, &perm)?)
@@ -469,7 +473,7 @@ fn range(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
             number(m, call, 1)?,
             number(m, call, 2)?,
         );
-        let n = ((limit - start) / delta).ceil().max(0.0);
+        let n = ((limit - start) / delta).ceil();
         if !n.is_finite() || n > num::f64_of_u64(limits::FOLDED_ELEMENTS.get()) {
             return Err(call.wrong("limit", "a sensible range", n).into());
         }
@@ -609,7 +613,9 @@ fn depth_of(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<(ValueId, Value
         .ok()
         .filter(|&d| num::u64_of(d) < limits::DIMENSION)
     else {
-        return Err(call.wrong("depth", "at least 0", depth).into());
+        return Err(call
+            .wrong("depth", "at least 0 and no more than fits memory", depth)
+            .into());
     };
     let count = m.b.scalar("depth", DType::I32, num::f64_of(depth))?;
     Ok((count, m.b.iota(DType::I32, depth)?))
