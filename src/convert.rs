@@ -220,6 +220,11 @@ fn stage_target(
         (built.module.clone(), None)
     };
     let mut islands = Islands::new(request.fp32_ops.clone());
+    let plain = if islands.name_parts() {
+        passes::parts(&plain)?
+    } else {
+        plain
+    };
     let attempt = Attempt {
         request,
         target,
@@ -238,7 +243,8 @@ fn stage_target(
     let mut done = attempt.run(&plain, &islands, original, &mut outcome.warnings)?;
     let failed = done.verification.as_ref().is_some_and(|r| !r.passed());
     if let (true, Some(before)) = (failed, &done.precision) {
-        // What overflows on probes stays in single precision, if that is all that is wrong.
+        // What overflows on probes stays in single precision, if that is all that is wrong. Of attention that may be the scores alone.
+        let plain = passes::parts(&plain)?;
         let beyond = verify::beyond_f16(&plain, verify::Options::default().longest_probe)?;
         let kept = &before.kept_in_f32;
         let new = beyond.iter().filter(|n| kept.iter().all(|k| k.node != **n));

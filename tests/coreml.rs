@@ -8,9 +8,9 @@ use distill_convert::coreml::{self, DeploymentTarget, RmsNormForm, WriteOptions}
 use distill_convert::error::Class;
 use distill_convert::eval::{Interpreter, Mode};
 use distill_convert::ir::ops::{
-    Binary, BinaryKind, Cast, Clip, Compare, CompareKind, Concat, CumSum, Expand, Gather,
-    GatherElements, Iota, LayerNorm, Linear, MatMul, Reduce, ReduceKind, Reshape, RmsNorm, Select,
-    Slice, SliceRange, Softmax, Squeeze, Transpose, Unary, UnaryKind, Unsqueeze,
+    Attention, Binary, BinaryKind, Cast, Clip, Compare, CompareKind, Concat, CumSum, Expand,
+    Gather, GatherElements, Iota, LayerNorm, Linear, MatMul, Reduce, ReduceKind, Reshape, RmsNorm,
+    Select, Slice, SliceRange, Softmax, Squeeze, Transpose, Unary, UnaryKind, Unsqueeze,
 };
 use distill_convert::ir::{
     Builder, Dim, Domain, Module, Op, Param, Symbol, SymbolRange, Type, ValueId, concrete,
@@ -229,6 +229,18 @@ fn cases() -> BTreeMap<String, Make> {
             c.op(Op::CumSum(CumSum { axis: 1 }), &[ids])
         }),
     );
+    for (name, masked) in [("attention", true), ("attention_unmasked", false)] {
+        add(
+            name,
+            Box::new(move |c| {
+                let mut operands = vec![c.x("q"), c.x("k"), c.x("v")];
+                if masked {
+                    operands.push(c.weight("w/mask", &[2, 1, 1]));
+                }
+                c.op(Op::Attention(Attention { scale: 0.4 }), &operands)
+            }),
+        );
+    }
     for (transpose_a, transpose_b) in [(false, false), (false, true), (true, false), (true, true)] {
         let name = match (transpose_a, transpose_b) {
             (false, false) => "matmul",

@@ -414,6 +414,33 @@ fn linear() -> Vec<Case> {
             },
         ));
     }
+    for dtype in [DType::F32, DType::F16] {
+        for (name, mask) in [
+            ("", None),
+            (" padding mask", Some(vec![b(), d(1), d(1), s()])),
+            (" mask", Some(vec![s(), s()])),
+        ] {
+            let heads = |width| Type::new(dtype, vec![b(), d(2), s(), d(width)]);
+            let mut params = vec![heads(4), heads(4), heads(3)];
+            params.extend(mask.map(|shape| Type::new(dtype, shape)));
+            let tolerance = if dtype == DType::F16 { 3e-3 } else { 2e-6 };
+            let op = Op::Attention(Attention { scale: 0.3 });
+            let attention = case(&format!("Attention {dtype}{name}"), &params, |b, x| {
+                b.push("f", op, x)
+            });
+            cases.push(attention.within(tolerance));
+        }
+    }
+    // The key is transposed once, not twice.
+    let rows = f32s(vec![b(), s(), d(2), d(4)]);
+    cases.push(case("Attention of heads", &[rows], |b, x| {
+        let turn = |b: &mut Builder, name: &str| {
+            let perm = vec![0, 2, 1, 3];
+            b.push(name, Op::Transpose(Transpose { perm }), x)
+        };
+        let (q, k, v) = (turn(b, "q")?, turn(b, "k")?, turn(b, "v")?);
+        b.push("f", Op::Attention(Attention { scale: 0.5 }), &[q, k, v])
+    }));
     cases.push(case(
         "MatMul by a constant",
         &[f32s(vec![b(), s(), d(3)])],

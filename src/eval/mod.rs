@@ -2,6 +2,7 @@
 //!
 //! Owns the numerics that other engines are compared with. Knows no file format and no runtime.
 
+mod attention;
 mod boxes;
 mod conv;
 mod elementwise;
@@ -263,6 +264,7 @@ fn apply(
         | Family::Elementwise
         | Family::Reduce
         | Family::Linear
+        | Family::Attention
         | Family::Norm
         | Family::Conv
         | Family::Image
@@ -329,6 +331,7 @@ fn dispatch(
             packed,
             target,
         ),
+        Op::Attention(o) => attention::attention(*o, operands, target),
         Op::LayerNorm(o) => {
             let x = x(operands);
             norm::layer_norm(*o, x, operands.first(), operands.get(1), target)

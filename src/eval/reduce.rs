@@ -216,7 +216,8 @@ pub(super) fn softmax(op: Softmax, x: Tensor, target: Target) -> Result<Tensor> 
     target.float(values)
 }
 
-fn softmax_row(row: &mut [f32]) {
+/// The softmax of one row, in place.
+pub(super) fn softmax_row(row: &mut [f32]) {
     let max = math::max(row);
     row.iter_mut().for_each(|x| *x = math::exp(*x - max));
     let scale = num::f32_of_f64(1.0 / math::sum(row, |x| x));

@@ -5,13 +5,13 @@
 use super::dim::{Bindings, Dim};
 use super::module::BodyId;
 use super::ops::{
-    Activation, ActivationKind, ArgReduce, BatchNorm, Binary, BinaryKind, Cast, Cell, Classify,
-    ClassifyKind, Clip, Compare, CompareKind, Concat, Conv, ConvTranspose, CumSum, DepthToSpace,
-    Dequantize, Expand, ExpandTo, Gather, GatherElements, GatherNd, GridSample, If, InstanceNorm,
-    Inverse, Iota, LayerNorm, Linear, Loop, Lrn, MatMul, NonMaxSuppression, NonZero, Pad, PadBy,
-    Pool, PoolKind, Quantize, RangeBy, Recurrent, Reduce, ReduceKind, Reshape, ReshapeTo, Resize,
-    Reverse, RmsNorm, ScatterElements, ScatterNd, Select, Size, Slice, SliceBy, Softmax,
-    SpaceToDepth, Squeeze, Tile, TileBy, TopK, Transpose, Unary, UnaryKind, Unsqueeze,
+    Activation, ActivationKind, ArgReduce, Attention, BatchNorm, Binary, BinaryKind, Cast, Cell,
+    Classify, ClassifyKind, Clip, Compare, CompareKind, Concat, Conv, ConvTranspose, CumSum,
+    DepthToSpace, Dequantize, Expand, ExpandTo, Gather, GatherElements, GatherNd, GridSample, If,
+    InstanceNorm, Inverse, Iota, LayerNorm, Linear, Loop, Lrn, MatMul, NonMaxSuppression, NonZero,
+    Pad, PadBy, Pool, PoolKind, Quantize, RangeBy, Recurrent, Reduce, ReduceKind, Reshape,
+    ReshapeTo, Resize, Reverse, RmsNorm, ScatterElements, ScatterNd, Select, Size, Slice, SliceBy,
+    Softmax, SpaceToDepth, Squeeze, Tile, TileBy, TopK, Transpose, Unary, UnaryKind, Unsqueeze,
 };
 use super::types::{IrError, Type};
 
@@ -40,6 +40,8 @@ pub enum Op {
     MatMul(MatMul),
     /// `x · Wᵀ + b`.
     Linear(Linear),
+    /// Scaled dot-product attention.
+    Attention(Attention),
     /// Layer normalisation.
     LayerNorm(LayerNorm),
     /// Root-mean-square normalisation.
@@ -147,6 +149,8 @@ pub enum Family {
     Linear,
     /// Normalisation.
     Norm,
+    /// Attention.
+    Attention,
     /// Data movement known from shapes.
     Shape,
     /// Data movement known from values.
@@ -311,6 +315,7 @@ op_table! {
     "matmul" Linear 2..=2 Accumulated Op::MatMul(_),
     "linear" Linear 2..=3 Accumulated Op::Linear(_),
     "inverse" Linear 1..=1 Accumulated Op::Inverse(_),
+    "attention" Attention 3..=4 Accumulated Op::Attention(_),
     "batch_norm" Norm 5..=5 Rounded Op::BatchNorm(_),
     "instance_norm" Norm 3..=3 Accumulated Op::InstanceNorm(_),
     "lrn" Norm 1..=1 Accumulated Op::Lrn(_),
@@ -439,6 +444,7 @@ impl Op {
             Op::CumSum(o) => one(o.infer(info.name, operands)),
             Op::MatMul(o) => one(o.infer(info.name, operands)),
             Op::Linear(o) => one(o.infer(info.name, operands)),
+            Op::Attention(o) => one(o.infer(info.name, operands)),
             Op::LayerNorm(o) => one(o.infer(info.name, operands)),
             Op::RmsNorm(o) => one(o.infer(info.name, operands)),
             Op::Reshape(o) => one(o.infer(info.name, operands)),
@@ -592,6 +598,7 @@ impl Op {
             | Op::CumSum(_)
             | Op::MatMul(_)
             | Op::Linear(_)
+            | Op::Attention(_)
             | Op::LayerNorm(_)
             | Op::RmsNorm(_)
             | Op::Transpose(_)

@@ -1,6 +1,6 @@
 //! Gives symbols their values.
 
-use super::rewrite::{Rewrite, bound};
+use super::rewrite::{Bodies, Rewrite, bound};
 use crate::error::{Context, Result};
 use crate::ir::{Bindings, Module};
 
@@ -14,5 +14,5 @@ pub fn bind(module: &Module, bindings: &Bindings) -> Result<Module> {
         let op = bound(&node.op, bindings).at_node(name)?;
         rewrite.rebuild(node, op)
     };
-    Rewrite::module(module, bindings, rebuild, |_| Ok(())).at_pass("bind")
+    Rewrite::module(module, bindings, Bodies::Copied, rebuild, |_| Ok(())).at_pass("bind")
 }

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::graph::{Counts, replace};
-use super::{activation, affine, fold, norm, softmax, tidy};
+use super::{activation, affine, attention, fold, norm, softmax, tidy};
 use crate::error::{Context, Result};
 use crate::ir::Module;
 
 /// What was rewritten.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CleanReport {
-    /// Nodes of all functions before.
+    /// Nodes of all functions and bodies before.
     pub nodes_before: usize,
-    /// Nodes of all functions after.
+    /// Nodes of all functions and bodies after.
     pub nodes_after: usize,
     /// How often, by what it became or what was removed.
     pub rewrites: BTreeMap<&'static str, usize>,
@@ -25,6 +25,7 @@ const WORDS: &[(&str, &str, &str, &str)] = &[
     ("layer_norm", "fused", "layer norm", "layer norms"),
     ("rms_norm", "fused", "RMS norm", "RMS norms"),
     ("softmax", "fused", "softmax", "softmaxes"),
+    ("attention", "fused", "attention", "attentions"),
     ("gelu", "fused", "GELU", "GELUs"),
     ("silu", "fused", "SiLU", "SiLUs"),
     ("hard_sigmoid", "fused", "hard sigmoid", "hard sigmoids"),
@@ -74,7 +75,8 @@ impl CleanReport {
 }
 
 fn nodes(module: &Module) -> usize {
-    module.functions.iter().map(|f| f.nodes.len()).sum()
+    let all = module.functions.iter().chain(&module.bodies);
+    all.map(|f| f.nodes.len()).sum()
 }
 
 /// The module folded and cleaned up, with what was done.
@@ -91,10 +93,13 @@ pub fn clean(module: &Module) -> Result<(Module, CleanReport)> {
     let module = tidy(fold(module)?, &mut counts)?;
     let module = replace(&module, &mut counts, norm::find).at_pass("norms")?;
     let module = replace(&module, &mut counts, softmax::find).at_pass("softmax")?;
+    // After the softmax that it holds, and before what folds into the products around it.
+    let module = replace(&module, &mut counts, attention::find).at_pass("attention")?;
     let module = replace(&module, &mut counts, activation::find).at_pass("activations")?;
     let module = replace(&module, &mut counts, affine::find).at_pass("affine")?;
-    // Around a norm over other axes than the last there are new transposes.
-    let module = tidy(module, &mut counts)?;
+    // Around a norm over other axes than the last, and before attention, there are new transposes.
+    // Masks by constants are constants.
+    let module = tidy(fold(&module)?, &mut counts)?;
     let report = CleanReport {
         nodes_before,
         nodes_after: nodes(&module),

@@ -1,6 +1,6 @@
 //! Constant folding: nodes whose operands are constants are evaluated once, here. Views of weights stay handles and are never loaded.
 
-use super::rewrite::Rewrite;
+use super::rewrite::{Bodies, Rewrite};
 use crate::error::{Context, Result};
 use crate::eval::fold_op;
 use crate::ir::{Bindings, Constant, Module, Node, Op, Type, ValueId};
@@ -24,7 +24,10 @@ pub fn fold(module: &Module) -> Result<Module> {
         rewrite.set_all(node, &new);
         Ok(())
     };
-    Rewrite::module(module, &Bindings::new(), rebuild, |_| Ok(())).at_pass("fold")
+    Rewrite::module(module, &Bindings::new(), Bodies::Rebuilt, rebuild, |_| {
+        Ok(())
+    })
+    .at_pass("fold")
 }
 
 fn fold_node(

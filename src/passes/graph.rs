@@ -5,7 +5,7 @@
 use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rewrite::Rewrite;
+use super::rewrite::{Bodies, Rewrite};
 use crate::error::{Context, Result};
 use crate::ir::ops::{Binary, BinaryKind, ReduceKind, Unary, UnaryKind};
 use crate::ir::{Bindings, Constant, Def, Dim, Function, Module, Node, Op, Type, ValueId};
@@ -270,9 +270,11 @@ pub(super) fn replace<'m>(
     counts: &mut Counts,
     find: impl Fn(&Graph<'m>, ValueId) -> Option<Match>,
 ) -> Result<Module> {
+    // In the order in which they are rebuilt.
     let plans: Vec<Plan> = module
-        .functions
+        .bodies
         .iter()
+        .chain(&module.functions)
         .map(|f| plan(module, f, &find))
         .collect();
     if plans.iter().all(|p| p.roots.is_empty()) {
@@ -307,5 +309,5 @@ pub(super) fn replace<'m>(
         at.set(at.get() + 1);
         Ok(())
     };
-    Rewrite::module(module, &Bindings::new(), rebuild, end)
+    Rewrite::module(module, &Bindings::new(), Bodies::Rebuilt, rebuild, end)
 }

@@ -13,6 +13,9 @@ mod activation;
 #[cfg(test)]
 mod activation_tests;
 mod affine;
+mod attention;
+#[cfg(test)]
+mod attention_tests;
 mod bind;
 mod clean;
 mod fold;
@@ -20,6 +23,7 @@ mod graph;
 mod norm;
 #[cfg(test)]
 mod norm_tests;
+mod parts;
 mod precision;
 mod rewrite;
 mod softmax;
@@ -35,5 +39,5 @@ use tidy::tidy;
 pub use bind::bind;
 pub use clean::{CleanReport, clean};
 pub use fold::fold;
-
+pub use parts::parts;
 pub use precision::{Islands, KeptInF32, PrecisionError, PrecisionReport, precision};

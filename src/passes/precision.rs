@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::rewrite::Rewrite;
+use super::parts::PARTS;
+use super::rewrite::{Bodies, Rewrite};
 use crate::error::{Class, Context, Diagnostic, Result};
 use crate::ir::{Bindings, ConstId, Constant, Module, Node, Op, ValueId};
 use crate::tensor::{DType, Tensor, num};
@@ -34,6 +35,13 @@ impl Islands {
             overflowing: BTreeSet::new(),
             unseen_in_range: false,
         }
+    }
+
+    /// Whether an operation is named that attention is made of. Attention is computed in one type: for a part of it to be computed in another, a
+    /// module has to have [`super::parts`] in its place.
+    #[must_use]
+    pub fn name_parts(&self) -> bool {
+        self.patterns.iter().any(|p| PARTS.contains(&p.as_str()))
     }
 
     /// Besides, nodes that were seen to reach beyond `f16`; other names are no error.
@@ -217,7 +225,8 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
         }
         Ok(())
     };
-    let rebuilt = Rewrite::module(module, &Bindings::new(), rebuild, end).at_pass("precision")?;
+    let rebuilt = Rewrite::module(module, &Bindings::new(), Bodies::Copied, rebuild, end)
+        .at_pass("precision")?;
     if let Some(pattern) = unmatched.first() {
         return Err(PrecisionError::NoMatch {
             pattern: (*pattern).to_owned(),

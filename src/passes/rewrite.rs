@@ -7,6 +7,15 @@ use crate::ir::{
     Bindings, Builder, Def, Function, IrError, Module, Node, Op, Symbol, Type, ValueId,
 };
 
+/// What becomes of the bodies of control flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bodies {
+    /// They are copied: what control flow hands over keeps its type.
+    Copied,
+    /// Their nodes are rebuilt as those of functions are.
+    Rebuilt,
+}
+
 /// A module being rebuilt: maps values of the old function to values of the new one.
 pub(super) struct Rewrite<'m> {
     pub(super) module: &'m Module,
@@ -16,11 +25,12 @@ pub(super) struct Rewrite<'m> {
 }
 
 impl<'m> Rewrite<'m> {
-    /// Rebuilds every function of a module: `bind` gives types and operations their new form, in bodies too, and `node` rebuilds one live
-    /// node of a function. Bodies keep their nodes: what control flow hands over keeps its type.
+    /// Rebuilds every body and function of a module, in this order: `bindings` gives types and operations their new form, `node` rebuilds one
+    /// live node, and `end` comes after the last one of each.
     pub(super) fn module(
         module: &'m Module,
         bindings: &Bindings,
+        bodies: Bodies,
         mut node: impl FnMut(&mut Self, &'m Node) -> Result<()>,
         mut end: impl FnMut(&mut Self) -> Result<()>,
     ) -> Result<Module> {
@@ -38,7 +48,12 @@ impl<'m> Rewrite<'m> {
             rewrite.builder.symbol(symbol.clone())?;
         }
         for body in &module.bodies {
-            rewrite.body(body, bindings)?;
+            match bodies {
+                Bodies::Copied => rewrite.body(body, |r| r.copied(body, bindings))?,
+                Bodies::Rebuilt => {
+                    rewrite.body(body, |r| r.rebuilt(body, bindings, &mut node, &mut end))?;
+                }
+            }
         }
         for (i, function) in module.functions.iter().enumerate() {
             rewrite.function = function;
@@ -48,26 +63,41 @@ impl<'m> Rewrite<'m> {
             } else {
                 rewrite.builder.next_function(&function.name);
             }
-            rewrite.params(bindings)?;
-            let live = live(function);
-            for (old, _) in function.nodes.iter().zip(live).filter(|(_, live)| *live) {
-                node(&mut rewrite, old)?;
-            }
-            end(&mut rewrite)?;
-            rewrite.outputs()?;
+            rewrite.rebuilt(function, bindings, &mut node, &mut end)?;
         }
         rewrite.builder.finish()
     }
 
-    /// Copies a body, node by node.
-    fn body(&mut self, body: &'m Function, bindings: &Bindings) -> Result<()> {
+    /// Rebuilds what a function or body holds.
+    fn rebuilt(
+        &mut self,
+        function: &'m Function,
+        bindings: &Bindings,
+        node: &mut impl FnMut(&mut Self, &'m Node) -> Result<()>,
+        end: &mut impl FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        self.params(bindings)?;
+        let live = live(function);
+        for (old, _) in function.nodes.iter().zip(live).filter(|(_, live)| *live) {
+            node(self, old)?;
+        }
+        end(self)?;
+        self.outputs()
+    }
+
+    /// Adds a body that `contents` fills.
+    fn body(
+        &mut self,
+        body: &'m Function,
+        contents: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         self.function = body;
         self.map.clear();
         // The builder is moved into the closure's hands for the time being.
         let mut builder = std::mem::replace(&mut self.builder, Builder::new(""));
         let built = builder.body(&body.name, |inner| {
             std::mem::swap(inner, &mut self.builder);
-            let done = self.body_contents(body, bindings);
+            let done = contents(self);
             std::mem::swap(inner, &mut self.builder);
             done
         });
@@ -75,7 +105,8 @@ impl<'m> Rewrite<'m> {
         built.map(|_| ())
     }
 
-    fn body_contents(&mut self, body: &'m Function, bindings: &Bindings) -> Result<()> {
+    /// Copies what a body holds, node by node.
+    fn copied(&mut self, body: &'m Function, bindings: &Bindings) -> Result<()> {
         self.params(bindings)?;
         for node in &body.nodes {
             let op = bound(&node.op, bindings).at_node(&body.value(node.result()).name)?;

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::graph::Counts;
-use super::rewrite::Rewrite;
+use super::rewrite::{Bodies, Rewrite};
 use super::views;
 use crate::error::{Context, Result};
 use crate::ir::ops::{Binary, BinaryKind, Clip, Reduce, ReduceKind, Squeeze};
@@ -99,7 +99,7 @@ fn round(module: &Module, counts: &mut Counts) -> Result<Module> {
         state.borrow_mut().1 = Seen::default();
         Ok(())
     };
-    Rewrite::module(module, &Bindings::new(), rebuild, end)
+    Rewrite::module(module, &Bindings::new(), Bodies::Rebuilt, rebuild, end)
 }
 
 impl Seen {

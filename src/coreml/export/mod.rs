@@ -217,6 +217,7 @@ fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
         // Legalisation has made other operations of these.
         Op::Classify(_)
         | Op::Inverse(_)
+        | Op::Attention(_)
         | Op::NonMaxSuppression(_)
         | Op::GridSample(_)
         | Op::Recurrent(_)

@@ -6,6 +6,7 @@
 //! interval arithmetic can, and verification looks at the others in every run. `record.rs` lists what changed its type. What each operation becomes
 //! is in the file of its family; `lower.rs` builds it.
 
+mod attention;
 mod control;
 mod conv;
 mod dtype;

@@ -3,7 +3,8 @@
 use super::dtype::{is_small_int, legal, legal_type};
 use super::lower::{Lower, Map};
 use super::{
-    control, conv, elementwise, image, index, norm, quant, recurrent, reduce, shape, suppress,
+    attention, control, conv, elementwise, image, index, norm, quant, recurrent, reduce, shape,
+    suppress,
 };
 use crate::coreml::error::CoremlError;
 use crate::error::{Context, Result};
@@ -68,6 +69,7 @@ pub(super) fn lower(
         Op::ArgReduce(o) => one(reduce::arg_reduce(l, o, at(0)?)),
         Op::TopK(o) => reduce::top_k(l, o, &operands),
         Op::Inverse(_) => Err(l.refuse("inverse", "programs have no inverse of a matrix")),
+        Op::Attention(o) => one(attention::attention(l, *o, &operands)),
         Op::Conv(o) => one(conv::conv(l, o, &operands)),
         Op::ConvTranspose(o) => one(conv::conv_transpose(l, o, &operands)),
         Op::Pool(o) => one(conv::pool(l, o, at(0)?, was(0))),

@@ -1,5 +1,6 @@
 //! Payloads and type inference of the operations, by family.
 
+mod attention;
 mod control;
 mod conv;
 mod dynamic;
@@ -13,6 +14,7 @@ mod recurrent;
 mod reduce;
 mod shape;
 
+pub use attention::Attention;
 pub use control::{If, Loop};
 pub use conv::{Conv, ConvTranspose, Pool, PoolKind, Window};
 pub use dynamic::{ExpandTo, NonZero, PadBy, RangeBy, ReshapeTo, Size, SliceBy, TileBy};

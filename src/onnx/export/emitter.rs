@@ -156,6 +156,7 @@ pub(super) struct Outer<'a> {
     function: &'a Function,
     nodes: Vec<NodeProto>,
     values: Vec<Option<String>>,
+    turned: BTreeSet<ValueId>,
     view: View,
     scope: String,
 }
@@ -175,6 +176,7 @@ pub(super) struct Emitter<'a> {
     forms: BTreeMap<(ConstId, Form), String>,
     contents: BTreeMap<Fingerprint, Vec<usize>>,
     transposed_only: BTreeSet<ConstId>,
+    turned: BTreeSet<ValueId>,
 }
 
 impl<'a> Emitter<'a> {
@@ -193,6 +195,7 @@ impl<'a> Emitter<'a> {
             forms: BTreeMap::new(),
             contents: BTreeMap::new(),
             transposed_only: transposed_only(module, function),
+            turned: super::attention::turned_keys(function),
         };
         // The interface comes first: its names are promised.
         for param in &function.params {
@@ -233,6 +236,7 @@ impl<'a> Emitter<'a> {
             function: std::mem::replace(&mut self.function, body),
             nodes: std::mem::take(&mut self.nodes),
             values: std::mem::replace(&mut self.values, vec![None; body.values.len()]),
+            turned: std::mem::replace(&mut self.turned, super::attention::turned_keys(body)),
             view: self.view.clone(),
             scope: self.scope.clone(),
         };
@@ -254,6 +258,7 @@ impl<'a> Emitter<'a> {
     pub(super) fn leave(&mut self, outer: Outer<'a>) -> Vec<NodeProto> {
         self.function = outer.function;
         self.values = outer.values;
+        self.turned = outer.turned;
         self.view = outer.view;
         self.scope = outer.scope;
         std::mem::replace(&mut self.nodes, outer.nodes)
@@ -293,6 +298,11 @@ impl<'a> Emitter<'a> {
     pub(super) fn name(&self, value: ValueId) -> String {
         // Constants are named when they are first used; see `operand`.
         self.values[value.index()].clone().unwrap_or_default()
+    }
+
+    /// Whether a value is a transposed key that only attention uses: it is written there, together with the transpose that attention needs.
+    pub(super) fn is_turned(&self, value: ValueId) -> bool {
+        self.turned.contains(&value)
     }
 
     /// Names what helpers are called after, until the next call.

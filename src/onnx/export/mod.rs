@@ -1,5 +1,6 @@
 //! IR → ONNX graph: one exhaustive match over the operations, a file per family. Standard operators only. Knows nothing of bytes; see `file`.
 
+mod attention;
 mod control;
 mod conv;
 mod dims;
@@ -77,7 +78,7 @@ fn interface(mut e: Emitter<'_>, module: &Module, function: &Function) -> Result
     }
     let mut names = BTreeMap::new();
     let mut infos = Vec::new();
-    for node in &function.nodes {
+    for node in function.nodes.iter().filter(|n| !e.is_turned(n.result())) {
         for &result in &node.results {
             let value = function.value(result);
             let name = e.name(result);
@@ -152,6 +153,9 @@ fn value_info(name: &str, ty: &Type, opset: i64) -> Result<ValueInfoProto, OnnxE
 
 /// Adds what computes a node's results, under their names.
 fn node(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
+    if e.is_turned(node.result()) {
+        return Ok(());
+    }
     let name = e.name(node.result());
     e.enter(&name);
     operation(e, node).at_node(&e.function.value(node.result()).name)?;
@@ -176,6 +180,7 @@ fn operation(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
         Op::MatMul(o) => linear::matmul(e, node, *o),
         Op::Linear(o) => linear::linear(e, node, *o),
         Op::LayerNorm(o) => norm::layer_norm(e, node, *o),
+        Op::Attention(o) => attention::attention(e, node, *o),
         Op::RmsNorm(o) => norm::rms_norm(e, node, *o),
         Op::Reshape(o) => shape::reshape(e, node, o),
         Op::Transpose(o) => shape::transpose(e, node, o),
