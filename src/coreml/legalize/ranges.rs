@@ -307,6 +307,7 @@ impl Analysis<'_> {
             | Op::ScatterNd(_)
             | Op::Softmax(_)
             | Op::Linear(_)
+            | Op::Attention(_)
             | Op::LayerNorm(_)
             | Op::RmsNorm(_)
             | Op::Activation(_)
