@@ -1,11 +1,11 @@
 //! Every reader of untrusted bytes, as one table: for fuzzing and for the mutation run of the tests. A reader that is not here is not tested so.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Result, io_error};
 use crate::source::{OpenOptions, bytes};
 use crate::verify::Task;
-use crate::{arch, coreml, onnx, source};
+use crate::{arch, coreml, onnx, provenance, source};
 
 /// A reader.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +71,28 @@ pub const ALL: &[Reader] = &[
         read: mil_program,
     },
     Reader {
+        name: "onnx_file",
+        read: onnx_file,
+    },
+    Reader {
+        name: "mlmodel_file",
+        read: mlmodel_file,
+    },
+    Reader {
         name: "task",
         read: task,
+    },
+    Reader {
+        name: "tokenizer",
+        read: tokenizer,
+    },
+    Reader {
+        name: "statement",
+        read: |_, b| provenance::parse(b).map(|_| ()),
+    },
+    Reader {
+        name: "key",
+        read: key,
     },
     Reader {
         name: "config",
@@ -102,14 +122,55 @@ fn mil_program(folder: &Path, bytes: &[u8]) -> Result<()> {
     coreml::bytes::program(bytes, weights.as_deref())
 }
 
+/// What `inspect` and `audit` read of an ONNX file.
+fn onnx_file(folder: &Path, bytes: &[u8]) -> Result<()> {
+    onnx::inspect(&written(folder, "mutant.onnx", bytes)?).map(|_| ())
+}
+
+/// What `lint`, `inspect` and `inspect --mil` read of a Core ML model; `weight.bin` lies in the folder.
+fn mlmodel_file(folder: &Path, bytes: &[u8]) -> Result<()> {
+    let path = written(folder, "mutant.mlmodel", bytes)?;
+    coreml::lint(&path)?;
+    let listed = coreml::listing(&path);
+    coreml::inspect(&path)?;
+    listed.map(|_| ())
+}
+
+/// A tokenizer, and a text through it.
+fn tokenizer(folder: &Path, bytes: &[u8]) -> Result<()> {
+    const TASK: &str = "name = \"t\"\ntokenizer = \"mutant.json\"\n[[classes]]\nname = \"YES\"\ntoken_id = 1\n[[classes]]\nname = \"NO\"\ntoken_id = 2\n[[cases]]\nid = \"a\"\ntext = \"Is this a caf\u{e9}, 42?\\n\"\nexpected = \"NO\"\n";
+    written(folder, "mutant.json", bytes)?;
+    Task::parse(TASK, folder).map(|_| ())
+}
+
+/// A private or a public key.
+fn key(folder: &Path, bytes: &[u8]) -> Result<()> {
+    let path = written(folder, "mutant.pem", bytes)?;
+    match provenance::Signer::read(&path) {
+        Ok(signer) => drop(signer.keyid()),
+        Err(_) => drop(provenance::Verifier::read(&path)?.keyid()),
+    }
+    Ok(())
+}
+
+/// The bytes as a file, for what is read by its path.
+fn written(folder: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+    let path = folder.join(name);
+    // A new file: some file systems write out at once what replaces the content of an old one.
+    if path.exists() {
+        std::fs::remove_file(&path).map_err(io_error("remove", &path))?;
+    }
+    std::fs::write(&path, bytes).map_err(io_error("write", &path))?;
+    Ok(path)
+}
+
 fn task(folder: &Path, bytes: &[u8]) -> Result<()> {
     Task::parse(&String::from_utf8_lossy(bytes), folder).map(|_| ())
 }
 
 /// A config; the weights that it is for lie in the folder.
 fn config(folder: &Path, bytes: &[u8]) -> Result<()> {
-    let path = folder.join("mutant.json");
-    std::fs::write(&path, bytes).map_err(io_error("write", &path))?;
+    let path = written(folder, "mutant.json", bytes)?;
     let options = OpenOptions {
         config: Some(&path),
         ..OpenOptions::default()

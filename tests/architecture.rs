@@ -44,7 +44,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // A table over the readers of every room.
     (
         "readers",
-        &["verify", "onnx", "coreml", "arch", "source", "tensor"],
+        &[
+            "verify",
+            "onnx",
+            "coreml",
+            "arch",
+            "source",
+            "provenance",
+            "tensor",
+        ],
     ),
     ("lib", &[]),
 ];

@@ -359,31 +359,24 @@ impl TextCases {
             }
             .into());
         };
-        let failed = |e: tokenizers::Error| VerifyError::Tokenizer {
-            message: e.to_string(),
-        };
         let tokenizer = match &mut self.loaded {
             Some(tokenizer) => tokenizer,
             none => {
                 let bytes = read_bytes(path)?;
-                let mut tokenizer = tokenizers::Tokenizer::from_bytes(&bytes)
-                    .map_err(failed)
-                    .at_file(path)?;
-                // A text is asked as it is: never cut, and padded by nobody but verification itself, which knows where it ends.
-                tokenizer.with_padding(None);
-                tokenizer
-                    .with_truncation(None)
-                    .map_err(failed)
-                    .at_file(path)?;
+                let load = || {
+                    let mut tokenizer = tokenizers::Tokenizer::from_bytes(&bytes)?;
+                    // A text is asked as it is: never cut, and padded by nobody but verification itself, which knows where it ends.
+                    tokenizer.with_padding(None);
+                    tokenizer.with_truncation(None)?;
+                    Ok(tokenizer)
+                };
+                let tokenizer = contained(load).at_file(path)?;
                 let digest = Sha256::digest(&bytes);
                 self.sha256 = Some(digest.iter().map(|b| format!("{b:02x}")).collect());
                 none.insert(tokenizer)
             }
         };
-        let encoding = tokenizer
-            .encode(text, self.special)
-            .map_err(failed)
-            .at_file(path)?;
+        let encoding = contained(|| tokenizer.encode(text, self.special)).at_file(path)?;
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
 
@@ -396,6 +389,18 @@ impl TextCases {
         }
         .into())
     }
+}
+
+/// Runs the library, which panics on some files: that is an error here, like its own ones.
+#[cfg(feature = "tokenizers")]
+fn contained<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, VerifyError> {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    let message = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "its file makes the library `tokenizers` fail".to_owned(),
+    };
+    Err(VerifyError::Tokenizer { message })
 }
 
 #[cfg(test)]

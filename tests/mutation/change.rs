@@ -1,18 +1,18 @@
 //! One change to a file: bits, bytes, numbers of every width, text, lengths, parts cut out, doubled, moved and taken from elsewhere.
 
 /// A generator of numbers that are the same on every machine (SplitMix64).
-pub(super) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     /// The generator for a mutant of a reader.
-    pub(super) fn new(reader: &str, number: u64) -> Self {
+    pub fn new(reader: &str, number: u64) -> Self {
         let name = reader.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
             (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
         });
         Random(name ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,20 +21,20 @@ impl Random {
     }
 
     /// A number below `n`; 0 if `n` is 0.
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         if n == 0 {
             return 0;
         }
         (self.next() % n as u64) as usize
     }
 
-    pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }
 }
 
 /// Numbers that readers stumble over.
-const NUMBERS: [u64; 22] = [
+pub const NUMBERS: [u64; 22] = [
     0,
     1,
     2,
@@ -104,7 +104,7 @@ fn place(bytes: &[u8], random: &mut Random) -> usize {
 }
 
 /// Changes the file once. `other` is another sound file.
-pub(super) fn once(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
+pub fn once(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     if bytes.is_empty() {
         bytes.extend_from_slice(other);
         return;

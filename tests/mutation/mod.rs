@@ -3,7 +3,8 @@
 //! Seeded, so that a mutant is named by its reader and number. `DISTILL_MUTANTS` sets how many each reader gets (20,000 unless set). Each
 //! reader runs in a process of its own whose address space is limited.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Seek, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +18,8 @@ use distill_convert::readers::{self, Reader};
 use crate::common::{TinyModel, root};
 
 mod change;
+mod fields;
+mod repair;
 mod seeds;
 
 use change::Random;
@@ -36,9 +39,12 @@ fn wanted() -> u64 {
 fn mutant(seeds: &Seeds, reader: &str, number: u64) -> Vec<u8> {
     let mut random = Random::new(reader, number);
     let mut bytes = random.pick(&seeds.files).clone();
+    let structured = random.below(2) == 0 && fields::of(reader);
     for _ in 0..=random.below(3) {
         let other = random.pick(&seeds.files);
-        change::once(&mut bytes, other, &mut random);
+        if !(structured && fields::once(&mut bytes, other, &mut random)) {
+            change::once(&mut bytes, other, &mut random);
+        }
     }
     if random.below(4) != 0 {
         (seeds.repair)(&mut bytes);
@@ -56,11 +62,14 @@ struct Sweep {
     problems: Vec<String>,
 }
 
-fn sweep(reader: &Reader, seeds: &Seeds, numbers: std::ops::Range<u64>) -> Sweep {
+/// Reads the mutants. The number of each is written to `place` first, for the report on a process that dies.
+fn sweep(reader: &Reader, seeds: &Seeds, count: u64, mut place: File) -> Sweep {
     let mut out = Sweep::default();
-    for number in numbers {
+    for number in 0..count {
         let bytes = mutant(seeds, reader.name, number);
         NOW.store(number, Ordering::Relaxed);
+        place.rewind().unwrap();
+        place.write_all(&number.to_le_bytes()).unwrap();
         let start = Instant::now();
         let read = catch_unwind(AssertUnwindSafe(|| {
             (reader.read)(seeds.folder.path(), &bytes)
@@ -89,18 +98,29 @@ fn sweep(reader: &Reader, seeds: &Seeds, numbers: std::ops::Range<u64>) -> Sweep
         };
         let problem = problem.or((took > SLOWEST).then_some("slow"));
         if let Some(problem) = problem {
-            let keep = std::env::temp_dir().join(format!("{}-{number}", reader.name));
-            fs::write(&keep, &bytes).unwrap();
-            out.problems.push(format!(
-                "{problem}: mutant {number}, kept as {}",
-                keep.display()
-            ));
+            let kept = keep(reader.name, number, &bytes);
+            out.problems.push(format!("{problem}: {kept}"));
         }
     }
     out
 }
 
-/// The mutant that is being read, for the report of a process that dies.
+/// Keeps a mutant; says which it is and where it is kept.
+fn keep(reader: &str, number: u64, bytes: &[u8]) -> String {
+    let path = std::env::temp_dir().join(format!("{reader}-{number}"));
+    fs::write(&path, bytes).unwrap();
+    format!("mutant {number}, kept as {}", path.display())
+}
+
+/// The most memory that this process has had, in MB, where the system tells.
+fn peak_mb() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    let kb: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kb / 1024)
+}
+
+/// The mutant that is being read, for the thread that looks whether it ends.
 static NOW: AtomicU64 = AtomicU64::new(0);
 
 /// The part of the test that runs in a process of its own.
@@ -128,14 +148,16 @@ fn one_reader_in_a_process_of_its_own() {
     });
     // Panics are counted, not shown.
     std::panic::set_hook(Box::new(|_| {}));
-    let swept = sweep(reader, &seeds, 0..wanted());
+    let place = std::env::var_os("DISTILL_MUTANT_PLACE").unwrap();
+    let swept = sweep(reader, &seeds, wanted(), File::create(place).unwrap());
     let _ = std::panic::take_hook();
     println!(
-        "{name}: {} mutants, {} read, {} refused, slowest {:.1} ms",
+        "{name}: {} mutants, {} read, {} refused, slowest {:.1} ms, peak {} MB",
         wanted(),
         swept.accepted,
         swept.refused,
-        swept.slowest.as_secs_f64() * 1e3
+        swept.slowest.as_secs_f64() * 1e3,
+        peak_mb().map_or("?".to_owned(), |mb| mb.to_string())
     );
     for problem in swept.problems.iter().take(20) {
         println!("PROBLEM {problem}");
@@ -153,6 +175,7 @@ fn one_reader_in_a_process_of_its_own() {
 /// Runs the sweep over one reader under a limited address space.
 fn contained(reader: &Reader) -> Result<String, String> {
     let program = std::env::current_exe().unwrap();
+    let place = tempfile::NamedTempFile::new().unwrap();
     let output = Command::new("sh")
         .arg("-c")
         .arg(format!("ulimit -v {ADDRESS_SPACE_KB}; exec \"$0\" \"$@\""))
@@ -160,6 +183,7 @@ fn contained(reader: &Reader) -> Result<String, String> {
         .args(["--ignored", "--exact", "--nocapture", "--test-threads=1"])
         .arg("mutation::one_reader_in_a_process_of_its_own")
         .env("DISTILL_MUTATED_READER", reader.name)
+        .env("DISTILL_MUTANT_PLACE", place.path())
         // Each thread's own heap would be counted in full.
         .env("MALLOC_ARENA_MAX", "1")
         .env("RAYON_NUM_THREADS", "1")
@@ -180,10 +204,18 @@ fn contained(reader: &Reader) -> Result<String, String> {
     if output.status.success() && ran {
         return Ok(lines.join("\n"));
     }
+    let last = match <[u8; 8]>::try_from(fs::read(place.path()).unwrap()) {
+        Ok(number) => {
+            let number = u64::from_le_bytes(number);
+            let bytes = mutant(&seeds(reader.name), reader.name, number);
+            keep(reader.name, number, &bytes)
+        }
+        Err(_) => "before the first mutant".to_owned(),
+    };
     let errors = String::from_utf8_lossy(&output.stderr);
     let end: Vec<&str> = errors.lines().rev().take(5).collect();
     Err(format!(
-        "{}: {}\n{}\n{}",
+        "{}: {}\nlast: {last}\n{}\n{}",
         reader.name,
         output.status,
         lines.join("\n"),
@@ -218,7 +250,9 @@ fn no_mutant_makes_a_reader_panic_hang_or_take_a_gigabyte() {
 #[test]
 fn every_seed_is_sound_and_every_reader_has_some() {
     for reader in readers::ALL {
-        let seeds = seeds(reader.name);
+        let mut seeds = seeds(reader.name);
+        let sound = seeds.files.len() - found(reader.name).len();
+        seeds.files.truncate(sound);
         assert!(!seeds.files.is_empty(), "{}", reader.name);
         for (i, bytes) in seeds.files.iter().enumerate() {
             let sound = |bytes: &[u8]| match (reader.read)(seeds.folder.path(), bytes) {
@@ -251,6 +285,58 @@ fn file(path: &str) -> Vec<u8> {
 fn copy(path: &str, folder: &Path) {
     let from = fixture(path);
     fs::copy(&from, folder.join(from.file_name().unwrap())).unwrap();
+}
+
+/// Inputs that once made the reader fail, with the names of their files.
+fn found(reader: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = fixture("tests/fixtures/found").join(reader);
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
+    paths.sort();
+    let read = |path: PathBuf| {
+        let bytes = fs::read(&path).unwrap();
+        (path, bytes)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// Writes the seeds and what lies beside them, for the fuzz targets: `scripts/fuzz` runs this with a place to write to.
+#[test]
+fn seeds_for_the_fuzz_targets() {
+    let scratch = tempfile::tempdir().unwrap();
+    let place = std::env::var_os("DISTILL_FUZZ_SEEDS").map(PathBuf::from);
+    let place = place.unwrap_or_else(|| scratch.path().to_path_buf());
+    for reader in readers::ALL {
+        let seeds = seeds(reader.name);
+        let (files, beside) = (
+            place.join(reader.name).join("files"),
+            place.join(reader.name).join("beside"),
+        );
+        fs::create_dir_all(&files).unwrap();
+        for (number, bytes) in seeds.files.iter().enumerate() {
+            fs::write(files.join(number.to_string()), bytes).unwrap();
+        }
+        copy_folder(seeds.folder.path(), &beside);
+        assert!(
+            files.join("0").is_file() && beside.is_dir(),
+            "{}",
+            reader.name
+        );
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
 
 /// The bytes of a tiny model's weights.

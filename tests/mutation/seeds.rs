@@ -1,11 +1,15 @@
-//! Sound files to start from, what lies beside them, and how the outer checks of a format are made good again, so that a mutant gets further.
+//! Sound files to start from, and what lies beside them.
 
+use std::collections::BTreeMap;
 use std::fs;
 
+use distill_convert::provenance::{self, Dependency, Predicate, Signer, Statement};
+use distill_convert::source::FileDigest;
+use distill_convert::{coreml, onnx};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{copy, file, tiny};
+use super::{copy, file, fixture, found, repair, tiny};
 
 /// What the mutants of a reader are made from.
 pub(super) struct Seeds {
@@ -13,6 +17,13 @@ pub(super) struct Seeds {
     pub(super) folder: TempDir,
     pub(super) repair: fn(&mut [u8]),
 }
+
+/// Tokenizers of other kinds than the models here have: each part is one of `tokenizers`.
+const TOKENIZERS: [&str; 3] = [
+    r###"{"version":"1.0","truncation":{"direction":"Right","max_length":8,"strategy":"LongestFirst","stride":0},"padding":{"strategy":"BatchLongest","direction":"Right","pad_to_multiple_of":null,"pad_id":0,"pad_type_id":0,"pad_token":"[PAD]"},"added_tokens":[{"id":0,"content":"[PAD]","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true},{"id":1,"content":"[CLS]","single_word":false,"lstrip":true,"rstrip":false,"normalized":true,"special":true}],"normalizer":{"type":"Sequence","normalizers":[{"type":"NFKD"},{"type":"Replace","pattern":{"Regex":"\\s+"},"content":" "},{"type":"BertNormalizer","clean_text":true,"handle_chinese_chars":true,"strip_accents":null,"lowercase":true}]},"pre_tokenizer":{"type":"BertPreTokenizer"},"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"[CLS]","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"pair":[{"Sequence":{"id":"A","type_id":0}},{"Sequence":{"id":"B","type_id":1}}],"special_tokens":{"[CLS]":{"id":"[CLS]","ids":[1],"tokens":["[CLS]"]}}},"decoder":{"type":"WordPiece","prefix":"##","cleanup":true},"model":{"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"##","max_input_chars_per_word":100,"vocab":{"[PAD]":0,"[CLS]":1,"[UNK]":2,"is":3,"this":4,"a":5,"ca":6,"##fe":7,",":8,"4":9,"##2":10,"?":11}}}"###,
+    r###"{"version":"1.0","truncation":null,"padding":{"strategy":{"Fixed":16},"direction":"Left","pad_to_multiple_of":8,"pad_id":0,"pad_type_id":0,"pad_token":"p"},"added_tokens":[],"normalizer":{"type":"Prepend","prepend":"_"},"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"(?i:'s|'t)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|\\s+(?!\\S)"},"behavior":"Isolated","invert":false},{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true},{"type":"Digits","individual_digits":true}]},"post_processor":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":false,"use_regex":true},"decoder":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true},"model":{"type":"BPE","dropout":null,"unk_token":"u","continuing_subword_prefix":"","end_of_word_suffix":"","fuse_unk":true,"byte_fallback":true,"ignore_merges":false,"vocab":{"u":0,"a":1,"c":2,"i":3,"s":4,"is":5,"h":6,"his":7,"t":8,"this":9,"ca":10},"merges":[["i","s"],["h","is"],["t","his"],["c","a"]]}}"###,
+    r###"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":{"type":"Sequence","normalizers":[{"type":"Strip","strip_left":true,"strip_right":true},{"type":"Lowercase"},{"type":"StripAccents"}]},"pre_tokenizer":{"type":"Metaspace","replacement":"▁","prepend_scheme":"always","split":true},"post_processor":{"type":"RobertaProcessing","sep":["s",1],"cls":["c",2],"trim_offsets":true,"add_prefix_space":true},"decoder":{"type":"Metaspace","replacement":"▁","prepend_scheme":"always","split":true},"model":{"type":"Unigram","unk_id":0,"byte_fallback":false,"vocab":[["<unk>",0.0],["▁",-2.5],["is",-3.0],["this",-4.0],["a",-2.0],["ca",-5.5],["fe",-6.0],["4",-7.0]]}}"###,
+];
 
 const TORCH: [&str; 7] = [
     "dtypes",
@@ -26,10 +37,8 @@ const TORCH: [&str; 7] = [
 
 pub(super) fn seeds(reader: &str) -> Seeds {
     let folder = tempfile::tempdir().unwrap();
-    let mut repair: fn(&mut [u8]) = |_| {};
-    let files = match reader {
+    let mut files = match reader {
         "safetensors" => {
-            repair = header_length;
             vec![
                 file("tests/fixtures/torch/dtypes.safetensors"),
                 file("tests/fixtures/torch/views.safetensors"),
@@ -59,25 +68,19 @@ pub(super) fn seeds(reader: &str) -> Seeds {
             .chain([data_pkl("protocol4.zip.pt"), data_pkl("protocol5.zip.pt")])
             .collect(),
         "checkpoint" => {
-            repair = checksums;
             let layouts = ["zip", "legacy"];
             let names = TORCH.iter().flat_map(|n| layouts.map(|l| format!("{n}.{l}.pt")));
             names.map(|n| file(&format!("tests/fixtures/torch/{n}"))).collect()
         }
         "npz" => {
-            repair = checksums;
             vec![
                 file("tests/data/numpy.npz"),
                 file("tests/fixtures/coreml/decoder/inputs.0.npz"),
                 file("tests/fixtures/coreml/shapes/expected.1.npz"),
             ]
         }
-        "image" => vec![
-            file("tests/fixtures/images/color.png"),
-            file("tests/fixtures/images/opaque.png"),
-            file("tests/fixtures/images/gray.jpg"),
-        ],
-        "onnx" => onnx(&folder),
+        "image" => images(),
+        "onnx" => onnx_models(&folder),
         "external_data" => external_data(&folder),
         "mlpackage_manifest" => {
             let data = folder.path().join("Data/com.apple.CoreML/weights");
@@ -90,12 +93,11 @@ pub(super) fn seeds(reader: &str) -> Seeds {
             ]
         }
         "weight_blob" => ["decoder", "encoder"].map(weights).into(),
-        "mil_program" => {
+        "mil_program" | "mlmodel_file" => {
             fs::write(folder.path().join("weight.bin"), weights("decoder")).unwrap();
-            vec![file(
-                "tests/fixtures/coreml/decoder/model.mlpackage/Data/com.apple.CoreML/model.mlmodel",
-            )]
+            programs()
         }
+        "onnx_file" => onnx_models(&folder),
         "task" => {
             copy("models/binary/tokenizer.json", folder.path());
             let text = String::from_utf8(file("models/binary/task.toml")).unwrap();
@@ -107,13 +109,62 @@ pub(super) fn seeds(reader: &str) -> Seeds {
             fs::write(folder.path().join("config.json"), model.config.to_string()).unwrap();
             vec![model.config.to_string().into_bytes()]
         }
+        "tokenizer" => {
+            let own = file("models/binary/tokenizer.json");
+            let others = TOKENIZERS.iter().map(|text| text.as_bytes().to_vec());
+            std::iter::once(own).chain(others).collect()
+        }
+        "statement" => statements(),
+        "key" => ["private", "public", "other"]
+            .map(|name| file(&format!("tests/fixtures/keys/{name}.pem")))
+            .into(),
         other => panic!("no seeds for reader `{other}`"),
     };
+    // What once went wrong is tried again with every run, changed as well.
+    files.extend(found(reader).into_iter().map(|(_, bytes)| bytes));
     Seeds {
         files,
         folder,
-        repair,
+        repair: repair::of(reader),
     }
+}
+
+/// PNG files of every kind that is read, and what two JPEG encoders write.
+fn images() -> Vec<Vec<u8>> {
+    let folder = "tests/fixtures/images";
+    let own = ["color.png", "opaque.png", "gray.jpg"].map(|n| format!("{folder}/{n}"));
+    let pillow = [
+        "444",
+        "422",
+        "420",
+        "coarse",
+        "gray",
+        "inks",
+        "progressive",
+        "progressive444",
+        "restart",
+        "rgb",
+    ];
+    let pillow = pillow.map(|n| format!("{folder}/jpeg/{n}.jpg"));
+    own.iter().chain(&pillow).map(|path| file(path)).collect()
+}
+
+/// The decoder, whose weights are in a file, then the programs that coremltools built for its own tests.
+fn programs() -> Vec<Vec<u8>> {
+    let mut out = vec![file(
+        "tests/fixtures/coreml/decoder/model.mlpackage/Data/com.apple.CoreML/model.mlmodel",
+    )];
+    let index = String::from_utf8(file("tests/fixtures/mil/index.tsv")).unwrap();
+    // Those whose weights are all in the program, as its eleventh column says.
+    let inside = |line: &str| -> Option<String> {
+        let mut columns = line.split('\t');
+        let name = columns.next()?;
+        (columns.nth(9)? == "0").then(|| name.to_owned())
+    };
+    let names = index.lines().skip(1).filter_map(inside);
+    out.extend(names.map(|name| file(&format!("tests/fixtures/mil/{name}/model.mlmodel"))));
+    assert!(out.len() > 300, "{}", out.len());
+    out
 }
 
 fn weights(name: &str) -> Vec<u8> {
@@ -138,8 +189,29 @@ fn data_pkl(name: &str) -> Vec<u8> {
     out
 }
 
-/// A small model of our own, with its weights inside and beside.
-fn onnx(folder: &TempDir) -> Vec<Vec<u8>> {
+/// A statement, and the same in a signed envelope.
+fn statements() -> Vec<Vec<u8>> {
+    let digest = |path: &str| FileDigest {
+        path: path.into(),
+        size: 3,
+        sha256: "ab".repeat(32),
+    };
+    let dependencies = vec![
+        Dependency::commit("a/b", &"1".repeat(40)),
+        Dependency::file("", &digest("config.json")),
+    ];
+    let options = BTreeMap::from([("target".to_owned(), json!("onnx"))]);
+    let checked = BTreeMap::from([("status".to_owned(), json!("passed"))]);
+    let time = Some(provenance::utc(1_750_000_000));
+    let predicate = Predicate::new(options, dependencies, checked, time);
+    let statement = Statement::new(&[digest("m.onnx"), digest("m.onnx.data")], predicate);
+    let signer = Signer::read(&fixture("tests/fixtures/keys/private.pem")).unwrap();
+    let texts = [None, Some(&signer)].map(|signer| statement.to_file(signer).unwrap());
+    texts.map(String::into_bytes).into()
+}
+
+/// A small model of our own, with its weights inside and beside; and the programs of [`programs`] that can be written as ONNX.
+fn onnx_models(folder: &TempDir) -> Vec<Vec<u8>> {
     use std::process::Command;
     let model = tiny().write(folder.path());
     let mut out = Vec::new();
@@ -167,6 +239,21 @@ fn onnx(folder: &TempDir) -> Vec<Vec<u8>> {
         assert!(output.status.success(), "{output:?}");
         out.push(fs::read(folder.path().join(name)).unwrap());
     }
+    let (model, path) = (
+        folder.path().join("one.mlmodel"),
+        folder.path().join("one.onnx"),
+    );
+    for program in programs().split_off(1) {
+        fs::write(&model, program).unwrap();
+        let Ok(read) = coreml::read(&model) else {
+            continue;
+        };
+        if onnx::write(&read.module, &path, &onnx::WriteOptions::default()).is_ok() {
+            out.push(fs::read(&path).unwrap());
+            fs::remove_file(&path).unwrap();
+        }
+    }
+    assert!(out.len() > 200, "{}", out.len());
     out
 }
 
@@ -209,69 +296,4 @@ fn external_data(folder: &TempDir) -> Vec<Vec<u8>> {
         ),
         tensor(0, &[("location", "base/w"), ("offset", "64")]),
     ]
-}
-
-/// Makes the length of a safetensors header that of the JSON that is there.
-fn header_length(bytes: &mut [u8]) {
-    if bytes.len() < 10 {
-        return;
-    }
-    let (mut depth, mut in_text, mut escaped) = (0i64, false, false);
-    for at in 8..bytes.len() {
-        match bytes[at] {
-            _ if escaped => escaped = false,
-            b'\\' if in_text => escaped = true,
-            b'"' => in_text = !in_text,
-            b'{' if !in_text => depth += 1,
-            b'}' if !in_text => {
-                depth -= 1;
-                if depth == 0 {
-                    let spaces = bytes[at + 1..].iter().take_while(|&&b| b == b' ').count();
-                    let len = (at + 1 - 8 + spaces) as u64;
-                    bytes[..8].copy_from_slice(&len.to_le_bytes());
-                    return;
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Makes the checksums and sizes of stored members of an archive those of the bytes that are there.
-fn checksums(bytes: &mut [u8]) {
-    let word = |bytes: &[u8], at: usize| -> Option<usize> {
-        let word = bytes.get(at..at + 4)?.try_into().ok()?;
-        Some(u32::from_le_bytes(word) as usize)
-    };
-    let half = |bytes: &[u8], at: usize| -> Option<usize> {
-        let half = bytes.get(at..at + 2)?.try_into().ok()?;
-        Some(usize::from(u16::from_le_bytes(half)))
-    };
-    let starts: Vec<usize> = (0..bytes.len().saturating_sub(46))
-        .filter(|&at| bytes[at..].starts_with(b"PK\x01\x02"))
-        .collect();
-    for at in starts {
-        let parts = || -> Option<(usize, usize, usize)> {
-            let (method, size, local) = (
-                half(bytes, at + 10)?,
-                word(bytes, at + 20)?,
-                word(bytes, at + 42)?,
-            );
-            let data = local
-                .checked_add(30)?
-                .checked_add(half(bytes, local.checked_add(26)?)?)?
-                .checked_add(half(bytes, local.checked_add(28)?)?)?;
-            (method == 0 && data.checked_add(size)? <= bytes.len()).then_some((local, data, size))
-        };
-        let Some((local, data, size)) = parts() else {
-            continue;
-        };
-        let crc = crc32fast::hash(&bytes[data..data + size]).to_le_bytes();
-        // PyTorch and zip write descriptors or not: both headers hold the checksum unless a flag says otherwise.
-        let described = bytes[local + 6] & 8 != 0;
-        bytes[at + 16..at + 20].copy_from_slice(&crc);
-        if !described {
-            bytes[local + 14..local + 18].copy_from_slice(&crc);
-        }
-    }
 }
