@@ -33,6 +33,8 @@ mod names;
 mod onnx;
 #[cfg(all(feature = "tract", feature = "ort"))]
 mod onnx_ops;
+#[cfg(feature = "tract")]
+mod reading;
 mod reference;
 mod torch;
 mod trust;

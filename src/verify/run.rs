@@ -17,7 +17,7 @@ use super::{Candidate, Format, Request, Role, Subject, types};
 use crate::error::Result;
 use crate::eval::{Interpreter, Mode};
 use crate::ir::Module;
-use crate::runtime::NamedTensors;
+use crate::runtime::{NamedTensors, Session};
 use crate::tensor::Tensor;
 
 /// Compares a source with every given way of running an artifact.
@@ -32,6 +32,13 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
     let probes = run.probes()?;
     for probe in &probes {
         run.probe(probe);
+        if let Some(error) = &run.source.error
+            && run.source.runs == 0
+            && let Some(trace) = request.source.trace
+            && trace.engine() != request.source.session.engine()
+        {
+            return without(request, trace, run.source.report(), error);
+        }
     }
     run.completeness();
     run.trace(&probes);
@@ -47,6 +54,32 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
     }
     run.wrapped();
     Ok(run.finish())
+}
+
+/// The same with the interpreter as the reference, because the engine with the original file cannot run it.
+fn without(
+    request: &Request<'_>,
+    trace: &Interpreter,
+    failed: EngineReport,
+    error: &str,
+) -> Result<Report> {
+    let mut request = request.clone();
+    request.source.session = trace;
+    // What is compared with the reference is the reference now.
+    request.candidates.retain(|c| c.role == Role::Artifact);
+    let mut report = run(&request)?;
+    report.warnings.push(format!(
+        "{} failed {error}: the reference is the interpreter, which shares its reading of the source with the converter",
+        failed.name
+    ));
+    report.engines.insert(
+        1,
+        EngineReport {
+            required: false,
+            ..failed
+        },
+    );
+    Ok(report)
 }
 
 /// An engine during a run.
