@@ -46,7 +46,10 @@ pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, operands: &[Var]) -> Result<()>
     };
     let zero = Dim::from(0);
     let padded = |a: &usize| op.begin[*a] != zero || op.end[*a] != zero;
+    // Computed ones must be those of all axes.
+    let computed = op.begin.iter().chain(&op.end).any(|d| d.known().is_none());
     let first = (0..op.begin.len()).find(padded).unwrap_or(0);
+    let first = if computed { 0 } else { first };
     let amounts: Vec<Dim> = (first..op.begin.len())
         .flat_map(|a| [op.begin[a].clone(), op.end[a].clone()])
         .collect();

@@ -63,8 +63,11 @@ pub(super) fn broadcast_to(ty: &Type, shape: &[Dim]) -> Broadcast {
             let own = i.checked_sub(axes).map_or(&one, |j| &ty.shape[j]);
             if own == size {
                 one.clone()
-            } else {
+            } else if own.known().is_some() {
                 size.clone()
+            } else {
+                // It is 1 or as large as it has to be.
+                size.floor_div(own).unwrap_or_else(|| size.clone())
             }
         })
         .collect();
@@ -248,6 +251,12 @@ pub(super) fn depth_to_space(e: &mut Emitter<'_>, op: &DepthToSpace, x: &Var) ->
 }
 
 pub(super) fn space_to_depth(e: &mut Emitter<'_>, op: &SpaceToDepth, x: &Var) -> Result<()> {
+    if op.order == BlockOrder::BlockLast {
+        let factor = Tensor::int(DType::U32, vec![], vec![num::i64_of(op.block)])?;
+        let factor = e.tensor("factor", &factor)?;
+        let params = [("x", Arg::Var(x)), ("downscale_factor", Arg::Var(&factor))];
+        return e.finish("pixel_unshuffle", &params);
+    }
     let params = [("x", Arg::Var(x)), ("block_size", Arg::Int(op.block))];
     e.finish("space_to_depth", &params)
 }

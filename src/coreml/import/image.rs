@@ -325,8 +325,12 @@ fn resize(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let mut axes = Vec::with_capacity(count);
     for i in 0..count {
         let axis = shape.len() - count + i;
-        let size = sizes[sizes.len() - count + i].clone();
-        if size.integer() == Some(0) || size == shape[axis] {
+        let mut size = sizes[sizes.len() - count + i].clone();
+        if size.integer() == Some(0) {
+            size = shape[axis].clone();
+        }
+        // The places of `OFFSET_CORNERS` are not those of the elements even then.
+        if size == shape[axis] && mode != Mode::OffsetCorners {
             continue;
         }
         axes.push(ResizeAxis {

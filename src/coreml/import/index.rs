@@ -96,6 +96,17 @@ pub(super) fn checked(call: &mut Call) -> Result<()> {
     call.bool("validate_indices", false).map(|_| ())
 }
 
+/// Whether negative indices count from the end. From CoreML7 on they are outside, which unchecked is left open: constant ones are then read as
+/// coremltools evaluates them.
+fn turns(call: &Call) -> Result<bool> {
+    if call.opset < Opset::CoreML7 {
+        return Ok(true);
+    }
+    let constant = call.peek("indices").is_some_and(Entry::is_constant);
+    let validated = call.clone().bool("validate_indices", false)?;
+    Ok(constant && !validated)
+}
+
 /// The parameter `indices`, along an axis of `size`. Before CoreML7 negative ones count from the end.
 pub(super) fn turned(importer: &mut Importer<'_>, call: &mut Call, size: &Dim) -> Result<ValueId> {
     let entry = call.peek("indices").cloned();
@@ -127,9 +138,10 @@ pub(super) fn turned_by(
         }
         Some(_) | None => false,
     };
+    let turns = turns(call)?;
     let indices = importer.operand(call, "indices")?;
     let dtype = importer.ty(indices).dtype;
-    if natural || call.opset >= Opset::CoreML7 || !dtype.is_signed_int() {
+    if natural || !turns || !dtype.is_signed_int() {
         return Ok(indices);
     }
     let sizes = sizes(importer, call)?;
@@ -152,8 +164,10 @@ fn wrapped(call: &Call, constant: &Constant, size: &Dim) -> Result<Option<Consta
     if v.iter().all(|&i| i >= 0) {
         return Ok(None);
     }
-    if call.opset >= Opset::CoreML7 {
-        return Err(call.unsupported("indices", "negative numbers").into());
+    if !turns(call)? {
+        return Err(call
+            .wrong("indices", "no negative number", "at least one")
+            .into());
     }
     let Some(size) = size.known() else {
         return Ok(None);

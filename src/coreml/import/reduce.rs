@@ -55,6 +55,11 @@ fn reduce(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
         kind,
         ReduceKind::Mean | ReduceKind::L2 | ReduceKind::LogSumExp
     );
+    if dtype.is_int() && call.op == "reduce_log_sum" {
+        x = importer.cast(call, "x", x, DType::F32)?;
+        let sum = importer.step(call, "sum", op, &[x])?;
+        return importer.rounded(call, op1(UnaryKind::Log), &[sum], dtype);
+    }
     if dtype.is_int() && float {
         // As the mean of NumPy does: of floats, then back.
         x = importer.cast(call, "x", x, DType::F32)?;
@@ -94,14 +99,14 @@ fn cumsum(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     }
     ops.push(Op::CumSum(CumSum { axis }));
     if exclusive {
-        let end = shape[axis].sub(&Dim::from(1));
-        let ranges = vec![SliceRange::new(axis, 0, end)];
-        ops.push(Op::Slice(Slice { ranges }));
+        // First a zero more, then the last less: an axis of 1 is never left without elements.
         let mut begin = vec![Dim::from(0); shape.len()];
         let end = begin.clone();
         begin[axis] = Dim::from(1);
         let mode = PadMode::Constant;
         ops.push(Op::Pad(Pad { mode, begin, end }));
+        let ranges = vec![SliceRange::new(axis, 0, shape[axis].clone())];
+        ops.push(Op::Slice(Slice { ranges }));
     }
     if reverse {
         ops.push(turn());

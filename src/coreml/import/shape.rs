@@ -168,11 +168,23 @@ fn concat(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     if !call.bool("interleave", false)? {
         return importer.result(call, Op::Concat(Concat { axis }), &operands);
     }
-    // One element of every operand in turn: they are joined along an axis of their own, which then goes into the joined one.
-    let next = axis + 1;
+    // One element of every operand in turn: they are joined along an axis of their own, which then goes into the joined one. Five axes are
+    // folded into two around it, as programs have no six.
+    let size = |s: &[Dim]| s.iter().fold(Dim::from(1), |n, d| n.mul(d));
+    let folded = shape.len() >= 5;
+    let next = if folded { 1 } else { axis + 1 };
+    let layer = if folded {
+        let shape = vec![
+            size(&shape[..=axis]),
+            Dim::from(1),
+            size(&shape[axis + 1..]),
+        ];
+        Op::Reshape(Reshape { shape })
+    } else {
+        Op::Unsqueeze(Unsqueeze { axes: vec![next] })
+    };
     for operand in &mut operands {
-        let layer = Op::Unsqueeze(Unsqueeze { axes: vec![next] });
-        *operand = importer.step(call, "layer", layer, &[*operand])?;
+        *operand = importer.step(call, "layer", layer.clone(), &[*operand])?;
     }
     let joined = importer.step(call, "joined", Op::Concat(Concat { axis: next }), &operands)?;
     shape[axis] = shape[axis].mul(&Dim::from(operands.len()));

@@ -2,6 +2,7 @@
 
 use super::dtype::legal;
 use super::lower::{Lower, Map, dims};
+use crate::coreml::target::Opset;
 use crate::error::Result;
 use crate::ir::ops::{
     BinaryKind, BlockOrder, CompareKind, DepthToSpace, ExpandTo, NonZero, Pad, PadBy, PadMode,
@@ -64,9 +65,9 @@ fn constant(
     x: ValueId,
     value: Option<ValueId>,
 ) -> Result<ValueId> {
-    let known = op.begin.iter().chain(&op.end).all(|d| d.known().is_some());
     let fixed = value.is_none_or(|v| l.as_constant(v).is_some());
-    if l.ty(x).dtype.is_float() && fixed && known {
+    // Amounts that are computed may be 0, which no tensor can be put before or behind.
+    if l.ty(x).dtype.is_float() && fixed {
         let operands: Vec<ValueId> = std::iter::once(x).chain(value).collect();
         return l.push(Op::Pad(op.clone()), &operands);
     }
@@ -211,9 +212,10 @@ pub(super) fn depth_to_space(l: &mut Lower<'_>, op: &DepthToSpace, x: ValueId) -
     l.reshape(woven, dims(&[n, c, h * b, w * b]))
 }
 
-/// Programs have the block first, for floats; anything else goes the way of reshapes.
+/// Programs have it for floats, with the block last from CoreML6 on; anything else goes the way of reshapes.
 pub(super) fn space_to_depth(l: &mut Lower<'_>, op: &SpaceToDepth, x: ValueId) -> Result<ValueId> {
-    if l.ty(x).dtype.is_float() && op.order == BlockOrder::BlockFirst {
+    let has = op.order == BlockOrder::BlockFirst || l.opset >= Opset::CoreML6;
+    if l.ty(x).dtype.is_float() && has {
         return l.push(Op::SpaceToDepth(*op), &[x]);
     }
     let shape = l.known("space_to_depth", x)?;
