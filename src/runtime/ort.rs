@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{OutputSelector, RunOptions};
 use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, ValueType};
 
 use super::elements::{Elements, adapt, by_element_type};
@@ -102,6 +103,10 @@ pub struct OrtSession {
     version: String,
     library: PathBuf,
     inputs: Vec<(String, DType)>,
+    // Outputs that are inputs. ONNX Runtime hands such a value through without a tensor of its own, which the binding does not survive: it is
+    // not asked for them.
+    passed: Vec<String>,
+    computed: Vec<String>,
     session: Mutex<ort::session::Session>,
 }
 
@@ -156,16 +161,15 @@ impl OrtSession {
                 Ok((name, dtype))
             })
             .collect::<Result<Vec<_>, RuntimeError>>()?;
-        // ONNX Runtime hands such a value through without a tensor of its own, which the binding does not survive.
-        let passed = |name: &str| inputs.iter().any(|(input, _)| input == name);
-        if let Some(output) = session.outputs().iter().find(|o| passed(o.name())) {
-            let reason = format!("its output `{}` is one of its inputs", output.name());
-            return Err(failed(reason).into());
-        }
+        let is_input = |name: &str| inputs.iter().any(|(input, _)| input == name);
+        let names = session.outputs().iter().map(|o| o.name().to_owned());
+        let (passed, computed) = names.partition(|name| is_input(name));
         Ok(OrtSession {
             version,
             library,
             inputs,
+            passed,
+            computed,
             session: Mutex::new(session),
         })
     }
@@ -185,6 +189,7 @@ impl Session for OrtSession {
     fn run(&self, inputs: &NamedTensors) -> Result<NamedTensors> {
         check_names(self.inputs.iter().map(|(name, _)| name.as_str()), inputs)?;
         let mut values: Vec<(String, DynValue)> = Vec::new();
+        let mut results = NamedTensors::new();
         for (name, dtype) in &self.inputs {
             let tensor = inputs
                 .get(name)
@@ -192,17 +197,29 @@ impl Session for OrtSession {
             let tensor = adapt(name, tensor, *dtype)?;
             let value = to_value(name, &tensor)?;
             values.push((name.clone(), value));
+            if self.passed.contains(name) {
+                results.insert(name.clone(), tensor);
+            }
         }
         let failed = |action: &'static str, reason: String| RuntimeError::Engine {
             engine: ENGINE,
             action,
             reason,
         };
+        if self.computed.is_empty() {
+            return Ok(results);
+        }
+        let selected = self
+            .computed
+            .iter()
+            .fold(OutputSelector::no_default(), |s, name| s.with(name));
+        let options = RunOptions::new()
+            .map_err(|e| failed("run the model", e.to_string()))?
+            .with_outputs(selected);
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let outputs = session
-            .run(values)
+            .run_with_options(values, &options)
             .map_err(|e| failed("run the model", e.to_string()))?;
-        let mut results = NamedTensors::new();
         for (name, value) in outputs.iter() {
             let tensor = from_value(&value)
                 .map_err(|e| failed("give an output", e.to_string()))?

@@ -29,7 +29,7 @@ use crate::error::{Context, Result};
 use crate::ir::{Function, IrError, Module, Node, Op};
 use emit::{Emitter, Var};
 
-pub(in crate::coreml) use image::factors;
+pub(in crate::coreml) use image::{factors, modes};
 pub(in crate::coreml) use interface::required_target;
 pub(in crate::coreml) use recurrent::has_recurrent;
 pub(in crate::coreml) use state::kept;

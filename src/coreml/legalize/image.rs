@@ -4,6 +4,7 @@
 use super::dtype::is_int;
 use super::elementwise::real;
 use super::lower::{Lower, product};
+use crate::coreml::export::modes;
 use crate::error::Result;
 use crate::ir::ops::{
     BinaryKind, CompareKind, Coordinates, GatherElements, GridSample, MatMul, Outside, Resize,
@@ -117,6 +118,11 @@ pub(super) fn resize(l: &mut Lower<'_>, op: &Resize, x: ValueId) -> Result<Value
         return l.push(Op::Resize(op.clone()), &[x]);
     }
     let dtype = l.ty(x).dtype;
+    let known =
+        |a: &ResizeAxis| l.ty(x).shape[a.axis].known().is_some() && a.size.known().is_some();
+    if dtype.is_float() && !op.axes.iter().all(known) && modes(op, l.opset).is_some() {
+        return l.push(Op::Resize(op.clone()), &[x]);
+    }
     let exact = matches!(op.sampling, Sampling::Nearest(_));
     let mut y = x;
     if is_int(dtype) && (!exact || op.extrapolation.is_some()) {

@@ -6,7 +6,7 @@ use crate::coreml::target::Opset;
 use crate::error::Result;
 use crate::ir::ops::{
     BinaryKind, BlockOrder, CompareKind, DepthToSpace, ExpandTo, NonZero, Pad, PadBy, PadMode,
-    Reverse, Size, SliceBy, SliceRange, SpaceToDepth, Tile,
+    RangeBy, Reverse, Size, SliceBy, SliceRange, SpaceToDepth, Tile,
 };
 use crate::ir::{Def, Dim, Function, Node, Op, ValueId};
 use crate::tensor::{DType, num};
@@ -158,12 +158,53 @@ fn around(l: &mut Lower<'_>, op: &Pad, x: ValueId, axis: usize) -> Result<ValueI
     l.concat(&parts, axis)
 }
 
-/// Padding by computed amounts: by zeros it is an operation, anything else needs to be known.
+/// Repeats of the border by computed amounts: along every axis the elements are picked at places that are computed.
+fn picked_by(l: &mut Lower<'_>, op: &PadBy, mut x: ValueId, amounts: ValueId) -> Result<ValueId> {
+    let rank = l.ty(x).rank();
+    for axis in 0..rank {
+        let dim = l.ty(x).shape[axis].clone();
+        if op.shape[axis] == dim {
+            continue;
+        }
+        let mut ends = Vec::with_capacity(2);
+        for at in [axis, rank + axis] {
+            let amount = l.part(amounts, 0, at, at + 1)?;
+            ends.push(l.scalar_of(amount)?);
+        }
+        let dtype = DType::I32;
+        let size = l.push(Op::Size(Size { dtype, dim }), &[])?;
+        let total = l.binary(BinaryKind::Add, size, ends[0])?;
+        let total = l.binary(BinaryKind::Add, total, ends[1])?;
+        let (zero, one) = (l.scalar(dtype, 0.0)?, l.scalar(dtype, 1.0)?);
+        let len = op.shape[axis].clone();
+        let count = l.push(Op::RangeBy(RangeBy { len }), &[zero, total, one])?;
+        let at = l.binary(BinaryKind::Sub, count, ends[0])?;
+        let last = l.with(BinaryKind::Sub, size, 1.0)?;
+        let places = match op.mode {
+            PadMode::Wrap => l.binary(BinaryKind::Mod, at, size)?,
+            PadMode::Reflect => {
+                let period = l.with(BinaryKind::Mul, last, 2.0)?;
+                let period = l.with(BinaryKind::Max, period, 1.0)?;
+                let at = l.binary(BinaryKind::Mod, at, period)?;
+                let back = l.binary(BinaryKind::Sub, period, at)?;
+                l.binary(BinaryKind::Min, at, back)?
+            }
+            PadMode::Edge | PadMode::Constant => {
+                let at = l.with(BinaryKind::Max, at, 0.0)?;
+                l.binary(BinaryKind::Min, at, last)?
+            }
+        };
+        x = l.gather(x, places, axis)?;
+    }
+    Ok(x)
+}
+
+/// Padding by computed amounts: by a constant it is an operation for floats.
 pub(super) fn pad_by(l: &mut Lower<'_>, op: &PadBy, operands: &[ValueId]) -> Result<ValueId> {
     let amounts = l.cast(operands[1], DType::I32)?;
     let x = operands[0];
     if op.mode != PadMode::Constant {
-        return Err(l.refuse("pad_by", "by a computed amount only constants can be added"));
+        return picked_by(l, op, x, amounts);
     }
     let value = operands.get(2).copied();
     if value.is_some_and(|v| l.as_constant(v).is_none()) || !l.ty(x).dtype.is_float() {

@@ -205,6 +205,11 @@ impl<'a> Emitter<'a> {
             emitter.values[param.value.index()] = Some(name);
         }
         for output in &function.outputs {
+            let value = function.value(output.value);
+            if matches!(value.def, Def::Param(_)) && value.name == output.name {
+                // An input that is handed through.
+                continue;
+            }
             if !emitter.names.insert(output.name.clone()) {
                 return Err(OnnxError::InterfaceName {
                     name: output.name.clone(),
