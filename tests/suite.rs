@@ -20,6 +20,7 @@ mod configs;
 mod conformance;
 mod coreml;
 mod coreml_ops;
+mod damaged;
 mod dynamic;
 mod end_to_end;
 mod hostile;
@@ -36,6 +37,7 @@ mod onnx_ops;
 #[cfg(feature = "tract")]
 mod reading;
 mod reference;
+mod shaped;
 mod torch;
 mod trust;
 #[cfg(feature = "tract")]

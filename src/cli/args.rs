@@ -286,6 +286,9 @@ pub(crate) struct ConvertArgs {
     /// Sign the statement with this Ed25519 key (PKCS#8 in PEM, or a seed of 32 bytes)
     #[arg(long, value_name = "KEY", requires = "provenance")]
     pub(crate) sign_key: Option<PathBuf>,
+    /// Function of a Core ML source [default: all of them for Core ML, the model's default one for ONNX]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
     /// Write the artifact without running and comparing it
     #[arg(long, conflicts_with_all = ["reference", "inputs", "task"])]
     pub(crate) no_verify: bool,
@@ -305,6 +308,9 @@ pub(crate) struct VerifyArgs {
     /// ONNX file or Core ML package
     #[arg(value_name = "ARTIFACT")]
     pub(crate) artifact: PathBuf,
+    /// Function of a Core ML source [default: each that both have]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]

@@ -86,7 +86,10 @@ fn request(args: &ConvertArgs) -> Result<Request> {
             NormArg::Fp32 => RmsNormForm::Fp32,
             NormArg::Scaled => RmsNormForm::Scaled,
         },
-        source: source_options(&args.source)?,
+        source: SourceOptions {
+            function: args.function.clone(),
+            ..source_options(&args.source)?
+        },
         check: (!args.no_verify).then(|| check(&args.check)),
         provenance: provenance(args)?,
     })
@@ -141,6 +144,7 @@ pub(super) fn source_options(args: &SourceArgs) -> Result<SourceOptions> {
             RotaryArg::F32 => RotaryFrequencies::F32,
             RotaryArg::Stored => RotaryFrequencies::Stored,
         }),
+        function: None,
         onnx: ReadOptions {
             dims: dims.collect::<Result<_>>()?,
             constants: constants.collect::<Result<_>>()?,

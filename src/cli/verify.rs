@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use distill_convert::convert::{self, Check};
+use distill_convert::convert::{self, Check, SourceOptions};
 use distill_convert::error::Result;
 use distill_convert::files::Place;
 use distill_convert::limits;
@@ -15,7 +15,10 @@ use super::output::{Answer, Status};
 use super::progress::Bar;
 
 pub(super) fn run(args: &VerifyArgs) -> Result<Answer> {
-    let options = source_options(&args.source)?;
+    let options = SourceOptions {
+        function: args.function.clone(),
+        ..source_options(&args.source)?
+    };
     let report_to = args.check.report.as_deref().map(report_place).transpose()?;
     let bar = Bar::new(args.output_format.json);
     let report = convert::verify(

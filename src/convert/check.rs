@@ -12,7 +12,7 @@ use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step};
 use crate::arch::Extent;
 use crate::error::{Context, Result, io_error};
 use crate::eval::{Interpreter, Mode};
-use crate::ir::{Dim, Module, Symbol, SymbolRange};
+use crate::ir::{Dim, Module, Op, Symbol, SymbolRange};
 use crate::runtime::{NamedTensors, Session};
 use crate::source;
 use crate::tensor::{DType, Tensor, num};
@@ -227,12 +227,19 @@ pub fn verify_artifact(
             if halves { Numerics::F16 } else { Numerics::F32 }
         }
         ArtifactKind::Onnx => {
-            engines.add(Engine::Tract, true, Engine::Tract.open(artifact, library));
-            engines.add(
-                Engine::Ort,
-                library.is_some(),
-                Engine::Ort.open(artifact, library),
-            );
+            let tract = Engine::Tract.open(artifact, library);
+            let session = Engine::Ort.open(artifact, library);
+            if session.is_ok() && has_loops(source) {
+                // That is no finding about the artifact, as long as another engine runs it.
+                engines.absent.push(Absent {
+                    name: Engine::Tract.name().to_owned(),
+                    detail: "it loads files with loops, but does not run them".to_owned(),
+                    required: false,
+                });
+            } else {
+                engines.add(Engine::Tract, true, tract);
+            }
+            engines.add(Engine::Ort, library.is_some(), session);
             let halves = onnx::inspect(artifact)?
                 .weight_bytes
                 .contains_key(DType::F16.name());
@@ -330,6 +337,13 @@ fn read_package(artifact: &Path) -> Result<Module> {
     coreml::read(artifact)?
         .into_source_module()
         .at_file(artifact)
+}
+
+/// Whether the module has a loop.
+fn has_loops(module: &Module) -> bool {
+    let functions = module.functions.iter().chain(&module.bodies);
+    let mut nodes = functions.flat_map(|f| &f.nodes);
+    nodes.any(|node| matches!(node.op, Op::Loop(_)))
 }
 
 /// Whether anything in the module computes in half precision.

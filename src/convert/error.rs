@@ -32,6 +32,9 @@ pub enum ConvertError {
         /// The flag.
         option: String,
     },
+    /// `--function` for a source that has no functions.
+    #[error("`--function` is only for a Core ML source")]
+    OnlyCoreml,
     /// A malformed `--constant`.
     #[error("`{text}` is not NAME=NUMBER or NAME=NUMBER,NUMBER…")]
     Constant {
@@ -131,6 +134,7 @@ impl Diagnostic for ConvertError {
             ConvertError::Shape { .. }
             | ConvertError::Dim { .. }
             | ConvertError::OnlyOnnx { .. }
+            | ConvertError::OnlyCoreml
             | ConvertError::Constant { .. }
             | ConvertError::Length { .. }
             | ConvertError::OneStatement
@@ -148,6 +152,7 @@ impl Diagnostic for ConvertError {
             | ConvertError::Dim { .. }
             | ConvertError::Length { .. } => "bad_shape",
             ConvertError::Constant { .. } | ConvertError::OnlyOnnx { .. } => "bad_constant",
+            ConvertError::OnlyCoreml => "no_functions",
             ConvertError::NoTarget => "no_target",
             ConvertError::OneStatement => "bad_output",
             ConvertError::NotImage { .. }
@@ -171,7 +176,7 @@ impl Diagnostic for ConvertError {
                 ConvertError::Shape { .. } => {
                     "for example `--shape input_ids=1,128` or `--shape x=1,3,320..640,320`"
                 }
-                ConvertError::OnlyOnnx { .. } => "leave it out",
+                ConvertError::OnlyOnnx { .. } | ConvertError::OnlyCoreml => "leave it out",
                 ConvertError::Dim { .. } => "for example `--dim batch=1 --dim seq=1..512`",
                 ConvertError::Constant { .. } => "for example `--constant sr=16000`",
                 ConvertError::ShapeMismatch { .. } => {

@@ -52,6 +52,7 @@ impl Opened {
         options: &SourceOptions,
         target: Target,
     ) -> Result<arch::Built> {
+        self.check_function(options)?;
         match self {
             Opened::Checkpoint(checkpoint) => {
                 no_constants(options)?;
@@ -68,7 +69,7 @@ impl Opened {
                 read_onnx(path, &read)
             }
             Opened::Coreml(path) => {
-                let mut built = read_coreml(path)?;
+                let mut built = read_coreml(path, options)?;
                 built.module = narrowed(built.module, options)?;
                 request.check_shapes(&built.module)?;
                 Ok(built)
@@ -81,14 +82,25 @@ impl Opened {
     /// # Errors
     /// When it cannot be read.
     pub(super) fn build_at(&self, options: &SourceOptions, shapes: &Shapes) -> Result<arch::Built> {
+        self.check_function(options)?;
         match self {
             Opened::Checkpoint(checkpoint) => super::build(checkpoint, options, shapes),
             Opened::Onnx(path) => read_onnx(path, &options.onnx),
             Opened::Coreml(path) => {
-                let mut built = read_coreml(path)?;
+                let mut built = read_coreml(path, options)?;
                 built.module = narrowed(built.module, options)?;
                 Ok(built)
             }
+        }
+    }
+
+    /// Refuses to leave `--function` unused.
+    fn check_function(&self, options: &SourceOptions) -> Result<()> {
+        match (self, &options.function) {
+            (Opened::Checkpoint(_) | Opened::Onnx(_), Some(_)) => {
+                Err(ConvertError::OnlyCoreml.into())
+            }
+            (Opened::Coreml(_), _) | (_, None) => Ok(()),
         }
     }
 
@@ -329,9 +341,9 @@ pub(super) fn read_onnx(path: &Path, options: &ReadOptions) -> Result<arch::Buil
     })
 }
 
-/// The default function of a Core ML model in the IR, folded.
-fn read_coreml(path: &Path) -> Result<arch::Built> {
-    let package = coreml::read(path)?;
+/// A function of a Core ML model in the IR, folded.
+fn read_coreml(path: &Path, options: &SourceOptions) -> Result<arch::Built> {
+    let package = coreml::read_function(path, options.function.as_deref())?;
     let warnings = package.warnings.clone();
     let module = package.into_source_module().at_file(path)?;
     Ok(arch::Built {

@@ -124,6 +124,8 @@ pub struct SourceOptions {
     pub allow_nonfinite: bool,
     /// Precision of the frequencies of rotary positions; `None` decides by the reference outputs if there are any, and is `f32` otherwise.
     pub rotary: Option<RotaryFrequencies>,
+    /// The function of a Core ML source; all of them for Core ML and the default one otherwise if none is named.
+    pub function: Option<String>,
     /// Sizes and values that an ONNX source's inputs are given.
     pub onnx: onnx::ReadOptions,
 }

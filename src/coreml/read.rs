@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::blob::BlobFile;
 use super::import::symbols::{Assigned, Sizes, assign};
 use super::import::{self, Declared, ImportError, Input, Source, declared};
-use super::interface::{Feature, FeatureKind, Flexibility, features};
+use super::interface::{Color, Feature, FeatureKind, Flexibility, features};
 use super::kind::{kind, way_out};
 use super::package::{self, WEIGHT_FILE};
 use super::proto::mil_spec::value_type::Type as ValueKind;
@@ -15,7 +15,7 @@ use super::proto::model::Type as ModelKind;
 use super::proto::{FeatureDescription, Metadata, Model, ModelDescription};
 use super::target::Opset;
 use crate::error::{Context, Result, io_error};
-use crate::ir::{DOMAINS_KEY, Module, Type};
+use crate::ir::{DOMAINS_KEY, Domain, Module, Type};
 use crate::tensor::num;
 
 /// A model that was read.
@@ -294,7 +294,7 @@ impl Opened {
             mut warnings,
         } = assigned;
         let metadata = self.description()?.metadata.clone().unwrap_or_default();
-        let (module, classes) = import::import(&Source {
+        let (mut module, classes) = import::import(&Source {
             name,
             block,
             opset,
@@ -307,6 +307,7 @@ impl Opened {
                 .then(|| metadata.user_defined.get(DOMAINS_KEY).map(String::as_str))
                 .flatten(),
         })?;
+        give_pixels(&mut module, &inputs);
         let classifier = classes.map(|c| Classifier {
             label: c.label,
             probabilities: c.probabilities,
@@ -509,6 +510,28 @@ fn inputs_of(function: &Function, described: &[Feature], sizes: Sizes<'_>) -> Re
         .into());
     }
     assign(&pairs, sizes)
+}
+
+/// Says of the inputs that are images that they hold pixels. Grey images in half precision hold numbers of any range.
+fn give_pixels(module: &mut Module, inputs: &[Feature]) {
+    let pixels = |name: &str| {
+        let feature = inputs.iter().find(|f| f.name == name);
+        matches!(
+            feature.map(|f| &f.kind),
+            Some(FeatureKind::Image {
+                color: Color::Rgb | Color::Bgr | Color::Gray,
+                ..
+            })
+        )
+    };
+    for function in &mut module.functions {
+        for param in &mut function.params {
+            let name = function.values.get(param.value.index());
+            if param.domain == Domain::Any && name.is_some_and(|v| pixels(&v.name)) {
+                param.domain = Domain::Pixel;
+            }
+        }
+    }
 }
 
 /// Compares what the program computes with what the description promises.

@@ -159,7 +159,7 @@ fn convert(name: &str, ty: &Type, tensor: &Tensor) -> Result<Tensor> {
 
 fn check_domain(name: &str, domain: &Domain, tensor: &Tensor) -> Result<()> {
     let below = match domain {
-        Domain::Any | Domain::Mask => return Ok(()),
+        Domain::Any | Domain::Mask | Domain::Pixel => return Ok(()),
         Domain::Index { below } => *below,
     };
     let values = tensor.ints()?;

@@ -8,7 +8,7 @@ use super::compose::{derive_domains, derive_masks};
 use super::module::{Domain, Function, Module};
 use super::types::IrError;
 
-/// The metadata key: a list of pairs, the parameter's name and `"mask"` or the bound of its indices.
+/// The metadata key: a list of pairs, the parameter's name and `"mask"`, `"pixel"` or the bound of its indices.
 pub const DOMAINS_KEY: &str = "com.distill-convert.domains";
 
 /// What the domains of the parameters are, unless none is restricted.
@@ -20,6 +20,7 @@ pub fn domains_text(function: &Function) -> Option<String> {
             Domain::Any => None,
             Domain::Index { below } => Some(json!([name, below])),
             Domain::Mask => Some(json!([name, "mask"])),
+            Domain::Pixel => Some(json!([name, "pixel"])),
         }
     });
     let pairs: Vec<Json> = pairs.collect();
@@ -48,9 +49,10 @@ pub fn settle_domains(
         let domain = match (value.as_u64(), value.as_str()) {
             (Some(below), _) if below > 0 => Domain::Index { below },
             (None, Some("mask")) => Domain::Mask,
+            (None, Some("pixel")) => Domain::Pixel,
             (_, _) => {
                 return Err(refuse(format!(
-                    "`{name}`: expected `mask` or a positive number, found `{value}`"
+                    "`{name}`: expected `mask`, `pixel` or a positive number, found `{value}`"
                 )));
             }
         };
@@ -66,7 +68,7 @@ pub fn settle_domains(
             let Some(stated) = stated.remove(&value.name) else {
                 continue;
             };
-            if value.ty.dtype.is_float() && stated != Domain::Mask {
+            if value.ty.dtype.is_float() && matches!(stated, Domain::Index { .. }) {
                 return Err(refuse(format!("`{}` holds no indices", value.name)));
             }
             param.domain = match (&param.domain, stated) {

@@ -98,6 +98,8 @@ pub enum Domain {
     },
     /// 1 for what counts, 0 for padding; at least one 1 in every row.
     Mask,
+    /// A channel of an image's pixel: a whole number from 0 to 255.
+    Pixel,
 }
 
 /// A parameter of a function. Its name and type are those of its value.

@@ -366,6 +366,7 @@ fn perturb(
         let below = match domain {
             Domain::Index { below } => *below,
             Domain::Any | Domain::Mask => 2,
+            Domain::Pixel => 256,
         };
         let signed = i64::try_from(below).unwrap_or(i64::MAX);
         let values = values

@@ -109,6 +109,15 @@ pub(super) fn draw(
             }
             ints(values, shape)
         }
+        Domain::Pixel if is_image(&shape) => {
+            let whole = |x: f32| (127.5 + 115.0 * x).round().clamp(0.0, 255.0);
+            let values = strokes(rng, &shape).into_iter().map(whole).collect();
+            Ok(Tensor::f32(shape, values)?.cast(dtype))
+        }
+        Domain::Pixel => {
+            let values = (0..count).map(|_| i64::try_from(rng.below(256)).unwrap_or(0));
+            ints(values.collect(), shape)
+        }
         Domain::Any if dtype.is_float() && is_image(&shape) => {
             Ok(Tensor::f32(shape.clone(), strokes(rng, &shape))?.cast(dtype))
         }
@@ -205,7 +214,8 @@ pub(super) fn check_domain(
     domain: &Domain,
 ) -> Result<(), VerifyError> {
     match domain {
-        Domain::Any => Ok(()),
+        // A network that takes pixels computes on numbers between them as well.
+        Domain::Any | Domain::Pixel => Ok(()),
         Domain::Index { below } => {
             let Ok(values) = tensor.ints() else {
                 return Ok(());

@@ -269,7 +269,7 @@ impl<'a> Interface<'a> {
                         Domain::Mask => 1,
                         // What Hugging Face models take when it is not given.
                         Domain::Index { .. } if name == "token_type_ids" => 0,
-                        Domain::Any | Domain::Index { .. } => {
+                        Domain::Any | Domain::Index { .. } | Domain::Pixel => {
                             return Err(VerifyError::MissingInput {
                                 input: name.to_owned(),
                                 case: case.name.clone(),

@@ -203,7 +203,7 @@ impl<'a> Asked<'a> {
             .iter()
             .filter_map(|p| match p.domain {
                 Domain::Index { below } => Some((interface.name(p), below)),
-                Domain::Any | Domain::Mask => None,
+                Domain::Any | Domain::Mask | Domain::Pixel => None,
             })
             .min_by_key(|(name, _)| *name != "input_ids");
         let Some((input, vocab)) = ids else {

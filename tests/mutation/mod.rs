@@ -17,8 +17,8 @@ use distill_convert::readers::{self, Reader};
 
 use crate::common::{TinyModel, root};
 
-mod change;
-mod fields;
+pub(crate) mod change;
+pub(crate) mod fields;
 mod repair;
 mod seeds;
 

@@ -148,6 +148,7 @@ impl Analysis<'_> {
                 Domain::Any => Interval::of_type(dtype),
                 Domain::Index { below } => Interval::below(i128::from(below)),
                 Domain::Mask => Interval::new(0, 1),
+                Domain::Pixel => Interval::new(0, 255),
             };
             if is_wide(dtype) {
                 let name = function.value(param.value).name.clone();
