@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use distill_convert::source::{read_tensors, write_tensors};
+use distill_convert::source::read_tensors;
 use distill_convert::tensor::{NamedTensors, Tensor};
 use serde_json::Value;
 
