@@ -207,6 +207,10 @@ pub(crate) struct FetchArgs {
     /// Fetch pickles as well (they are never run, but other programs may run them)
     #[arg(long)]
     pub(crate) allow_pickle: bool,
+    /// Believe only servers whose certificates these authorities signed (PEM), as behind a proxy that opens connections [default:
+    /// `SSL_CERT_FILE`, or else the public authorities built in]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// How long a server may be silent
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,

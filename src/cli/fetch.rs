@@ -13,7 +13,7 @@ pub(super) fn run(args: &FetchArgs) -> Result<Answer> {
     use std::time::Duration;
 
     use distill_convert::error::escape_name;
-    use distill_convert::fetch::{self, Destination, Request, Timeouts, Token};
+    use distill_convert::fetch::{self, Authorities, Destination, Request, Timeouts, Token};
     use hub::Pinned;
     use serde_json::json;
 
@@ -22,6 +22,11 @@ pub(super) fn run(args: &FetchArgs) -> Result<Answer> {
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
     let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| fetch::ENDPOINT.to_owned());
     let token = variable("HF_TOKEN").map(|text| Token::new(&text));
+    let named = variable("SSL_CERT_FILE").map(PathBuf::from);
+    let authorities = match args.ca_file.clone().or(named) {
+        Some(path) => Authorities::read(&path)?,
+        None => Authorities::default(),
+    };
     let silence = Duration::from_secs(args.timeout);
     let timeouts = Timeouts {
         connect: Timeouts::default().connect.min(silence),
@@ -30,7 +35,7 @@ pub(super) fn run(args: &FetchArgs) -> Result<Answer> {
     };
     let (repo, revision) = hub::split(&args.model)?;
     if !hub::is_commit(revision) {
-        return fetch::refuse_unpinned(repo, revision, &endpoint, token, timeouts)
+        return fetch::refuse_unpinned(repo, revision, &endpoint, token, authorities, timeouts)
             .map(|never| match never {});
     }
     let pinned = Pinned::new(repo, revision)?;
@@ -43,6 +48,7 @@ pub(super) fn run(args: &FetchArgs) -> Result<Answer> {
     let request = Request {
         endpoint,
         token,
+        authorities,
         cache: hub::cache_folder().ok(),
         allow_pickle: args.allow_pickle,
         timeouts,

@@ -37,6 +37,24 @@ pub enum FetchError {
         /// What happened.
         detail: String,
     },
+    /// A server that does not prove to be the one that was asked.
+    #[error("the certificate of `{origin}` is not accepted: {detail}; trusted are {trusted}")]
+    Certificate {
+        /// The server.
+        origin: String,
+        /// Why.
+        detail: String,
+        /// Whose certificates are accepted.
+        trusted: String,
+        /// Whether another authority could be the answer.
+        unknown_authority: bool,
+    },
+    /// A file of authorities that cannot be used.
+    #[error("expected PEM certificates (`-----BEGIN CERTIFICATE-----`), found {found}")]
+    Authorities {
+        /// What is there.
+        found: String,
+    },
     /// The server took too long.
     #[error("`{origin}` took too long: {detail}")]
     Timeout {
@@ -147,6 +165,8 @@ impl FetchError {
             FetchError::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
             FetchError::Endpoint { .. }
             | FetchError::PlainToken { .. }
+            | FetchError::Certificate { .. }
+            | FetchError::Authorities { .. }
             | FetchError::Resolved { .. }
             | FetchError::Redirect { .. }
             | FetchError::TooLong { .. }
@@ -171,8 +191,11 @@ impl Diagnostic for FetchError {
             | FetchError::Status { .. }
             | FetchError::Truncated { .. }
             | FetchError::Busy => Class::Io,
-            FetchError::Listing { .. } | FetchError::Nothing => Class::Invalid,
+            FetchError::Listing { .. } | FetchError::Nothing | FetchError::Authorities { .. } => {
+                Class::Invalid
+            }
             FetchError::PlainToken { .. }
+            | FetchError::Certificate { .. }
             | FetchError::Redirect { .. }
             | FetchError::TooLong { .. }
             | FetchError::Commit { .. }
@@ -187,6 +210,8 @@ impl Diagnostic for FetchError {
         match self {
             FetchError::Endpoint { .. } => "bad_endpoint",
             FetchError::PlainToken { .. } => "token_unprotected",
+            FetchError::Certificate { .. } => "bad_certificate",
+            FetchError::Authorities { .. } => "bad_authorities",
             FetchError::Resolved { .. } => "unpinned_revision",
             FetchError::Network { .. } | FetchError::Truncated { .. } => "network",
             FetchError::Timeout { .. } => "timeout",
@@ -208,6 +233,16 @@ impl Diagnostic for FetchError {
             FetchError::Endpoint { .. } => "set `HF_ENDPOINT`, or leave it unset".into(),
             FetchError::PlainToken { .. } => {
                 "use an `https` endpoint, or unset `HF_TOKEN` for public models".into()
+            }
+            FetchError::Certificate { unknown_authority: true, .. } => {
+                "if a proxy of your own network answers, name its authority with `--ca-file FILE` or `SSL_CERT_FILE`; otherwise do not go on"
+                    .into()
+            }
+            FetchError::Certificate { .. } => {
+                "somebody else answers, or the server is not set up well: check `HF_ENDPOINT` and the clock".into()
+            }
+            FetchError::Authorities { .. } => {
+                "name a file of certificates of authorities in PEM with `--ca-file` or `SSL_CERT_FILE`, or unset it".into()
             }
             FetchError::Resolved { pinned, .. } => {
                 format!("if that is the one you want: `distill-convert fetch {pinned} -o FOLDER`")

@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Uri};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 use super::error::FetchError;
+use crate::error::{Context, Result, io_error};
+use crate::limits;
 
 /// Most redirects of one request.
 const REDIRECTS: usize = 5;
@@ -54,6 +58,63 @@ impl Token {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(***)")
+    }
+}
+
+/// Whose certificates are believed.
+#[derive(Clone, Debug, Default)]
+pub struct Authorities(Option<(PathBuf, Vec<Certificate<'static>>)>);
+
+impl Authorities {
+    /// Only those in a PEM file, for networks whose proxy answers in the name of others.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is too large or holds no certificate.
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut pem = Vec::new();
+        let limit = limits::SIDE_FILE_BYTES.get();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(limit + 1).read_to_end(&mut pem))
+            .map_err(io_error("read", path))?;
+        let unusable = |found: &str| FetchError::Authorities {
+            found: found.to_owned(),
+        };
+        if crate::tensor::num::u64_of(pem.len()) > limit {
+            return Err(unusable(&format!("more than {}", limits::SIDE_FILE_BYTES))).at_file(path);
+        }
+        let mut certificates = Vec::new();
+        for item in parse_pem(&pem) {
+            match item {
+                Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
+                Ok(_) => return Err(unusable("a private key")).at_file(path),
+                Err(e) => return Err(unusable(&format!("damage ({e})"))).at_file(path),
+            }
+        }
+        let mut store = rustls::RootCertStore::empty();
+        let ders = certificates.iter().map(|c| c.der().to_vec().into());
+        match store.add_parsable_certificates(ders) {
+            (0, 0) => Err(unusable("none")).at_file(path),
+            (0, bad) => Err(unusable(&format!("{bad} that cannot be read"))).at_file(path),
+            _ => Ok(Authorities(Some((path.to_path_buf(), certificates)))),
+        }
+    }
+
+    fn tls(&self) -> TlsConfig {
+        let roots = match &self.0 {
+            Some((_, certificates)) => RootCerts::new_with_certs(certificates),
+            None => RootCerts::WebPki,
+        };
+        TlsConfig::builder().root_certs(roots).build()
+    }
+}
+
+/// As a message says it.
+impl fmt::Display for Authorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some((path, _)) => write!(f, "the authorities in `{}`", path.display()),
+            None => f.write_str("the public authorities built in"),
+        }
     }
 }
 
@@ -105,6 +166,7 @@ pub(super) struct Client {
     endpoint: String,
     origin: Origin,
     token: Option<Token>,
+    authorities: Authorities,
     timeouts: Timeouts,
 }
 
@@ -113,6 +175,7 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) origin: String,
+    trusted: String,
     body: Body,
 }
 
@@ -125,6 +188,7 @@ impl Client {
     pub(super) fn new(
         endpoint: &str,
         token: Option<Token>,
+        authorities: Authorities,
         timeouts: Timeouts,
     ) -> Result<Self, FetchError> {
         let endpoint = endpoint.trim_end_matches('/');
@@ -143,6 +207,7 @@ impl Client {
             endpoint: endpoint.to_owned(),
             origin,
             token,
+            authorities,
             timeouts,
         })
     }
@@ -163,6 +228,7 @@ impl Client {
             .timeout_per_read(Some(self.timeouts.read))
             .timeout_per_write(Some(self.timeouts.read))
             .timeout_global(Some(self.timeouts.total + Duration::from_secs(seconds)))
+            .tls_config(self.authorities.tls())
             .max_redirects(0)
             .http_status_as_error(false)
             .max_response_header_size(HEADER_BYTES)
@@ -181,7 +247,7 @@ impl Client {
             }
             let answer = request
                 .call()
-                .map_err(|e| failure(&e, &origin.to_string()))?;
+                .map_err(|e| failure(e, &origin.to_string(), &self.authorities.to_string()))?;
             let (parts, body) = answer.into_parts();
             if origin == self.origin {
                 on_hub(&parts.headers)?;
@@ -199,6 +265,7 @@ impl Client {
                     status,
                     headers: parts.headers,
                     origin: origin.to_string(),
+                    trusted: self.authorities.to_string(),
                     body,
                 });
             }
@@ -253,11 +320,7 @@ impl Client {
 
 impl Answer {
     /// Reads the body in parts, at most `limit` bytes. Gives how many came; a body that ends early is not an error here.
-    pub(super) fn read(
-        self,
-        limit: u64,
-        each: &mut dyn FnMut(&[u8]) -> crate::error::Result<()>,
-    ) -> crate::error::Result<u64> {
+    pub(super) fn read(self, limit: u64, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<u64> {
         let mut reader = self.body.into_reader();
         let mut buffer = vec![0; 1 << 17];
         let mut count = 0;
@@ -266,7 +329,9 @@ impl Answer {
                 Ok(0) => return Ok(count),
                 Ok(n) => n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(read_failure(e, &self.origin).into()),
+                Err(e) => {
+                    return Err(failure(ureq::Error::Io(e), &self.origin, &self.trusted).into());
+                }
             };
             count += crate::tensor::num::u64_of(n);
             if count > limit {
@@ -278,26 +343,33 @@ impl Answer {
     }
 }
 
-fn read_failure(error: std::io::Error, origin: &str) -> FetchError {
-    match error.downcast::<ureq::Error>() {
-        Ok(error) => failure(&error, origin),
-        Err(error) => FetchError::Network {
-            origin: origin.to_owned(),
-            detail: error.to_string(),
-        },
-    }
-}
-
 #[allow(
     clippy::wildcard_enum_match_arm,
     reason = "the client's errors are many and grow; their text says what happened"
 )]
-fn failure(error: &ureq::Error, origin: &str) -> FetchError {
+fn failure(error: ureq::Error, origin: &str, trusted: &str) -> FetchError {
     let origin = origin.to_owned();
     match error {
         ureq::Error::Timeout(which) => FetchError::Timeout {
             origin,
             detail: which.to_string(),
+        },
+        ureq::Error::Rustls(rustls::Error::InvalidCertificate(why)) => FetchError::Certificate {
+            origin,
+            detail: why.to_string(),
+            trusted: trusted.to_owned(),
+            unknown_authority: matches!(why, rustls::CertificateError::UnknownIssuer),
+        },
+        // What happens while bytes are read or written comes wrapped.
+        ureq::Error::Io(error) => match error.downcast::<rustls::Error>() {
+            Ok(inner) => failure(ureq::Error::Rustls(inner), &origin, trusted),
+            Err(error) => match error.downcast::<ureq::Error>() {
+                Ok(inner) => failure(inner, &origin, trusted),
+                Err(error) => FetchError::Network {
+                    origin,
+                    detail: error.to_string(),
+                },
+            },
         },
         other => FetchError::Network {
             origin,
@@ -311,7 +383,8 @@ mod tests {
     use super::*;
 
     fn client(endpoint: &str) -> Result<Client, FetchError> {
-        Client::new(endpoint, Some(Token::new("secret")), Timeouts::default())
+        let token = Some(Token::new("secret"));
+        Client::new(endpoint, token, Authorities::default(), Timeouts::default())
     }
 
     #[test]

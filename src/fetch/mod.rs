@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use error::FetchError;
-pub use http::{Timeouts, Token};
+pub use http::{Authorities, Timeouts, Token};
 
 use crate::error::{Context, Result, io_error};
 use crate::files::{self, FilesError, Partial};
@@ -51,6 +51,8 @@ pub struct Request {
     pub endpoint: String,
     /// Sent to the hub, and to nobody else.
     pub token: Option<Token>,
+    /// Whose certificates are believed.
+    pub authorities: Authorities,
     /// A cache whose files are used if they are right.
     pub cache: Option<PathBuf>,
     /// Fetch pickles as well.
@@ -70,6 +72,7 @@ impl Request {
             destination,
             endpoint: ENDPOINT.to_owned(),
             token: None,
+            authorities: Authorities::default(),
             cache: None,
             allow_pickle: false,
             timeouts: Timeouts::default(),
@@ -102,10 +105,11 @@ pub fn refuse_unpinned(
     revision: &str,
     endpoint: &str,
     token: Option<Token>,
+    authorities: Authorities,
     timeouts: Timeouts,
 ) -> Result<std::convert::Infallible> {
     hub::check_repo(repo)?;
-    let client = Client::new(endpoint, token, timeouts)?;
+    let client = Client::new(endpoint, token, authorities, timeouts)?;
     let commit = listing::resolve(&client, repo, revision)?;
     Err(FetchError::Resolved {
         revision: revision.to_owned(),
@@ -125,7 +129,12 @@ pub fn fetch(request: &Request, progress: Progress<'_>) -> Result<Fetched> {
     {
         return already_here(request, folder);
     }
-    let client = Client::new(&request.endpoint, request.token.clone(), request.timeouts)?;
+    let client = Client::new(
+        &request.endpoint,
+        request.token.clone(),
+        request.authorities.clone(),
+        request.timeouts,
+    )?;
     let commit = request.pinned.commit();
     // Also tells that the commit is one of this repository.
     let found = listing::resolve(&client, request.pinned.repo(), commit)?;

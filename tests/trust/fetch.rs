@@ -1,9 +1,11 @@
 //! Fetching from a hub that is a real server on this machine, and that stalls, breaks off, lies, leads elsewhere and never ends.
 
+mod tls;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -64,7 +66,7 @@ impl Reply {
         self
     }
 
-    fn write(self, mut to: TcpStream) -> std::io::Result<()> {
+    fn write(self, to: &mut dyn Write) -> std::io::Result<()> {
         let length = self.length.unwrap_or(self.body.len() as u64);
         write!(to, "HTTP/1.1 {} X\r\nConnection: close\r\n", self.status)?;
         if !matches!(self.sent, Sent::Endless) {
@@ -75,7 +77,10 @@ impl Reply {
         }
         to.write_all(b"\r\n")?;
         match self.sent {
-            Sent::Whole => to.write_all(&self.body),
+            Sent::Whole => {
+                to.write_all(&self.body)?;
+                to.flush()
+            }
             Sent::Broken(n) => to.write_all(&self.body[..n]),
             Sent::Stalled(n) => {
                 to.write_all(&self.body[..n])?;
@@ -105,8 +110,17 @@ impl Hub {
         files: Files,
         tweak: impl Fn(&Asked, Reply, usize) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Hub::serve(files, tweak, None)
+    }
+
+    fn serve(
+        files: Files,
+        tweak: impl Fn(&Asked, Reply, usize) -> Reply + Send + Sync + 'static,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://{}", listener.local_addr().unwrap());
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let hub = Hub {
             address,
@@ -118,8 +132,16 @@ impl Hub {
             for stream in listener.incoming().flatten() {
                 let (tweak, files, asked) =
                     (Arc::clone(&tweak), Arc::clone(&files), Arc::clone(&asked));
+                let tls = tls.clone();
                 std::thread::spawn(move || {
-                    let Some(request) = read_request(&stream) else {
+                    let mut stream: Box<dyn Stream> = match tls {
+                        None => Box::new(stream),
+                        Some(config) => {
+                            let server = rustls::ServerConnection::new(config).unwrap();
+                            Box::new(rustls::StreamOwned::new(server, stream))
+                        }
+                    };
+                    let Some(request) = read_request(&mut stream) else {
                         return;
                     };
                     let before = {
@@ -129,7 +151,7 @@ impl Hub {
                     };
                     let reply = tweak(&request, honest(&files, &request), before);
                     // A client that hangs up is what some tests want.
-                    let _ = reply.write(stream);
+                    let _ = reply.write(&mut stream);
                 });
             }
         });
@@ -145,7 +167,12 @@ impl Hub {
     }
 }
 
-fn read_request(stream: &TcpStream) -> Option<Asked> {
+/// A connection, encrypted or not.
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
+fn read_request(stream: &mut dyn Stream) -> Option<Asked> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next()?.ok()?;
     let path = first.split(' ').nth(1)?.to_owned();
