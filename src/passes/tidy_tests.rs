@@ -7,10 +7,10 @@ use super::testing::{assert_equivalent, distance, graph, inputs, noise, ops, run
 use super::{Islands, affine, clean, precision, tidy};
 use crate::eval::Mode;
 use crate::ir::ops::{
-    BatchNorm, BinaryKind, Cast, Concat, Conv, ConvTranspose, Linear, Pad, PadMode, ReduceKind,
-    Reverse, Slice, SliceRange, Tile, UnaryKind, Window,
+    BatchNorm, BinaryKind, Cast, CompareKind, Concat, Conv, ConvTranspose, If, Linear, Loop, Pad,
+    PadMode, ReduceKind, Reverse, Slice, SliceRange, Tile, UnaryKind, Window,
 };
-use crate::ir::{Builder, Dim, Module, Op, ValueId, print};
+use crate::ir::{Builder, Dim, Domain, Module, Op, Type, ValueId, print};
 use crate::tensor::{DType, Tensor};
 
 type Build = fn(&mut Builder, ValueId) -> ValueId;
@@ -531,4 +531,89 @@ fn a_graph_of_thousands_of_nodes_is_cleaned() {
     let blocks = 1000;
     let (after, _) = clean(&long(blocks)).unwrap();
     assert_eq!(after.main().unwrap().nodes.len() as u64, 4 * blocks);
+}
+
+/// A choice and a loop whose bodies hold what a clean-up finds: a SiLU by its parts, a constant that is computed, moves that cancel out.
+fn controlled() -> Module {
+    let mut b = Builder::new("m");
+    let ty = Type::known(DType::F32, &[2, 3]);
+    let x = b.param("x", ty.clone(), Domain::Any).unwrap();
+    let parts = |b: &mut Builder, x: ValueId| {
+        let t = b.un(UnaryKind::Sigmoid, x).unwrap();
+        let y = b.mul(x, t).unwrap();
+        let y = b.transpose(y, &[1, 0]).unwrap();
+        let y = b.transpose(y, &[1, 0]).unwrap();
+        let two = b.number(y, 2.0).unwrap();
+        let four = b.mul(two, two).unwrap();
+        b.mul(y, four).unwrap()
+    };
+    let then_body = b.body("then", |b| {
+        let x = b.param("then/x", ty.clone(), Domain::Any)?;
+        let y = parts(b, x);
+        Ok(b.output("then/y", y)?)
+    });
+    let else_body = b.body("else", |b| {
+        let x = b.param("else/x", ty.clone(), Domain::Any)?;
+        let one = b.number(x, 1.0)?;
+        let y = b.mul(x, one)?;
+        // Nothing is left of it.
+        let unused = b.un(UnaryKind::Exp, y)?;
+        b.un(UnaryKind::Neg, unused)?;
+        Ok(b.output("else/y", y)?)
+    });
+    let sum = b.reduce(ReduceKind::Sum, x, &[0, 1], false).unwrap();
+    let positive = b.cmp_n(CompareKind::Greater, sum, 0.0).unwrap();
+    let op = If {
+        then_body: then_body.unwrap(),
+        else_body: else_body.unwrap(),
+        results: vec![ty.clone()],
+    };
+    let y = b.push("if", Op::If(op), &[positive, x]).unwrap();
+    let body = b.body("body", |b| {
+        let round = b.param("body/round", Type::known(DType::I64, &[]), Domain::Any)?;
+        let on = b.param("body/on", Type::known(DType::Bool, &[]), Domain::Any)?;
+        let y = b.param("body/y", ty.clone(), Domain::Any)?;
+        let _ = round;
+        let y = parts(b, y);
+        b.output("body/goes_on", on)?;
+        Ok(b.output("body/next", y)?)
+    });
+    let op = Loop {
+        body: body.unwrap(),
+        carried: 1,
+        results: vec![ty],
+    };
+    let rounds = b.scalar("rounds", DType::I64, 3.0).unwrap();
+    let on = Tensor::bool(vec![], vec![true]).unwrap();
+    let on = b.tensor("on", &on).unwrap();
+    let y = b.push("loop", Op::Loop(op), &[rounds, on, y]).unwrap();
+    b.output("y", y).unwrap();
+    b.finish().unwrap()
+}
+
+#[test]
+fn bodies_of_control_flow_are_cleaned_too() {
+    let before = controlled();
+    let (after, report) = clean(&before).unwrap();
+    let of = |name: &str| -> Vec<&str> {
+        let body = after.bodies.iter().find(|f| f.name == name).unwrap();
+        body.nodes.iter().map(|n| n.op.name()).collect()
+    };
+    assert_eq!(of("then"), ["silu", "mul"]);
+    assert_eq!(of("else"), Vec::<&str>::new());
+    assert_eq!(of("body"), ["silu", "mul"]);
+    assert_eq!(report.rewrites.get("silu"), Some(&2));
+    assert_eq!((report.nodes_before, report.nodes_after), (19, 8));
+    assert_equivalent(&before, &after, 1e-6);
+    let (still, nothing) = clean(&after).unwrap();
+    assert!(nothing.rewrites.is_empty(), "{nothing:?}");
+    assert_eq!(print(&still), print(&after));
+}
+
+#[test]
+fn in_16_bits_bodies_keep_their_types() {
+    let (after, _) = clean(&controlled()).unwrap();
+    let (half, report) = precision(&after, &Islands::default()).unwrap();
+    assert_eq!(report.kept_in_f32.len(), 2, "{report:?}");
+    assert_eq!(half.bodies, after.bodies);
 }

@@ -5,7 +5,7 @@ use super::elementwise::op2;
 use super::entry::Entry;
 use super::{Handler, Importer};
 use crate::error::Result;
-use crate::ir::ops::{BinaryKind, Linear, MatMul, Select, Softmax, Squeeze, Unsqueeze};
+use crate::ir::ops::{Attention, BinaryKind, Linear, MatMul, Select, Squeeze, Unsqueeze};
 use crate::ir::{Dim, Op};
 use crate::tensor::{DType, num};
 
@@ -93,28 +93,20 @@ fn attention(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>>
     let key = importer.operand(call, "key")?;
     let value = importer.operand(call, "value")?;
     let mask = importer.optional_operand(call, "attn_mask")?;
-    let ty = importer.ty(query);
+    let ty = importer.ty(query).clone();
     let Some(width) = ty.shape.last().and_then(Dim::known).filter(|&n| n > 0) else {
         return Err(call.unsupported("query", ty.to_string()).into());
     };
-    let by_key = MatMul {
-        transpose_a: false,
-        transpose_b: true,
-    };
-    let scores = importer.step(call, "scores", Op::MatMul(by_key), &[query, key])?;
-    let scale = 1.0 / num::f64_of(width).sqrt();
-    let scale = importer.scalar(call, "scale", ty.dtype, scale)?;
-    let mut scores = importer.step(call, "scaled", op2(BinaryKind::Mul), &[scores, scale])?;
+    let mut operands = vec![query, key, value];
     if let Some(mask) = mask {
-        scores = if importer.ty(mask).dtype == DType::Bool {
+        operands.push(if importer.ty(mask).dtype == DType::Bool {
+            let seen = importer.scalar(call, "seen", ty.dtype, 0.0)?;
             let never = importer.scalar(call, "never", ty.dtype, f64::NEG_INFINITY)?;
-            importer.step(call, "masked", Op::Select(Select), &[mask, scores, never])?
+            importer.step(call, "masked", Op::Select(Select), &[mask, seen, never])?
         } else {
-            let mask = importer.cast(call, "mask", mask, ty.dtype)?;
-            importer.step(call, "masked", op2(BinaryKind::Add), &[scores, mask])?
-        };
+            importer.cast(call, "mask", mask, ty.dtype)?
+        });
     }
-    let axis = importer.ty(scores).rank() - 1;
-    let weights = importer.step(call, "weights", Op::Softmax(Softmax { axis }), &[scores])?;
-    importer.result(call, Op::MatMul(MatMul::default()), &[weights, value])
+    let scale = 1.0 / num::f64_of(width).sqrt();
+    importer.result(call, Op::Attention(Attention { scale }), &operands)
 }
