@@ -46,7 +46,16 @@ enum Known {
 /// the argument), `x·sigmoid(x)`, `clip(a·x + b, 0, m)/m` and `x` times that.
 pub(super) fn find(g: &Graph<'_>, root: ValueId) -> Option<Match> {
     let node = g.node(root)?;
-    if !g.ty(root).dtype.is_float() || !matches!(node.op, Op::Binary(_) | Op::Clip(_)) {
+    if !g.ty(root).dtype.is_float()
+        || !matches!(
+            node.op,
+            Op::Binary(_)
+                | Op::Clip(_)
+                | Op::Unary(Unary {
+                    kind: UnaryKind::Relu
+                })
+        )
+    {
         return None;
     }
     let values = expression(g, root);
@@ -135,6 +144,9 @@ fn arithmetic(op: &Op) -> bool {
 /// The function that makes a value, if it is one of those inside of an activation, and its argument.
 fn inner(g: &Graph<'_>, t: ValueId) -> Option<(Inner, ValueId)> {
     let node = g.node(t)?;
+    if let Some((x, most)) = cut_off(g, t) {
+        return Some((Inner::Clip(most), x));
+    }
     let inner = match &node.op {
         Op::Unary(Unary {
             kind: UnaryKind::Erf,
@@ -145,12 +157,71 @@ fn inner(g: &Graph<'_>, t: ValueId) -> Option<(Inner, ValueId)> {
         Op::Unary(Unary {
             kind: UnaryKind::Sigmoid,
         }) => Inner::Sigmoid,
-        Op::Clip(Clip { min, max }) if *min == 0.0 && *max > 0.0 && max.is_finite() => {
-            Inner::Clip(f64::from(*max))
-        }
         _ => return None,
     };
     Some((inner, node.operands[0]))
+}
+
+/// What a value cuts off at 0 and at a number, and the number: a clip, or minimum and maximum in either order.
+fn cut_off(g: &Graph<'_>, t: ValueId) -> Option<(ValueId, f64)> {
+    if let Op::Clip(Clip { min: 0.0, max }) = g.node(t)?.op {
+        let found = (g.node(t)?.operands[0], f64::from(max));
+        return (max > 0.0 && max.is_finite()).then_some(found);
+    }
+    let at_number = |v: ValueId, kind: BinaryKind| {
+        let found = g.either(v, kind).into_iter();
+        found.filter_map(|(x, n)| Some((x, g.number(n)?))).next()
+    };
+    let at_zero = |v: ValueId| {
+        let relu = g.unary(v, UnaryKind::Relu);
+        relu.or_else(|| {
+            let (x, n) = at_number(v, BinaryKind::Max)?;
+            (n == 0.0).then_some(x)
+        })
+    };
+    let found = match at_number(t, BinaryKind::Min) {
+        Some((v, most)) => Some((at_zero(v)?, most)),
+        None => at_number(at_zero(t)?, BinaryKind::Min),
+    };
+    found.filter(|(x, most)| *most > 0.0 && most.is_finite() && g.ty(*x) == g.ty(t))
+}
+
+/// A sigmoid, or the product with one, whose last node is `root`: `1/(1 + e⁻ˣ)` and `x/(1 + e⁻ˣ)`.
+pub(super) fn find_sigmoid(g: &Graph<'_>, root: ValueId) -> Option<Match> {
+    let (over, under) = match g.binary(root, BinaryKind::Div) {
+        Some([over, under]) => (Some(over), under),
+        None => (None, g.unary(root, UnaryKind::Reciprocal)?),
+    };
+    let exponential = |(e, n): (ValueId, ValueId)| {
+        g.is_number(n, 1.0)
+            .then(|| g.unary(e, UnaryKind::Exp))
+            .flatten()
+    };
+    let negated = g.either(under, BinaryKind::Add).into_iter();
+    let negated = negated.filter_map(exponential).next()?;
+    let x = g.unary(negated, UnaryKind::Neg).or_else(|| {
+        let found = g.either(negated, BinaryKind::Mul).into_iter();
+        let mut found = found.filter(|&(_, n)| g.is_number(n, -1.0));
+        found.next().map(|(x, _)| x)
+    })?;
+    let kind = match over {
+        Some(over) if over == x => UnaryKind::Silu,
+        Some(over) if !g.is_number(over, 1.0) => return None,
+        Some(_) | None => UnaryKind::Sigmoid,
+    };
+    let label = if kind == UnaryKind::Silu {
+        "silu"
+    } else {
+        "sigmoid"
+    };
+    (g.ty(x) == g.ty(root) && g.ty(x).dtype.is_float()).then(|| Match {
+        labels: vec![label],
+        leaves: vec![x],
+        emit: Box::new(move |rewrite, name| {
+            let x = rewrite.get(x);
+            rewrite.builder.unary(name, kind, x)
+        }),
+    })
 }
 
 fn recognise(
@@ -170,16 +241,22 @@ fn recognise(
                 .iter()
                 .all(|(power, c)| p.get(power).is_some_and(|found| near(*found, *c, dtype)))
     };
-    let half_of_one_and_t = is(&whole, &[((1, 0), 0.5), ((1, 1), 0.5)]);
+    // An odd function of −x is minus that of x.
+    let half_of_one_and = |t: f64| is(&whole, &[((1, 0), 0.5), ((1, 1), 0.5 * t)]);
     let times_t = is(&whole, &[((1, 1), 1.0)]);
     let cubic = |k: f64| is(&of_x, &[((1, 0), k), ((3, 0), 0.044_715 * k)]);
     let k = (2.0 / std::f64::consts::PI).sqrt();
     match inner {
         Inner::Erf => {
-            let argument = is(&of_x, &[((1, 0), std::f64::consts::FRAC_1_SQRT_2)]);
-            (argument && half_of_one_and_t).then_some(Known::Unary(UnaryKind::GeluErf))
+            let argument = |t: f64| is(&of_x, &[((1, 0), t * std::f64::consts::FRAC_1_SQRT_2)]);
+            let either = [1.0, -1.0]
+                .into_iter()
+                .any(|t| argument(t) && half_of_one_and(t));
+            either.then_some(Known::Unary(UnaryKind::GeluErf))
         }
-        Inner::Tanh => (cubic(k) && half_of_one_and_t).then_some(Known::Unary(UnaryKind::GeluTanh)),
+        Inner::Tanh => {
+            (cubic(k) && half_of_one_and(1.0)).then_some(Known::Unary(UnaryKind::GeluTanh))
+        }
         Inner::Sigmoid if !times_t => None,
         // (1 + tanh u)/2 is the sigmoid of 2u.
         Inner::Sigmoid if cubic(2.0 * k) => Some(Known::Unary(UnaryKind::GeluTanh)),

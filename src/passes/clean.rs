@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::graph::{Counts, replace};
-use super::{activation, affine, attention, fold, norm, softmax, tidy};
+use super::{activation, affine, attention, casts, fold, norm, softmax, through, tidy};
 use crate::error::{Context, Result};
 use crate::ir::Module;
 
@@ -26,6 +26,7 @@ const WORDS: &[(&str, &str, &str, &str)] = &[
     ("rms_norm", "fused", "RMS norm", "RMS norms"),
     ("softmax", "fused", "softmax", "softmaxes"),
     ("attention", "fused", "attention", "attentions"),
+    ("sigmoid", "fused", "sigmoid", "sigmoids"),
     ("gelu", "fused", "GELU", "GELUs"),
     ("silu", "fused", "SiLU", "SiLUs"),
     ("hard_sigmoid", "fused", "hard sigmoid", "hard sigmoids"),
@@ -93,9 +94,15 @@ pub fn clean(module: &Module) -> Result<(Module, CleanReport)> {
     let module = tidy(fold(module)?, &mut counts)?;
     let module = replace(&module, &mut counts, norm::find).at_pass("norms")?;
     let module = replace(&module, &mut counts, softmax::find).at_pass("softmax")?;
+    let module = replace(&module, &mut counts, activation::find_sigmoid).at_pass("sigmoid")?;
     // After the softmax that it holds, and before what folds into the products around it.
     let module = replace(&module, &mut counts, attention::find).at_pass("attention")?;
     let module = replace(&module, &mut counts, activation::find).at_pass("activations")?;
+    // What is one operation now may have been computed in single precision for its parts' sake, and parameters stand behind the casts.
+    let module = replace(&module, &mut counts, casts::find).at_pass("casts")?;
+    let module = replace(&module, &mut counts, norm::find_parameters).at_pass("parameters")?;
+    // What folds into products may lie behind a transpose.
+    let module = replace(&module, &mut counts, through::find).at_pass("transposes")?;
     let module = replace(&module, &mut counts, affine::find).at_pass("affine")?;
     // Around a norm over other axes than the last, and before attention, there are new transposes.
     // Masks by constants are constants.

@@ -17,6 +17,7 @@ mod attention;
 #[cfg(test)]
 mod attention_tests;
 mod bind;
+mod casts;
 mod clean;
 mod fold;
 mod graph;
@@ -28,7 +29,10 @@ mod precision;
 mod rewrite;
 mod softmax;
 #[cfg(test)]
+mod spelling_tests;
+#[cfg(test)]
 mod testing;
+mod through;
 mod tidy;
 #[cfg(test)]
 mod tidy_tests;

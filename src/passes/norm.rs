@@ -23,10 +23,20 @@ struct Norm {
 /// A normalisation whose last node is `root`.
 ///
 /// Forms: `c / √(v + ε)`, or `c` times its reciprocal, with `c = x − mean(x)` and `v` the mean of `c²` or `mean(x²) − mean(x)²`, cut off at 0
-/// or not; `x` in place of `c` and the mean of `x²` for the root-mean-square norm; `γ` on either factor; then `β`; and
+/// or not; `x` in place of `c` and the mean of `x²` for the root-mean-square norm; `γ` on either factor or on `c`; then `β`; and
 /// `x·s + (β − mean(x)·s)` with `s = γ/√(v + ε)`. Means are reductions or sums times 1/n.
 pub(super) fn find(g: &Graph<'_>, root: ValueId) -> Option<Match> {
     let norm = shifted(g, root).or_else(|| scaled(g, root))?;
+    let label = if norm.centred {
+        "layer_norm"
+    } else {
+        "rms_norm"
+    };
+    replaced(g, root, norm, vec![label])
+}
+
+/// What becomes of a normalisation, if its parameters are such that the operation has them.
+fn replaced(g: &Graph<'_>, root: ValueId, norm: Norm, labels: Vec<&'static str>) -> Option<Match> {
     let ty = g.ty(norm.x);
     if g.ty(root) != ty || ty.shape.iter().any(Dim::is_run_time) {
         return None;
@@ -42,15 +52,10 @@ pub(super) fn find(g: &Graph<'_>, root: ValueId) -> Option<Match> {
         return None;
     }
     let sizes = sizes.unwrap_or_default();
-    let label = if norm.centred {
-        "layer_norm"
-    } else {
-        "rms_norm"
-    };
     let leaves = [Some(norm.x), norm.gamma, norm.beta];
     let leaves = leaves.into_iter().flatten().collect();
     Some(Match {
-        labels: vec![label],
+        labels,
         leaves,
         emit: Box::new(move |rewrite, name| emit(rewrite, &norm, rank, &sizes, name)),
     })
@@ -132,6 +137,17 @@ fn scaled(g: &Graph<'_>, root: ValueId) -> Option<Norm> {
                 ..norm
             });
         }
+        for (c, gamma) in g.either(p, BinaryKind::Mul) {
+            if g.constant(gamma).is_some()
+                && let Some(under) = reciprocal_root(g, q)
+                && let Some(norm) = by_root(g, c, q, under)
+            {
+                return Some(Norm {
+                    gamma: Some(gamma),
+                    ..norm
+                });
+            }
+        }
         for (r, gamma) in g.either(q, BinaryKind::Mul) {
             if g.constant(gamma).is_some()
                 && let Some(under) = reciprocal_root(g, r)
@@ -144,7 +160,81 @@ fn scaled(g: &Graph<'_>, root: ValueId) -> Option<Norm> {
             }
         }
     }
+    let [p, d] = g.binary(root, BinaryKind::Div)?;
+    for (c, gamma) in g.either(p, BinaryKind::Mul) {
+        if g.constant(gamma).is_some()
+            && let Some(under) = square_root(g, unspread(g, d))
+            && let Some(norm) = by_root(g, c, d, under)
+        {
+            return Some(Norm {
+                gamma: Some(gamma),
+                ..norm
+            });
+        }
+    }
     None
+}
+
+/// Parameters behind a normalisation that has none, which become its own.
+pub(super) fn find_parameters(g: &Graph<'_>, root: ValueId) -> Option<Match> {
+    let mut shifts = vec![(root, None)];
+    let sums = g.either(root, BinaryKind::Add).into_iter();
+    shifts.extend(sums.filter_map(|(p, b)| g.constant(b).map(|_| (p, Some(b)))));
+    for (p, beta) in shifts {
+        let bare = operation(g, p).filter(|n| n.beta.is_none());
+        if let (Some(norm), Some(_)) = (bare, beta) {
+            if norm.centred {
+                return replaced(g, root, Norm { beta, ..norm }, vec!["bias"]);
+            }
+            continue;
+        }
+        for (n, gamma) in g.either(p, BinaryKind::Mul) {
+            let bare = operation(g, n).filter(|n| n.gamma.is_none() && n.beta.is_none());
+            let Some(norm) =
+                bare.filter(|n| g.constant(gamma).is_some() && (n.centred || beta.is_none()))
+            else {
+                continue;
+            };
+            let gamma = Some(gamma);
+            let labels = if beta.is_some() {
+                vec!["scale", "bias"]
+            } else {
+                vec!["scale"]
+            };
+            return replaced(
+                g,
+                root,
+                Norm {
+                    gamma,
+                    beta,
+                    ..norm
+                },
+                labels,
+            );
+        }
+    }
+    None
+}
+
+/// A normalisation that is an operation already.
+fn operation(g: &Graph<'_>, v: ValueId) -> Option<Norm> {
+    let node = g.node(v)?;
+    let (centred, axis, epsilon) = if let Op::LayerNorm(o) = &node.op {
+        (true, o.axis, o.epsilon)
+    } else if let Op::RmsNorm(o) = &node.op {
+        (false, o.axis, o.epsilon)
+    } else {
+        return None;
+    };
+    let x = node.operands[0];
+    Some(Norm {
+        x,
+        centred,
+        axes: (axis..g.ty(x).rank()).collect(),
+        epsilon,
+        gamma: node.operands.get(1).copied(),
+        beta: node.operands.get(2).copied(),
+    })
 }
 
 /// Without parameters.
@@ -249,6 +339,9 @@ fn reciprocal_root(g: &Graph<'_>, v: ValueId) -> Option<ValueId> {
     }
     if let Some(x) = g.unary(v, UnaryKind::Reciprocal) {
         return square_root(g, x);
+    }
+    if let Some(x) = square_root(g, v).and_then(|r| g.unary(g.reshaped(r), UnaryKind::Reciprocal)) {
+        return Some(x);
     }
     match g.binary(v, BinaryKind::Div) {
         Some([one, x]) if g.is_number(one, 1.0) => square_root(g, x),
