@@ -25,9 +25,11 @@ pub fn of(reader: &str) -> bool {
     [
         "onnx",
         "onnx_file",
+        "conversion_of_onnx",
         "external_data",
         "mil_program",
         "mlmodel_file",
+        "conversion_of_coreml",
     ]
     .contains(&reader)
 }

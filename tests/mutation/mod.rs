@@ -17,6 +17,7 @@ use distill_convert::readers::{self, Reader};
 
 use crate::common::{TinyModel, root};
 
+mod behind;
 pub(crate) mod change;
 pub(crate) mod fields;
 mod repair;
@@ -33,6 +34,11 @@ const ADDRESS_SPACE_KB: u64 = 1_700_000;
 fn wanted() -> u64 {
     let text = std::env::var("DISTILL_MUTANTS").unwrap_or_default();
     text.parse().unwrap_or(MUTANTS)
+}
+
+/// The readers, and what lies behind them.
+fn all() -> impl Iterator<Item = &'static Reader> {
+    readers::ALL.iter().chain(behind::ALL)
 }
 
 /// The mutant of this number.
@@ -130,7 +136,7 @@ fn one_reader_in_a_process_of_its_own() {
     let Ok(name) = std::env::var("DISTILL_MUTATED_READER") else {
         return;
     };
-    let reader = readers::find(&name).unwrap();
+    let reader = all().find(|r| r.name == name).unwrap();
     let seeds = seeds(&name);
     // A mutant that never ends would hold up everything: the process ends instead, and says which it was.
     std::thread::spawn(|| {
@@ -226,7 +232,7 @@ fn contained(reader: &Reader) -> Result<String, String> {
 #[cfg(unix)]
 #[test]
 fn no_mutant_makes_a_reader_panic_hang_or_take_a_gigabyte() {
-    let left = Mutex::new(readers::ALL.iter());
+    let left = Mutex::new(all());
     let (done, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -249,7 +255,7 @@ fn no_mutant_makes_a_reader_panic_hang_or_take_a_gigabyte() {
 
 #[test]
 fn every_seed_is_sound_and_every_reader_has_some() {
-    for reader in readers::ALL {
+    for reader in all() {
         let mut seeds = seeds(reader.name);
         let sound = seeds.files.len() - found(reader.name).len();
         seeds.files.truncate(sound);
@@ -308,7 +314,7 @@ fn seeds_for_the_fuzz_targets() {
     let scratch = tempfile::tempdir().unwrap();
     let place = std::env::var_os("DISTILL_FUZZ_SEEDS").map(PathBuf::from);
     let place = place.unwrap_or_else(|| scratch.path().to_path_buf());
-    for reader in readers::ALL {
+    for reader in all() {
         let seeds = seeds(reader.name);
         let (files, beside) = (
             place.join(reader.name).join("files"),
@@ -347,7 +353,7 @@ fn tiny() -> TinyModel {
 #[test]
 fn every_reader_has_a_fuzz_target() {
     let manifest = String::from_utf8(file("tests/fuzz/Cargo.toml")).unwrap();
-    for reader in readers::ALL {
+    for reader in all() {
         let target = format!("fuzz_targets/{}.rs", reader.name);
         assert!(
             manifest.contains(&format!("path = \"{target}\"")),

@@ -80,7 +80,7 @@ pub(super) fn seeds(reader: &str) -> Seeds {
             ]
         }
         "image" => images(),
-        "onnx" => onnx_models(&folder),
+        "onnx" | "onnx_file" | "conversion_of_onnx" => onnx_models(&folder),
         "external_data" => external_data(&folder),
         "mlpackage_manifest" => {
             let data = folder.path().join("Data/com.apple.CoreML/weights");
@@ -93,11 +93,10 @@ pub(super) fn seeds(reader: &str) -> Seeds {
             ]
         }
         "weight_blob" => ["decoder", "encoder"].map(weights).into(),
-        "mil_program" | "mlmodel_file" => {
+        "mil_program" | "mlmodel_file" | "conversion_of_coreml" => {
             fs::write(folder.path().join("weight.bin"), weights("decoder")).unwrap();
             programs()
         }
-        "onnx_file" => onnx_models(&folder),
         "task" => {
             copy("models/binary/tokenizer.json", folder.path());
             let text = String::from_utf8(file("models/binary/task.toml")).unwrap();

@@ -7,9 +7,12 @@ use std::sync::OnceLock;
 use distill_convert::readers;
 use tempfile::TempDir;
 
+#[path = "../../mutation/behind.rs"]
+mod behind;
 #[path = "../../mutation/change.rs"]
 mod change;
 #[path = "../../mutation/fields.rs"]
+#[allow(dead_code)] // Which targets it is for is said by the targets here.
 mod fields;
 #[path = "../../mutation/repair.rs"]
 mod repair;
@@ -37,7 +40,8 @@ pub fn read(name: &str, bytes: &[u8]) {
         drop(std::panic::take_hook());
         folder(name)
     });
-    let reader = readers::find(name).expect("a reader of this name");
+    let mut all = readers::ALL.iter().chain(behind::ALL);
+    let reader = all.find(|r| r.name == name).expect("a reader of this name");
     let say = |bytes: &[u8]| {
         if let Err(error) = (reader.read)(folder.path(), bytes) {
             // A message must not fail either, nor carry control characters to a terminal.
