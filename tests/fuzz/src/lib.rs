@@ -35,9 +35,9 @@ pub fn change_message(data: &mut [u8], size: usize, max_size: usize, seed: u32) 
 pub fn read(name: &str, bytes: &[u8]) {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
-        // libFuzzer's hook ends the process at any panic, also at those of a library that are contained. Without it, one that is not still
-        // ends the process, behind the target.
-        drop(std::panic::take_hook());
+        // libFuzzer's hook ends the process at any panic, also at those of a library that are contained. One that is not still ends the
+        // process, behind the target.
+        std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
         folder(name)
     });
     let mut all = readers::ALL.iter().chain(behind::ALL);
