@@ -17,6 +17,7 @@ mod verify;
 
 pub(crate) use bounds::Bounds;
 pub use builder::{Builder, Folder};
+pub use compose::looks_up;
 pub use constant::{Constant, ConstantScan, Placed, Transform, write_constants};
 pub use dim::{Bindings, Dim, DimOp, DimTree};
 pub use domains::{DOMAINS_KEY, domains_text, settle_domains};

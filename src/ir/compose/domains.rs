@@ -59,6 +59,18 @@ pub(in crate::ir) fn derive_domains(module: &mut Module) {
     }
 }
 
+/// Whether elements are looked up at the values of a parameter, so that one that is out of range finds nothing. What is only compared with
+/// indices may have any value.
+pub fn looks_up(function: &Function, param: usize) -> bool {
+    function.nodes.iter().any(|node| {
+        let indices = match (&node.op, node.operands.as_slice()) {
+            (Op::Gather(_) | Op::GatherElements(_), [_, indices]) => *indices,
+            _ => return false,
+        };
+        origin(function, indices) == Some(param)
+    })
+}
+
 /// How many indices a constant lists, if it holds all from 0 on and nothing else, several times perhaps: what is compared with them becomes
 /// rows that hold one 1.
 fn all_indices(constant: &Constant) -> Option<usize> {

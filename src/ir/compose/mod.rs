@@ -5,4 +5,5 @@
 mod basic;
 mod domains;
 
+pub use domains::looks_up;
 pub(in crate::ir) use domains::{derive_domains, derive_masks};
