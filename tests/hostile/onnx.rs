@@ -442,7 +442,17 @@ fn an_input_that_is_an_output_is_handed_through_around_onnx_runtime() {
     assert_eq!(found["x"], given);
     assert_eq!(found["y"].to_f64(), [0.0, 2.0]);
     // Nothing is left for ONNX Runtime to compute.
-    fs::write(&path, model(&graph(&[], &[], &[x.clone()], &[x])).0).unwrap();
+    fs::write(
+        &path,
+        model(&graph(
+            &[],
+            &[],
+            std::slice::from_ref(&x),
+            std::slice::from_ref(&x),
+        ))
+        .0,
+    )
+    .unwrap();
     let session = OrtSession::open(&library.path, &path).unwrap();
     assert_eq!(session.run(&inputs).unwrap(), inputs);
 }
