@@ -381,3 +381,9 @@ fn published_models_convert_to_core_ml_in_half_precision() {
 fn published_models_convert_to_clean_onnx() {
     all_convert(Target::Onnx, Precision::Fp32);
 }
+
+#[test]
+#[ignore = "needs the published models and ONNX Runtime: run scripts/test"]
+fn published_models_convert_to_onnx_in_half_precision() {
+    all_convert(Target::Onnx, Precision::Fp16);
+}

@@ -16,6 +16,7 @@ mod predictions;
 mod preservation;
 mod report;
 mod run;
+mod summary;
 mod task;
 mod tolerance;
 mod types;
@@ -96,6 +97,9 @@ pub struct Candidate<'a> {
     pub trace: Option<&'a Interpreter>,
     /// How it computes.
     pub numerics: Numerics,
+    /// What this engine is known to compute less exactly than the artifact asks for. What it finds then counts for nothing where another engine
+    /// finds no difference; it is a warning.
+    pub inexact: Option<&'static str>,
 }
 
 /// An engine that should have run the artifact and could not be loaded.

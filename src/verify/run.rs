@@ -1,6 +1,6 @@
 //! The verification itself: every probe through source and candidates, then claims, intermediate values and the task.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::cases::{input_cases, reference_cases};
 use super::claims::{self, Base, ClaimStatus};
@@ -10,8 +10,9 @@ use super::interface::{Interface, Padding};
 use super::metrics::{Comparison, Rule, compare, is_logits};
 use super::preservation;
 use super::report::{
-    EngineReport, EngineStatus, GatesReport, OutputReport, ProbeReport, Report, Status, SummaryRow,
+    EngineReport, EngineStatus, GatesReport, OutputReport, ProbeReport, Report, Status,
 };
+use super::summary::summary;
 use super::tolerance::{Gates, Numerics};
 use super::{Candidate, Format, Request, Role, Subject, types};
 use crate::error::Result;
@@ -91,6 +92,9 @@ struct Engine<'a> {
     error: Option<String>,
     compared: BTreeSet<String>,
     failed: bool,
+    /// What it is known to compute less exactly, and where that showed.
+    inexact: Option<&'static str>,
+    doubts: Vec<String>,
     /// What it made of the first probes, for the claims.
     bases: Vec<NamedTensors>,
 }
@@ -108,6 +112,8 @@ impl<'a> Engine<'a> {
             error: None,
             compared: BTreeSet::new(),
             failed: false,
+            inexact: None,
+            doubts: Vec::new(),
             bases: Vec::new(),
         }
     }
@@ -184,11 +190,10 @@ impl<'a> Run<'a> {
                 0 => {}
                 before => subject.name = format!("{} ({})", subject.name, before + 1),
             }
-            candidates.push(Engine::new(
-                subject,
-                Some(candidate.role),
-                Some(candidate.numerics),
-            ));
+            let role = Some(candidate.role);
+            let mut engine = Engine::new(subject, role, Some(candidate.numerics));
+            engine.inexact = candidate.inexact;
+            candidates.push(engine);
         }
         Ok(Run {
             request,
@@ -382,12 +387,17 @@ impl<'a> Run<'a> {
                 } else {
                     ""
                 };
-                self.failures.push(format!(
+                let line = format!(
                     "{disagree}{name}: `{output}` on {} against the {}: {}",
                     probe.name,
                     against.replace('_', " "),
                     failures.join("; ")
-                ));
+                );
+                if engine.inexact.is_some() && row.comparison.is_some() {
+                    engine.doubts.push(line);
+                } else {
+                    self.failures.push(line);
+                }
                 if row.comparison.is_none() {
                     row.not_compared = Some(failures.join("; "));
                 }
@@ -396,8 +406,31 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// What an engine that is known to be less exact found is the artifact's fault, unless another engine finds nothing.
+    fn doubts(&mut self) {
+        let sound = |e: &Engine<'_>| {
+            let ran = e.runs > 0 && e.error.is_none() && e.role == Some(Role::Artifact);
+            ran && !e.failed && e.inexact.is_none()
+        };
+        let is_cleared = self.candidates.iter().any(sound);
+        for engine in &mut self.candidates {
+            let (Some(why), doubts) = (engine.inexact, std::mem::take(&mut engine.doubts)) else {
+                continue;
+            };
+            let lines = doubts.into_iter().map(|line| format!("{line} ({why})"));
+            if is_cleared {
+                let lines =
+                    lines.map(|line| format!("the engines disagree on the artifact: {line}"));
+                self.warnings.extend(lines);
+            } else {
+                self.failures.extend(lines);
+            }
+        }
+    }
+
     /// Refuses to conclude anything from what did not happen.
     fn completeness(&mut self) {
+        self.doubts();
         let outputs = &self.interface.function.outputs;
         for engine in &self.candidates {
             if let Some(error) = &engine.error {
@@ -712,59 +745,6 @@ fn aligned(
         ..rule
     };
     Ok(Some(compare(rule, &reference, &candidate)))
-}
-
-fn summary(probes: &[ProbeReport]) -> Vec<SummaryRow> {
-    let mut rows: Vec<SummaryRow> = Vec::new();
-    let mut places: BTreeMap<(String, String, &'static str), usize> = BTreeMap::new();
-    for report in probes.iter().flat_map(|p| &p.outputs) {
-        let Some(comparison) = &report.comparison else {
-            continue;
-        };
-        let key = (report.engine.clone(), report.output.clone(), report.against);
-        let at = *places.entry(key).or_insert_with(|| {
-            rows.push(SummaryRow {
-                against: report.against,
-                comparisons: 0,
-                engine: report.engine.clone(),
-                max_abs: None,
-                max_mean_kl: None,
-                max_required_tolerance: None,
-                min_cosine: None,
-                min_psnr_db: None,
-                min_top1_tie_aware: None,
-                output: report.output.clone(),
-                passed: true,
-            });
-            rows.len() - 1
-        });
-        let row = &mut rows[at];
-        row.comparisons += 1;
-        row.passed &= comparison.passed;
-        if let Some(f) = &comparison.figures {
-            worse(&mut row.max_abs, f.max_abs, f64::gt);
-            worse(
-                &mut row.max_required_tolerance,
-                f.required_tolerance,
-                f64::gt,
-            );
-            worse(&mut row.min_cosine, f.cosine, f64::lt);
-            worse(&mut row.min_psnr_db, f.psnr_db, f64::lt);
-        }
-        if let Some(f) = &comparison.logits {
-            worse(&mut row.max_mean_kl, f.mean_kl, f64::gt);
-            worse(&mut row.min_top1_tie_aware, f.top1_tie_aware, f64::lt);
-        }
-    }
-    rows
-}
-
-/// Keeps the worse of two figures; NaN is the worst.
-fn worse(kept: &mut Option<f64>, x: f64, is_worse: fn(&f64, &f64) -> bool) {
-    match kept {
-        Some(old) if old.is_nan() || !(x.is_nan() || is_worse(&x, old)) => {}
-        Some(_) | None => *kept = Some(x),
-    }
 }
 
 fn evidence(format: Format, candidates: &[Engine<'_>]) -> String {

@@ -22,6 +22,7 @@ fn request<'a>(module: &'a Module, source: &'a Fake, candidate: &'a Fake) -> Req
             module: None,
             trace: None,
             numerics: Numerics::F32,
+            inexact: None,
         }],
         absent: Vec::new(),
         reference: None,
@@ -80,6 +81,31 @@ fn references_that_disagree_are_reported_as_such_and_prove_nothing_of_the_artifa
         "{}",
         report.evidence
     );
+}
+
+#[test]
+fn an_engine_known_to_be_inexact_is_overruled_by_one_that_is_not() {
+    let module = dynamic();
+    let honest = Fake::honest();
+    let rough = Fake::changed("rough", |_, v| v[0] += 1.0);
+    let mut alone = request(&module, &honest, &rough);
+    alone.candidates[0].inexact = Some("it is in a hurry");
+    let report = run(&alone).unwrap();
+    assert_eq!(report.status, Status::Failed);
+    assert!(report.failures[0].contains("it is in a hurry"));
+    let mut both = alone.clone();
+    both.candidates
+        .extend(request(&module, &honest, &honest).candidates);
+    let report = run(&both).unwrap();
+    assert!(report.passed(), "{}", report.human());
+    let said = |w: &String| w.starts_with("the engines disagree on the artifact: rough");
+    assert!(report.warnings.iter().any(said), "{:?}", report.warnings);
+    // Two that are wrong do not clear each other, and neither does one that gave up.
+    let mut wrong = alone.clone();
+    wrong
+        .candidates
+        .extend(request(&module, &honest, &rough).candidates);
+    assert_eq!(run(&wrong).unwrap().status, Status::Failed);
 }
 
 #[test]
@@ -419,6 +445,7 @@ fn traced(source: &Module, artifact: &Module, mode: Mode) -> Report {
                 Mode::F32 => Numerics::F32,
                 Mode::F16 => Numerics::F16,
             },
+            inexact: None,
         }],
         absent: Vec::new(),
         reference: None,
