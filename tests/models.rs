@@ -14,6 +14,8 @@ use distill_convert::runtime::Session;
 use distill_convert::runtime::ort::OrtSession;
 use distill_convert::tensor::{DType, NamedTensors, Tensor};
 
+use crate::common::run_json;
+
 /// What a model is given: its inputs' shapes, the inputs that are fixed, and the range of the inputs' numbers.
 struct Model {
     path: &'static str,
@@ -386,4 +388,46 @@ fn published_models_convert_to_clean_onnx() {
 #[ignore = "needs the published models and ONNX Runtime: run scripts/test"]
 fn published_models_convert_to_onnx_in_half_precision() {
     all_convert(Target::Onnx, Precision::Fp16);
+}
+
+/// As a newcomer does it: no flags at first, then those that the message proposes, word for word.
+#[test]
+#[ignore = "needs the published models: run scripts/test"]
+fn the_sizes_that_are_proposed_work_as_they_are_printed() {
+    let mut proposed = 0;
+    for model in &MODELS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = site_packages().join(model.path);
+        let arguments = [
+            "convert",
+            path.to_str().unwrap(),
+            "--target",
+            "coreml",
+            "-o",
+            "out.mlpackage",
+        ];
+        let (code, answer) = run_json(folder.path(), &arguments);
+        if code == 0 {
+            continue;
+        }
+        let error = &answer["error"];
+        assert_eq!(
+            (code, error["code"].as_str()),
+            (2, Some("onnx_open_sizes")),
+            "{error:#}"
+        );
+        let hint = error["hint"].as_str().unwrap();
+        if !model.constants.is_empty() && hint.contains("=N") {
+            assert!(hint.contains("--constant sr=VALUE"), "{hint}");
+            println!("{}: {hint}", model.path);
+            continue;
+        }
+        let flags = hint.split('`').nth(1).unwrap();
+        let flags: Vec<&str> = flags.split(' ').collect();
+        let (code, answer) = run_json(folder.path(), &[&arguments[..], &flags].concat());
+        assert_eq!(code, 0, "{}: {flags:?}: {:#}", model.path, answer["error"]);
+        println!("{}: {}", model.path, flags.join(" "));
+        proposed += 1;
+    }
+    assert!(proposed >= 7, "{proposed}");
 }

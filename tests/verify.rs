@@ -86,6 +86,7 @@ fn verify(
                 Mode::F32 => Numerics::F32,
                 Mode::F16 => Numerics::F16,
             },
+            inexact: None,
         }],
         absent: Vec::new(),
         reference,

@@ -37,6 +37,8 @@ pub struct OpenSize {
     pub input: String,
     /// The axis of that input.
     pub axis: usize,
+    /// How many axes that input has.
+    pub rank: usize,
     /// The largest that the graph takes, if it says so.
     pub most: Option<u64>,
 }
@@ -267,20 +269,66 @@ pub(super) fn display_range(range: &SymbolRange) -> String {
     }
 }
 
-/// Sizes that a target with fixed shapes needs, and the flags that give them.
-pub(super) fn still_open(open: &[OpenSize]) -> OnnxImportError {
+/// The integer inputs that are single numbers and have no value: they may decide which part of the model runs.
+pub(super) fn scalars(graph: &GraphProto, options: &ReadOptions) -> Vec<String> {
+    let constants = graph.initializer.iter();
+    let constants: BTreeSet<&str> = constants.filter_map(|t| t.name.as_deref()).collect();
+    let inputs = graph.input.iter().filter_map(|info| {
+        let name = info.name.as_deref()?;
+        let declared = Declared::of(info.r#type.as_ref()?)?;
+        let is_int = element_type(declared.number).is_ok_and(|(dtype, _)| dtype.is_int());
+        let is_given = constants.contains(name) || options.constants.contains_key(name);
+        let is_one = declared.shape.is_some_and(|s| s.is_empty());
+        (is_int && is_one && !is_given).then(|| name.to_owned())
+    });
+    inputs.collect()
+}
+
+/// Sizes that a target with fixed shapes needs, and the flags that give them `sizes`, if there are any with which the model can be read.
+pub(super) fn still_open(
+    open: &[OpenSize],
+    sizes: Option<&[u64]>,
+    scalars: &[String],
+) -> OnnxImportError {
     let list = open.iter().map(|o| {
         let most = o.most.map(|n| format!(", at most {n}")).unwrap_or_default();
         format!("`{}` (axis {} of `{}`{most})", o.symbol, o.axis, o.input)
     });
-    let flags = open.iter().map(|o| format!("`--dim {}=1`", o.symbol));
+    let flags = open.iter().enumerate().map(|(i, o)| {
+        let size = sizes.and_then(|s| s.get(i));
+        let size = size.map_or_else(|| "N".to_owned(), ToString::to_string);
+        format!("--dim {}={size}", quoted(&o.symbol))
+    });
+    // Two branches seldom take the same sizes.
+    let decide = match (sizes, scalars) {
+        (Some(_), _) | (None, []) => String::new(),
+        (None, scalars) => {
+            let flags = scalars
+                .iter()
+                .map(|s| format!("--constant {}=VALUE", quoted(s)));
+            let flags = flags.collect::<Vec<_>>().join(" ");
+            format!(
+                ". No usual sizes fit all of the model; if a number decides which part of it runs, fix that with `{flags}`"
+            )
+        }
+    };
     let most = open.iter().filter_map(|o| o.most).min().unwrap_or(512);
     OnnxImportError::Open {
         list: list.collect::<Vec<_>>().join(", "),
         flags: format!(
-            "{}; several sizes `=8,16` and a range `=1..{most}` are possible too",
+            "`{}`; several sizes (`=8,16`) and a range (`=1..{most}`) are possible too{decide}",
             flags.collect::<Vec<_>>().join(" ")
         ),
+    }
+}
+
+/// A name as a shell takes it.
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-:/".contains(c);
+    if name.chars().all(plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', "'\\''"))
     }
 }
 
@@ -340,6 +388,7 @@ impl Importer<'_> {
                                     symbol: name.clone(),
                                     input: port.name.to_owned(),
                                     axis,
+                                    rank: port.axes.len(),
                                     most: match self.facts.get(name) {
                                         Some((Fact::AtMost(n), _)) => Some(*n),
                                         Some((Fact::Exactly(_) | Fact::Same(_), _)) | None => None,

@@ -30,6 +30,7 @@ mod recurrent;
 mod reduce;
 mod shape;
 mod signal;
+mod suggest;
 mod table;
 mod tensors;
 mod windows;
@@ -112,7 +113,7 @@ fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions)
             Outcome::Read(read) => *read,
             // What is left open is what the user can do something about.
             Outcome::Failed(open, _) if options.closed && !open.is_empty() => {
-                return Err(interface::still_open(&open).into());
+                return Err(still_open(model, folder, stem, options, &open));
             }
             Outcome::Failed(_, error) => return Err(error),
         };
@@ -131,10 +132,28 @@ fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions)
             continue;
         }
         if options.closed && !read.open.is_empty() {
-            return Err(interface::still_open(&read.open).into());
+            return Err(still_open(model, folder, stem, options, &read.open));
         }
         return Ok(read);
     }
+}
+
+/// That sizes are open, with sizes that the model can be read with.
+fn still_open(
+    model: &wire::Model,
+    folder: &Path,
+    stem: &str,
+    options: &ReadOptions,
+    open: &[OpenSize],
+) -> crate::error::Error {
+    let reads = |options: &ReadOptions| {
+        let read = import_once(model, folder, stem, options, &Facts::new());
+        matches!(read, Ok(Outcome::Read(read)) if read.open.is_empty())
+    };
+    let sizes = suggest::sizes(open, options, reads);
+    let scalars = model.proto.graph.as_ref();
+    let scalars = scalars.map_or_else(Vec::new, |graph| interface::scalars(graph, options));
+    interface::still_open(open, sizes.as_deref(), &scalars).into()
 }
 
 /// How one reading ended.
