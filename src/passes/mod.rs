@@ -5,7 +5,8 @@
 //! 1. [`bind`]: shapes first, because what is known can be folded.
 //! 2. [`fold`]: masks, index tables and slices of tables become constants; after it the graph holds what depends on inputs.
 //! 3. [`clean`]: for graphs that somebody exported: what was taken apart is put together again. Models built from checkpoints need none of it.
-//! 4. [`precision`]: last, so that constants are folded in `f32` and rounded once.
+//! 4. [`parts`]: before precision, where a part of attention is to be computed in another type than the rest.
+//! 5. [`precision`]: last, so that constants are folded in `f32` and rounded once.
 //!
 //! Every pass drops what nothing uses: the rebuild starts from the outputs.
 
