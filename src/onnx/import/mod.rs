@@ -53,7 +53,8 @@ use super::wire;
 use crate::error::{Context, Result};
 use crate::ir::ops::Size;
 use crate::ir::{
-    Bounds, Builder, Constant, DOMAINS_KEY, Dim, Module, Op, Shape, Type, ValueId, settle_domains,
+    Bounds, Builder, Constant, DOMAINS_KEY, Def, Dim, Module, Op, Shape, Type, ValueId,
+    settle_domains,
 };
 use crate::limits;
 use crate::tensor::{DType, FileRegion, SourceFile, Storage, Tensor, num};
@@ -148,7 +149,14 @@ fn still_open(
 ) -> crate::error::Error {
     let reads = |options: &ReadOptions| {
         let read = import_once(model, folder, stem, options, &Facts::new());
-        matches!(read, Ok(Outcome::Read(read)) if read.open.is_empty())
+        let Ok(Outcome::Read(read)) = read else {
+            return false;
+        };
+        // A window that is longer than what it slides over gives nothing.
+        let functions = read.module.functions.iter().chain(&read.module.bodies);
+        let values = functions.flat_map(|f| &f.values);
+        let mut values = values.filter(|v| matches!(v.def, Def::Node(_)));
+        read.open.is_empty() && !values.any(|v| v.ty.shape.contains(&Dim::from(0)))
     };
     let sizes = suggest::sizes(open, options, reads);
     let scalars = model.proto.graph.as_ref();
