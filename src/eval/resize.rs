@@ -9,12 +9,12 @@ use crate::error::Result;
 use crate::ir::ops::{Coordinates, Resize, ResizeAxis, Sampling};
 use crate::tensor::{Storage, Tensor, num};
 
-/// The place in an axis of `n` elements of index `i` of `m`.
+/// The place in an axis of `n` elements of index `i` of `m`, in single precision, step by step: what [`Coordinates`] says.
 fn place(axis: &ResizeAxis, i: usize, n: usize, m: usize) -> f64 {
-    let (i, n, m) = (num::f64_of(i), num::f64_of(n), num::f64_of(m));
-    let scale = axis.scale.map_or(m / n, f64::from);
+    let (i, n, m) = (num::f32_of(i), num::f32_of(n), num::f32_of(m));
+    let scale = axis.scale.unwrap_or(m / n);
     let half = (i + 0.5) / scale - 0.5;
-    match axis.coordinates {
+    f64::from(match axis.coordinates {
         Coordinates::HalfPixel => half,
         Coordinates::HalfPixelSymmetric => {
             let adjustment = m / (n * scale);
@@ -26,15 +26,14 @@ fn place(axis: &ResizeAxis, i: usize, n: usize, m: usize) -> f64 {
         Coordinates::AlignCorners if m <= 1.0 => 0.0,
         Coordinates::AlignCorners => i * (n - 1.0) / (m - 1.0),
         Coordinates::CropAndResize { start, end } => {
-            let (start, end) = (f64::from(start), f64::from(end));
             if m > 1.0 {
                 start * (n - 1.0) + i * (end - start) * (n - 1.0) / (m - 1.0)
             } else {
                 0.5 * (start + end) * (n - 1.0)
             }
         }
-        Coordinates::Affine { offset, step } => offset + i * step,
-    }
+        Coordinates::Affine { offset, step } => num::f32_of_f64(offset + f64::from(i) * step),
+    })
 }
 
 /// The elements inside the axis that an index takes, with their weights.

@@ -4,3 +4,4 @@ mod contrib;
 pub(crate) mod coreml;
 mod mil;
 mod onnx;
+mod versions;

@@ -13,12 +13,12 @@ use crate::ir::ops::{
 use crate::ir::{Dim, Op, ValueId};
 use crate::tensor::{DType, Tensor, num};
 
-/// The place in an axis of `n` elements of index `i` of `m`.
+/// The place in an axis of `n` elements of index `i` of `m`, in single precision.
 fn place(axis: &ResizeAxis, i: usize, n: usize, m: usize) -> f64 {
-    let (i, n, m) = (real(i), real(n), real(m));
-    let scale = axis.scale.map_or(m / n, f64::from);
+    let (i, n, m) = (num::f32_of(i), num::f32_of(n), num::f32_of(m));
+    let scale = axis.scale.unwrap_or(m / n);
     let centred = (i + 0.5) / scale - 0.5;
-    match axis.coordinates {
+    let single = match axis.coordinates {
         Coordinates::HalfPixel => centred,
         Coordinates::HalfPixelSymmetric => n / 2.0 * (1.0 - m / (n * scale)) + centred,
         Coordinates::PytorchHalfPixel => {
@@ -37,15 +37,15 @@ fn place(axis: &ResizeAxis, i: usize, n: usize, m: usize) -> f64 {
             }
         }
         Coordinates::CropAndResize { start, end } => {
-            let (start, end) = (f64::from(start), f64::from(end));
             if m > 1.0 {
                 start * (n - 1.0) + i * (end - start) * (n - 1.0) / (m - 1.0)
             } else {
                 0.5 * (start + end) * (n - 1.0)
             }
         }
-        Coordinates::Affine { offset, step } => offset + i * step,
-    }
+        Coordinates::Affine { offset, step } => num::f32_of_f64(offset + f64::from(i) * step),
+    };
+    f64::from(single)
 }
 
 fn nearest(x: f64, rounding: Rounding) -> i64 {

@@ -1,7 +1,7 @@
 //! Resampling: `Resize` and `GridSample` where the opset and the engines have the form; other resizing is written as gathers and weights.
 
 use super::emitter::{Emitter, Last, float, int, last, string};
-use super::taps::{place, single_place, taps};
+use super::taps::{place, taps};
 use crate::error::Result;
 use crate::ir::ops::{Coordinates, GridSample, Outside, Resize, ResizeAxis, Rounding, Sampling};
 use crate::ir::{Dim, Node, Type};
@@ -52,7 +52,7 @@ fn native(opset: i64, o: &Resize, x: &Type) -> Option<&'static str> {
     let fits = match o.sampling {
         Sampling::Nearest(r) => {
             rounding(r)?;
-            !o.exclude_outside && !o.antialias && o.axes.iter().all(|a| safe(o, a, r, x))
+            !o.exclude_outside && !o.antialias && o.axes.iter().all(|a| safe(a, r, x))
         }
         Sampling::Linear => {
             !o.exclude_outside && (matches!(rank, 2 | 3) || (matches!(rank, 4 | 5) && spatial))
@@ -66,27 +66,22 @@ fn native(opset: i64, o: &Resize, x: &Type) -> Option<&'static str> {
 /// How far from the middle between two elements a place must be, in elements, for single precision not to matter.
 const UNSURE: f64 = 1e-3;
 
-/// Whether an engine that computes places in single precision picks the same elements. What is not known is left to it.
-fn safe(o: &Resize, axis: &ResizeAxis, r: Rounding, x: &Type) -> bool {
+/// Whether engines pick the same elements, whatever the order of their steps. What is not known is left to them.
+fn safe(axis: &ResizeAxis, r: Rounding, x: &Type) -> bool {
     let Some((n, m)) = known(axis, x) else {
         return true;
     };
-    debug_assert_eq!(o.sampling, Sampling::Nearest(r));
-    let last = num::i64_of(n) - 1;
-    // Of these, engines compute the steps in orders of their own.
-    let ordered = !matches!(
+    // Of the others, the steps are the same everywhere.
+    if !matches!(
         axis.coordinates,
         Coordinates::HalfPixelSymmetric | Coordinates::CropAndResize { .. }
-    );
+    ) {
+        return true;
+    }
     (0..m).all(|i| {
         let x = place(axis, i, n, m);
         let exact = super::taps::nearest(x, r);
-        let near = [x - UNSURE, x + UNSURE].map(|x| super::taps::nearest(x, r));
-        if !ordered && near != [exact; 2] {
-            return false;
-        }
-        let single = super::taps::nearest(f64::from(single_place(axis, i, n, m)), r);
-        exact.clamp(0, last) == single.clamp(0, last)
+        [x - UNSURE, x + UNSURE].map(|x| super::taps::nearest(x, r)) == [exact; 2]
     })
 }
 

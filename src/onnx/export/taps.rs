@@ -4,36 +4,11 @@
 use crate::ir::ops::{Coordinates, Resize, ResizeAxis, Rounding, Sampling};
 use crate::tensor::num;
 
-/// The place of index `i` of `m` in an axis of `n` elements.
+/// The place of index `i` of `m` in an axis of `n` elements, in single precision as engines compute it, step by step.
 pub(super) fn place(axis: &ResizeAxis, i: usize, n: usize, m: usize) -> f64 {
-    let (i, n, m) = (num::f64_of(i), num::f64_of(n), num::f64_of(m));
-    let scale = axis.scale.map_or(m / n, f64::from);
-    match axis.coordinates {
-        Coordinates::HalfPixel => (i + 0.5) / scale - 0.5,
-        Coordinates::HalfPixelSymmetric => {
-            (1.0 - m / (scale * n)) * n / 2.0 + (i + 0.5) / scale - 0.5
-        }
-        Coordinates::PytorchHalfPixel if m > 1.0 => (i + 0.5) / scale - 0.5,
-        Coordinates::AlignCorners if m > 1.0 => i * (n - 1.0) / (m - 1.0),
-        Coordinates::PytorchHalfPixel | Coordinates::AlignCorners => 0.0,
-        Coordinates::Asymmetric => i / scale,
-        Coordinates::CropAndResize { start, end } => {
-            let (start, end) = (f64::from(start) * (n - 1.0), f64::from(end) * (n - 1.0));
-            if m > 1.0 {
-                start + i * (end - start) / (m - 1.0)
-            } else {
-                (start + end) / 2.0
-            }
-        }
-        Coordinates::Affine { offset, step } => offset + i * step,
-    }
-}
-
-/// [`place`] as engines compute it: in single precision, step by step.
-pub(super) fn single_place(axis: &ResizeAxis, i: usize, n: usize, m: usize) -> f32 {
     let (i, n, m) = (num::f32_of(i), num::f32_of(n), num::f32_of(m));
     let scale = axis.scale.unwrap_or(m / n);
-    match axis.coordinates {
+    f64::from(match axis.coordinates {
         Coordinates::HalfPixel => (i + 0.5) / scale - 0.5,
         Coordinates::HalfPixelSymmetric => {
             n / 2.0 * (1.0 - m / (scale * n)) + (i + 0.5) / scale - 0.5
@@ -46,8 +21,8 @@ pub(super) fn single_place(axis: &ResizeAxis, i: usize, n: usize, m: usize) -> f
             start * (n - 1.0) + (i * (end - start) * (n - 1.0)) / (m - 1.0)
         }
         Coordinates::CropAndResize { start, end } => 0.5 * (start + end) * (n - 1.0),
-        Coordinates::Affine { offset, step } => num::f32_of_f64(offset) + i * num::f32_of_f64(step),
-    }
+        Coordinates::Affine { offset, step } => num::f32_of_f64(offset + f64::from(i) * step),
+    })
 }
 
 /// The index nearest to a place.

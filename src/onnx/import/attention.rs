@@ -25,12 +25,12 @@ pub(super) struct Heads {
     pub(super) v: ValueId,
     /// Added to the scores: broadcasts with `[B, H, S, T]`.
     pub(super) bias: Option<ValueId>,
+    /// What may be seen at all, where a query may have nothing to see: its result is 0 then.
+    pub(super) keep: Option<ValueId>,
     /// Factor of the scores.
     pub(super) scale: f64,
-    /// `c · tanh(scores / c)`, if not 0.
+    /// `c · tanh(scores / c)` before the bias, if not 0.
     pub(super) softcap: f64,
-    /// The cap comes before the bias, not after it.
-    pub(super) cap_first: bool,
     /// One more score per head `[H]`, which takes its share of the softmax and has no value.
     pub(super) sink: Option<ValueId>,
     /// Element type of the softmax.
@@ -40,8 +40,8 @@ pub(super) struct Heads {
 /// The scores at each stage, and the result `[B, H, S, E]`.
 pub(super) struct Attended {
     pub(super) scores: ValueId,
-    pub(super) biased: ValueId,
     pub(super) capped: ValueId,
+    pub(super) biased: ValueId,
     pub(super) weights: ValueId,
     pub(super) result: ValueId,
 }
@@ -63,32 +63,27 @@ pub(super) fn attend(m: &mut Importer<'_>, heads: &Heads) -> Result<Attended> {
     let q = m.b.mul_n(heads.q, root)?;
     let k = m.b.mul_n(k, root)?;
     let scores = m.b.matmul_t(q, k)?;
-    let first = if heads.cap_first {
-        capped(m, scores, heads.softcap)?
-    } else {
-        scores
-    };
+    let capped = capped(m, scores, heads.softcap)?;
     let biased = match heads.bias {
-        Some(bias) => m.b.add(first, bias)?,
-        None => first,
+        Some(bias) => m.b.add(capped, bias)?,
+        None => capped,
     };
-    let capped = if heads.cap_first {
-        biased
-    } else {
-        capped(m, biased, heads.softcap)?
-    };
-    let dtype = m.b.dtype(capped);
-    let wide = m.b.to(capped, heads.softmax.unwrap_or(dtype))?;
+    let dtype = m.b.dtype(biased);
+    let wide = m.b.to(biased, heads.softmax.unwrap_or(dtype))?;
     let weights = match heads.sink {
         Some(sink) => softmax_with_sink(m, wide, sink)?,
         None => m.b.softmax(wide, 3)?,
     };
-    let weights = m.b.to(weights, dtype)?;
+    let mut weights = m.b.to(weights, dtype)?;
+    if let Some(keep) = heads.keep {
+        let zero = m.b.number(weights, 0.0)?;
+        weights = m.b.select(keep, weights, zero)?;
+    }
     let result = m.b.matmul(weights, v)?;
     Ok(Attended {
         scores,
-        biased,
         capped,
+        biased,
         weights,
         result,
     })
@@ -230,18 +225,39 @@ fn attention(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         Some(mask) => Some(mask_bias(m, mask, &keys, dtype)?),
         None => None,
     };
+    let lengths = match lengths {
+        Some(lengths) => Some(m.b.unsqueeze(lengths, &[1, 2, 3])?),
+        None => None,
+    };
     if is_causal {
-        let keep = causal(m, &queries, &keys, &past)?;
+        let keep = match lengths {
+            // The queries are the last of each sample's own positions.
+            Some(lengths) => {
+                let i = m.b.iota(DType::I64, queries.clone())?;
+                let i = m.b.unsqueeze(i, &[1])?;
+                let shift = Dims::scalar(DType::I64, Dim::from(0).sub(&queries));
+                let shift = m.dims_value(&shift, "shift")?;
+                let first = m.b.add(lengths, shift)?;
+                let last = m.b.add(first, i)?;
+                let j = m.b.iota(DType::I64, keys.clone())?;
+                m.b.cmp(CompareKind::GreaterEqual, last, j)?
+            }
+            None => causal(m, &queries, &keys, &past)?,
+        };
         let extra = bias_of(m, keep, dtype)?;
         bias = Some(plus(m, bias, extra)?);
     }
     if let Some(lengths) = lengths {
         let j = m.b.iota(DType::I64, keys)?;
-        let lengths = m.b.unsqueeze(lengths, &[1, 2, 3])?;
         let keep = m.b.cmp(CompareKind::Less, j, lengths)?;
         let extra = bias_of(m, keep, dtype)?;
         bias = Some(plus(m, bias, extra)?);
     }
+    let masked = mask.is_some_and(|mask| m.b.dtype(mask) == DType::Bool);
+    let keep = match bias.filter(|_| masked || lengths.is_some()) {
+        Some(bias) => Some(m.b.cmp_n(CompareKind::Greater, bias, f64::NEG_INFINITY)?),
+        None => None,
+    };
     let scale = match scale {
         Some(scale) => f64::from(scale),
         None => {
@@ -255,9 +271,9 @@ fn attention(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         k,
         v,
         bias,
+        keep,
         scale,
         softcap,
-        cap_first: false,
         sink: None,
         softmax: precision,
     };
@@ -269,8 +285,8 @@ fn attention(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     };
     let stage = match mode {
         0 => attended.scores,
-        1 => attended.biased,
-        2 => attended.capped,
+        1 => attended.capped,
+        2 => attended.biased,
         3 => attended.weights,
         other => return Err(call.wrong("qk_matmul_output_mode", "0 to 3", other).into()),
     };

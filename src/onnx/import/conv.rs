@@ -312,24 +312,61 @@ fn average_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>>
     one(m.b.node(Op::Pool(op), &[x])?)
 }
 
-/// (Σ |x|ᵖ)^(1/p): the mean over the whole window, padding as zeros, times its size.
+/// (Σ |x|ᵖ)^(1/p): the mean over the whole window, padding as zeros, times its size. Windows that stick out over the padding get more of it first:
+/// their mean would leave out what lies beyond.
 fn lp_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let p = call.int_or("p", 2)?;
     let x = m.input(call, 0)?;
-    let (kernel, window, ceil) = pooling(m, call, x)?;
+    let (kernel, mut window, ceil) = pooling(m, call, x)?;
     let count: usize = kernel.iter().product();
     let power = powered(m, x, p)?;
+    if ceil {
+        widen(m, call, &kernel, &mut window, x)?;
+    }
     let op = Pool {
         kind: PoolKind::Average {
             count_padding: true,
         },
         kernel,
         window,
-        ceil,
+        ceil: false,
     };
     let mean = m.b.node(Op::Pool(op), &[power])?;
     let sum = m.b.mul_n(mean, num::f64_of(count))?;
     one(root(m, sum, p)?)
+}
+
+/// Pads the ends of the axes by as much as the last windows stick out.
+fn widen(
+    m: &Importer<'_>,
+    call: &Call<'_>,
+    kernel: &[usize],
+    window: &mut Window,
+    x: ValueId,
+) -> Result<()> {
+    let shape = m.b.shape(x);
+    for (i, size) in shape[2..].iter().enumerate() {
+        let size = size.known().ok_or_else(|| {
+            call.unsupported(format!(
+                "`ceil_mode` on an axis whose size varies (`{size}`; fix it with `--dim`)"
+            ))
+        })?;
+        let (before, after) = window.pads[i];
+        let stride = window.strides[i];
+        let span = (kernel[i] - 1)
+            .saturating_mul(window.dilations[i])
+            .saturating_add(1);
+        let begun = size.saturating_add(before);
+        let steps = begun
+            .saturating_add(after)
+            .saturating_sub(span)
+            .div_ceil(stride);
+        // A window that would begin in the padding at the end is left out.
+        let steps = steps.min(begun.saturating_sub(1) / stride);
+        let covered = steps.saturating_mul(stride).saturating_add(span);
+        window.pads[i].1 = covered.saturating_sub(begun);
+    }
+    Ok(())
 }
 
 fn powered(m: &mut Importer<'_>, x: ValueId, p: i64) -> Result<ValueId> {

@@ -26,7 +26,7 @@ pub(super) const ROWS: &[Row] = &[
     row("Cos", 7, |m, c| unary(m, c, UnaryKind::Cos)),
     row("Tanh", 6, |m, c| unary(m, c, UnaryKind::Tanh)),
     row("Sigmoid", 6, |m, c| unary(m, c, UnaryKind::Sigmoid)),
-    row("Erf", 9, |m, c| unary(m, c, UnaryKind::Erf)),
+    row("Erf", 9, erf),
     row("Relu", 6, relu),
     row("Add", 7, |m, c| binary(m, c, BinaryKind::Add)),
     row("Sub", 7, |m, c| binary(m, c, BinaryKind::Sub)),
@@ -59,6 +59,16 @@ pub(super) const ROWS: &[Row] = &[
 fn unary(m: &mut Importer<'_>, call: &mut Call<'_>, kind: UnaryKind) -> Result<Vec<Entry>> {
     let x = m.input(call, 0)?;
     one(m.b.un(kind, x)?)
+}
+
+/// Integers by way of floats, cut off.
+fn erf(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let dtype = m.b.dtype(x);
+    let wide =
+        m.b.to(x, if dtype.is_float() { dtype } else { DType::F32 })?;
+    let y = m.b.un(UnaryKind::Erf, wide)?;
+    one(m.b.to(y, dtype)?)
 }
 
 fn binary(m: &mut Importer<'_>, call: &mut Call<'_>, kind: BinaryKind) -> Result<Vec<Entry>> {

@@ -35,8 +35,6 @@ fn sampling(call: &mut Call<'_>, mode: &str) -> Result<Sampling> {
         other => return Err(call.wrong("nearest_mode", "a known rounding", other).into()),
     };
     Ok(match mode {
-        // Before operator set 11 the nearest was the one below.
-        "nearest" if call.version < 11 => Sampling::Nearest(Rounding::Floor),
         "nearest" => Sampling::Nearest(rounding),
         "linear" | "bilinear" | "trilinear" => Sampling::Linear,
         "cubic" | "bicubic" => Sampling::Cubic { coefficient },
@@ -55,10 +53,24 @@ fn resize(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
             scales,
             sizes: None,
         };
-        let sampling = sampling(call, &mode)?;
-        return one(resized(m, call, x, &wanted, plain(sampling), |_| {
-            Coordinates::Asymmetric
-        })?);
+        let asymmetric = |_| Coordinates::Asymmetric;
+        if mode != "nearest" {
+            let sampling = sampling(call, &mode)?;
+            return one(resized(m, call, x, &wanted, plain(sampling), asymmetric)?);
+        }
+        // Before operator set 11 the nearest was the one below, or the one above where an axis shrinks.
+        let mut y = x;
+        for (shrinks, rounding) in [(true, Rounding::Ceil), (false, Rounding::Floor)] {
+            let side = |&s: &f64| if (s < 1.0) == shrinks { s } else { 1.0 };
+            let wanted = Wanted {
+                axes: wanted.axes.clone(),
+                scales: wanted.scales.as_ref().map(|s| s.iter().map(side).collect()),
+                sizes: None,
+            };
+            let form = plain(Sampling::Nearest(rounding));
+            y = resized(m, call, y, &wanted, form, asymmetric)?;
+        }
+        return one(y);
     }
     let axes = match call.ints("axes")? {
         None => (0..rank).collect(),
@@ -101,6 +113,11 @@ fn resize(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         "half_pixel_symmetric" => Coordinates::HalfPixelSymmetric,
         "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
         "asymmetric" => Coordinates::Asymmetric,
+        // `(i + ½) / scale`, in operator set 11 only.
+        "tf_half_pixel_for_nn" if call.version < 13 => Coordinates::Affine {
+            offset: 0.5,
+            step: 1.0,
+        },
         "align_corners" => Coordinates::AlignCorners,
         other => {
             return Err(call
@@ -227,7 +244,7 @@ fn resized(
         let place = match (coordinates(i), scale, shape[axis].known()) {
             // With a factor, the last place is that of the size before it is rounded down.
             (Coordinates::AlignCorners, Some(scale), Some(n)) if wanted.sizes.is_none() => {
-                let last = num::f64_of(n) * scale - 1.0;
+                let last = f64::from(num::f32_of(n) * num::f32_of_f64(scale)) - 1.0;
                 Coordinates::Affine {
                     offset: 0.0,
                     step: if last > 0.0 {
@@ -235,6 +252,17 @@ fn resized(
                     } else {
                         0.0
                     },
+                }
+            }
+            // Said in elements of the result so far.
+            (Coordinates::Affine { offset, step }, _, Some(n)) => {
+                let scale = match (scale, size.known()) {
+                    (Some(scale), _) => scale,
+                    (None, to) => num::f64_of(to.unwrap_or(n)) / num::f64_of(n),
+                };
+                Coordinates::Affine {
+                    offset: offset / scale,
+                    step: step / scale,
                 }
             }
             (place, _, _) => place,

@@ -22,6 +22,7 @@ pub(super) const ROWS: &[Row] = &[
     row("TensorScatter", 24, tensor_scatter),
     row("NonZero", 9, non_zero),
     row("Compress", 9, compress),
+    row("Unique", 11, unique),
     row("ReverseSequence", 10, reverse_sequence),
     row("NonMaxSuppression", 10, non_max_suppression),
     Row {
@@ -277,6 +278,70 @@ fn non_zero(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         count,
     };
     one(m.b.node(Op::NonZero(op), &[x])?)
+}
+
+/// The different elements of a constant, or its different slices along an axis; where each is first; which each element is; how often it is there.
+fn unique(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let axis = call.int("axis")?;
+    let sorted = call.flag("sorted", true)?;
+    let constant = m.b.as_constant(x).map(|c| c.read()).transpose()?;
+    let Some(tensor) = constant else {
+        return Err(m.not_constant(call, 0, &Entry::Value(x)).into());
+    };
+    let shape = tensor.shape().to_vec();
+    let axis = axis.map(|a| normalize_axis(a, shape.len())).transpose()?;
+    let (outer, size, inner) = match axis {
+        Some(axis) => (
+            shape[..axis].iter().product::<usize>(),
+            shape[axis],
+            shape[axis + 1..].iter().product::<usize>(),
+        ),
+        None => (1, tensor.len(), 1),
+    };
+    let values = tensor.to_f64();
+    let slices: Vec<Vec<f64>> = (0..size)
+        .map(|i| {
+            (0..outer)
+                .flat_map(|o| (0..inner).map(move |k| (o * size + i) * inner + k))
+                .map(|at| values[at])
+                .collect()
+        })
+        .collect();
+    let order = |a: &Vec<f64>, b: &Vec<f64>| {
+        let pairs = a.iter().zip(b);
+        let different = pairs.map(|(a, b)| a.total_cmp(b)).find(|o| o.is_ne());
+        different.unwrap_or(std::cmp::Ordering::Equal)
+    };
+    // A stable order: of equals, the first comes first.
+    let mut ranked: Vec<usize> = (0..size).collect();
+    ranked.sort_by(|&a, &b| order(&slices[a], &slices[b]));
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for at in ranked {
+        match groups.last_mut() {
+            Some(group) if order(&slices[group[0]], &slices[at]).is_eq() => group.push(at),
+            Some(_) | None => groups.push(vec![at]),
+        }
+    }
+    if !sorted {
+        groups.sort_by_key(|group| group[0]);
+    }
+    let mut inverse = vec![0; size];
+    for (number, group) in groups.iter().enumerate() {
+        for &at in group {
+            inverse[at] = num::i64_of(number);
+        }
+    }
+    let firsts: Vec<i64> = groups.iter().map(|g| num::i64_of(g[0])).collect();
+    let counts: Vec<i64> = groups.iter().map(|g| num::i64_of(g.len())).collect();
+    let (x, axis) = match axis {
+        Some(axis) => (x, axis),
+        None => (m.b.reshape(x, vec![size.into()])?, 0),
+    };
+    let indices = m.b.longs(&firsts)?;
+    let y = m.b.gather(x, indices, axis)?;
+    let (inverse, counts) = (m.b.longs(&inverse)?, m.b.longs(&counts)?);
+    Ok([y, indices, inverse, counts].map(Entry::Value).to_vec())
 }
 
 fn compress(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {

@@ -216,9 +216,9 @@ fn plain(q: ValueId, k: ValueId, v: ValueId, bias: Option<ValueId>, scale: f64) 
         k,
         v,
         bias,
+        keep: None,
         scale,
         softcap: 0.0,
-        cap_first: true,
         sink: None,
         softmax: None,
     }

@@ -164,11 +164,7 @@ fn batch(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let (mean, variance) = (m.input(call, 3)?, m.input(call, 4)?);
     let epsilon = f64::from(call.float_or("epsilon", 1e-5)?);
     call.ignore("momentum");
-    if call.version < 9 && call.int_or("spatial", 1)? != 1 {
-        return Err(call
-            .unsupported("statistics per place (`spatial` 0)")
-            .into());
-    }
+    let spatial = call.version >= 9 || call.flag("spatial", true)?;
     if call.flag("training_mode", false)? || call.wants(1) {
         return Err(call.unsupported("training mode").into());
     }
@@ -177,6 +173,15 @@ fn batch(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let mut operands = vec![x];
     for value in [mean, variance, gamma, beta] {
         operands.push(m.b.to(value, dtype)?);
+    }
+    // Statistics per place: they broadcast with every sample.
+    if let ([_, mean, variance, gamma, beta], false) = (&operands[..], spatial) {
+        let centred = m.b.sub(x, *mean)?;
+        let variance = m.b.add_n(*variance, epsilon)?;
+        let deviation = m.b.un(UnaryKind::Sqrt, variance)?;
+        let y = m.b.div(centred, deviation)?;
+        let y = m.b.mul(y, *gamma)?;
+        return one(m.b.add(y, *beta)?);
     }
     one(m.b.node(Op::BatchNorm(BatchNorm { epsilon }), &operands)?)
 }

@@ -38,14 +38,15 @@ fn granularity(
     }
     if block != 0 {
         let along = normalize_axis(axis, rank)?;
-        let n = m.b.shape(x)[along].integer();
-        let blocks = shape.get(along).and_then(Dim::integer);
+        let n = m.b.shape(x)[along].known();
+        let blocks = shape.get(along).and_then(Dim::known);
+        let block = usize::try_from(block).unwrap_or_default().max(1);
         if let (Some(n), Some(blocks)) = (n, blocks)
-            && blocks.saturating_mul(block) != n
+            && blocks != n.div_ceil(block)
+            && blocks != n
         {
-            return Err(call
-                .unsupported("a last block that is shorter than the others")
-                .into());
+            let expected = format!("{} blocks of {block}", n.div_ceil(block));
+            return Err(call.wrong("scale", &expected, blocks).into());
         }
         return Ok(Granularity::Block);
     }
@@ -69,6 +70,7 @@ fn quantize(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
             n => element_type(i32::try_from(n).unwrap_or_default())?.1,
         },
     };
+    let scale = evened(m, call, x, scale)?;
     let granularity = granularity(m, call, x, scale)?;
     let scale = if m.b.dtype(scale) == m.b.dtype(x) || m.b.dtype(scale).is_float() {
         scale
@@ -85,7 +87,10 @@ fn quantize(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         return Ok(vec![Entry::Coded(codes, code)]);
     }
     let zero = match zero {
-        Some(_) => Some(m.input(call, 2)?),
+        Some(_) => {
+            let zero = m.input(call, 2)?;
+            Some(evened(m, call, x, zero)?)
+        }
         None => None,
     };
     let to = match (zero, wanted) {
@@ -97,6 +102,32 @@ fn quantize(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     operands.extend(like_scale(m, zero, scale)?);
     let op = Quantize { granularity, to };
     one(m.b.node(Op::Quantize(op), &operands)?)
+}
+
+/// A scale or zero point whose last block is shorter than the others, as one of an element each.
+fn evened(
+    m: &mut Importer<'_>,
+    call: &mut Call<'_>,
+    x: ValueId,
+    parameter: ValueId,
+) -> Result<ValueId> {
+    let rank = m.b.rank(x);
+    let axis = call.int_or("axis", 1)?;
+    let block = call.int_or("block_size", 0)?;
+    let block = usize::try_from(block).ok().filter(|&n| n > 0);
+    let Some(block) = block.filter(|_| m.b.rank(parameter) == rank) else {
+        return Ok(parameter);
+    };
+    let along = normalize_axis(axis, rank)?;
+    let blocks = m.b.shape(parameter)[along].known();
+    match m.b.shape(x)[along].known() {
+        Some(n) if n % block != 0 && blocks == Some(n.div_ceil(block)) => {
+            let indices: Vec<i64> = (0..n).map(|i| num::i64_of(i / block)).collect();
+            let indices = m.b.longs(&indices)?;
+            m.b.gather(parameter, indices, along)
+        }
+        Some(_) | None => Ok(parameter),
+    }
 }
 
 /// A scale in a shape that broadcasts with the tensor, blocks repeated.
@@ -141,6 +172,7 @@ fn dequantize(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         // The zero point of small floats is 0.
         let _ = call.entry(2);
         let x = super::codes::decode(m, codes, code)?;
+        let scale = evened(m, call, x, scale)?;
         let granularity = granularity(m, call, x, scale)?;
         let dtype = m.b.dtype(scale);
         let scale = spread(m, scale, &granularity, x)?;
@@ -148,7 +180,11 @@ fn dequantize(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         return one(m.b.mul(x, scale)?);
     }
     let q = m.input(call, 0)?;
-    let zero = m.optional(call, 2)?;
+    let mut zero = m.optional(call, 2)?;
+    let scale = evened(m, call, q, scale)?;
+    if let Some(point) = zero {
+        zero = Some(evened(m, call, q, point)?);
+    }
     let granularity = granularity(m, call, q, scale)?;
     let mut operands = vec![q, scale];
     operands.extend(like_scale(m, zero, scale)?);

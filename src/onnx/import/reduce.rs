@@ -41,6 +41,7 @@ pub(super) const ROWS: &[Row] = &[
     row("Softmax", 1, softmax),
     row("LogSoftmax", 1, log_softmax),
     row("CumSum", 11, cumsum),
+    row("CumProd", 26, cumprod),
 ];
 
 #[derive(Clone, Copy)]
@@ -229,6 +230,40 @@ fn cumsum(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     }
     y = m.b.cumsum(y, axis)?;
     one(if reverse { flip(m, y, axis)? } else { y })
+}
+
+/// The products of all elements up to each: of a row per element, in which those behind it are 1.
+fn cumprod(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let x = m.input(call, 0)?;
+    let axis = m.int(call, 1)?.ok_or_else(|| call.missing("the axis"))?;
+    let rank = m.b.rank(x);
+    let axis = normalize_axis(axis, rank)?;
+    let exclusive = call.flag("exclusive", false)?;
+    let reverse = call.flag("reverse", false)?;
+    let size = m.b.shape(x)[axis].clone();
+    let kind = match (exclusive, reverse) {
+        (false, false) => CompareKind::LessEqual,
+        (true, false) => CompareKind::Less,
+        (false, true) => CompareKind::GreaterEqual,
+        (true, true) => CompareKind::Greater,
+    };
+    let i = m.b.iota(DType::I64, size.clone())?;
+    let i = m.b.unsqueeze(i, &[1])?;
+    let j = m.b.iota(DType::I64, size)?;
+    let taken = m.b.cmp(kind, j, i)?;
+    // [.., size, .., 1] → a new last axis of factors.
+    let mut perm: Vec<usize> = (0..rank).filter(|&a| a != axis).collect();
+    perm.push(axis);
+    let last = m.b.transpose(x, &perm)?;
+    let rows = m.b.unsqueeze(last, &[rank - 1])?;
+    let unit = m.b.number(x, 1.0)?;
+    let factors = m.b.select(taken, rows, unit)?;
+    let y = m.b.reduce(ReduceKind::Prod, factors, &[rank], false)?;
+    let mut back = vec![0; rank];
+    for (to, &from) in perm.iter().enumerate() {
+        back[from] = to;
+    }
+    one(m.b.transpose(y, &back)?)
 }
 
 /// The value backwards along an axis.

@@ -208,36 +208,63 @@ fn dft(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     }
     let size = m.b.shape(x)[axis].known();
     let size = size.ok_or_else(|| call.unsupported("an axis whose size varies"))?;
+    // The inverse of a one-sided transform is real, and as long as the whole would be.
+    let real = inverse && onesided;
     let length = match length {
         Some(n) => bounded(call, n)?,
+        None if real => size.saturating_sub(1).saturating_mul(2),
         None => size,
     };
     if length == 0 {
         return Err(call.wrong("dft_length", "at least 1", 0).into());
     }
-    let bins = if onesided { length / 2 + 1 } else { length };
+    let half = length / 2 + 1;
+    let bins = if onesided && !real { half } else { length };
     let (re, im) = parts(m, call, x)?;
+    if real && im.is_none() {
+        return Err(call
+            .wrong(
+                "input",
+                "complex numbers where `inverse` is one-sided",
+                "real ones",
+            )
+            .into());
+    }
     // The axis to the end; what is missing is zero, what is too much is left out.
     let mut perm: Vec<usize> = (0..rank - 1).filter(|&a| a != axis).collect();
     perm.push(axis);
-    let used = size.min(length);
+    let used = size.min(if real { half } else { length });
+    let dtype = m.b.dtype(x);
+    // Every bin stands for its mirror image too, but for the first and, of an even number, the middle one.
+    let shares = (0..used)
+        .map(|k| if k == 0 || 2 * k == length { 1.0 } else { 2.0 })
+        .collect();
+    let shares = Tensor::f32(vec![used], shares)?.cast(dtype);
     let bring = |m: &mut Importer<'_>, v: ValueId| -> Result<ValueId> {
         let v = m.b.transpose(v, &perm)?;
-        m.b.part(v, rank - 2, 0, used)
+        let v = m.b.part(v, rank - 2, 0, used)?;
+        if !real {
+            return Ok(v);
+        }
+        let shares = m.b.tensor("shares", &shares)?;
+        m.b.mul(v, shares)
     };
     let re = bring(m, re)?;
     let im = match im {
         Some(im) => Some(bring(m, im)?),
         None => None,
     };
-    let dtype = m.b.dtype(x);
     let waves = waves(m, call, dtype, used, bins, length, inverse)?;
     let (a, b) = transform(m, re, im, waves)?;
     let mut back = vec![0; rank - 1];
     for (to, &from) in perm.iter().enumerate() {
         back[from] = to;
     }
-    let (a, b) = (m.b.transpose(a, &back)?, m.b.transpose(b, &back)?);
+    let a = m.b.transpose(a, &back)?;
+    if real {
+        return one(m.b.unsqueeze(a, &[rank - 1])?);
+    }
+    let b = m.b.transpose(b, &back)?;
     one(stacked(m, a, b)?)
 }
 

@@ -66,6 +66,8 @@ const FAMILIES: &[&[Row]] = &[
     super::microsoft::ROWS,
     super::qlinear::ROWS,
     super::windows::ROWS,
+    super::regions::ROWS,
+    super::random::ROWS,
     super::loss::ROWS,
     super::einsum::ROWS,
     super::signal::ROWS,
@@ -88,20 +90,9 @@ const REFUSED: &[(&str, &[&str])] = &[
         "optional values",
         &["Optional", "OptionalGetElement", "OptionalHasElement"],
     ),
-    (
-        "random numbers",
-        &[
-            "Bernoulli",
-            "Multinomial",
-            "RandomNormal",
-            "RandomNormalLike",
-            "RandomUniform",
-            "RandomUniformLike",
-        ],
-    ),
+    ("random numbers", &["Bernoulli", "Multinomial"]),
     ("training", &["Adagrad", "Adam", "Gradient", "Momentum"]),
     ("decoding of images", &["ImageDecoder"]),
-    ("a result whose order depends on values", &["Unique"]),
 ];
 
 /// The row of an operator.

@@ -1,14 +1,13 @@
-//! Where maxima lie and went, regions of an image as grids of equal size, and convolutions whose windows are bent: composed of gathers, hats and products.
+//! Where maxima lie and went, and convolutions whose windows are bent: composed of gathers, hats and products.
 
 use super::call::Call;
 use super::conv::{convolution, pooling};
-use super::entry::{Dims, Entry};
+use super::entry::Entry;
 use super::table::{Row, row};
 use super::{Importer, one};
 use crate::error::Result;
 use crate::ir::ops::{
-    ArgReduce, BinaryKind, CompareKind, GridSample, Outside, Pad, PadMode, ReduceKind, Sampling,
-    ScatterElements, ScatterMode, UnaryKind, Window,
+    ArgReduce, GridSample, Outside, Pad, PadMode, Sampling, ScatterElements, ScatterMode, Window,
 };
 use crate::ir::{Dim, Op, ValueId};
 use crate::limits;
@@ -16,7 +15,6 @@ use crate::tensor::{DType, num};
 
 pub(super) const ROWS: &[Row] = &[
     row("MaxUnpool", 9, max_unpool),
-    row("RoiAlign", 10, roi_align),
     row("DeformConv", 19, deformed),
 ];
 
@@ -181,172 +179,6 @@ fn max_unpool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         end,
     };
     one(m.b.node(Op::Pad(op), &[y, zero])?)
-}
-
-/// How samples of regions `[R, bins · samples]` along one axis weigh its places: bilinear weights, 0 where the sample lies outside.
-struct Samples {
-    /// `[R, bins · samples, 1]`, inside the axis.
-    at: ValueId,
-    /// `[R, bins · samples, 1]`, 1 or 0.
-    inside: ValueId,
-    size: Dim,
-}
-
-impl Samples {
-    /// Weights `[R, bins · samples, size]`: all of them, those of the place before the sample, or those of the place after.
-    fn weights(&self, m: &mut Importer<'_>, side: Option<bool>) -> Result<ValueId> {
-        let place = m.b.iota(DType::I64, self.size.clone())?;
-        let place = m.b.to(place, m.b.dtype(self.at))?;
-        let distance = m.b.sub(self.at, place)?;
-        let hat = m.b.un(UnaryKind::Abs, distance)?;
-        let hat = m.b.mul_n(hat, -1.0)?;
-        let hat = m.b.add_n(hat, 1.0)?;
-        let hat = m.b.un(UnaryKind::Relu, hat)?;
-        let hat = m.b.mul(hat, self.inside)?;
-        let Some(after) = side else {
-            return Ok(hat);
-        };
-        let kind = if after {
-            CompareKind::Less
-        } else {
-            CompareKind::GreaterEqual
-        };
-        let keep = m.b.cmp_n(kind, distance, 0.0)?;
-        let keep = m.b.to(keep, m.b.dtype(hat))?;
-        m.b.mul(hat, keep)
-    }
-}
-
-/// One of a region's four numbers `[R, 1]` in places of the image.
-fn edge(m: &mut Importer<'_>, rois: ValueId, i: usize, scale: f64, shift: f64) -> Result<ValueId> {
-    let edge = m.b.part(rois, 1, i, i + 1)?;
-    let edge = m.b.mul_n(edge, scale)?;
-    m.b.add_n(edge, shift)
-}
-
-/// Equal grids of samples of regions of an image, the mean or the largest of each bin.
-fn roi_align(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
-    let (x, rois, images) = (m.input(call, 0)?, m.input(call, 1)?, m.input(call, 2)?);
-    let default = if call.version < 16 {
-        "output_half_pixel"
-    } else {
-        "half_pixel"
-    };
-    let half = match call
-        .string_or("coordinate_transformation_mode", default)?
-        .as_str()
-    {
-        "half_pixel" => true,
-        "output_half_pixel" => false,
-        other => {
-            let expected = "half_pixel or output_half_pixel";
-            return Err(call
-                .wrong("coordinate_transformation_mode", expected, other)
-                .into());
-        }
-    };
-    let mean = match call.string_or("mode", "avg")?.as_str() {
-        "avg" => true,
-        "max" => false,
-        other => return Err(call.wrong("mode", "avg or max", other).into()),
-    };
-    let mut size = |name: &str, default: i64| -> Result<usize> {
-        let n = call.int_or(name, default)?;
-        let size = usize::try_from(n).ok().filter(|&n| n < 1 << 16);
-        size.ok_or_else(|| call.wrong(name, "a sensible size", n).into())
-    };
-    let bins = [size("output_height", 1)?, size("output_width", 1)?];
-    let samples = size("sampling_ratio", 0)?;
-    if samples == 0 {
-        return Err(call
-            .unsupported("`sampling_ratio` 0 (as many samples as each region's size asks for)")
-            .into());
-    }
-    let scale = f64::from(call.float_or("spatial_scale", 1.0)?);
-    let (shape, regions) = (m.b.shape(x), m.b.shape(rois)[0].clone());
-    let mut axes = Vec::with_capacity(2);
-    for axis in [0, 1] {
-        // Regions are x, y, x, y.
-        let shift = if half { -0.5 } else { 0.0 };
-        let start = edge(m, rois, 1 - axis, scale, shift)?;
-        let end = edge(m, rois, 3 - axis, scale, shift)?;
-        let mut length = m.b.sub(end, start)?;
-        if !half {
-            let least = m.b.number(length, 1.0)?;
-            length = m.b.bin(BinaryKind::Max, length, least)?;
-        }
-        let step = m.b.mul_n(length, 1.0 / num::f64_of(bins[axis]))?;
-        let at = m.b.iota(DType::I64, bins[axis] * samples)?;
-        let at = m.b.to(at, m.b.dtype(rois))?;
-        let at = m.b.add_n(at, 0.5)?;
-        let at = m.b.mul_n(at, 1.0 / num::f64_of(samples))?;
-        let at = m.b.mul(at, step)?;
-        let at = m.b.add(start, at)?;
-        let at = m.b.to(at, m.b.dtype(x))?;
-        let at = m.b.unsqueeze(at, &[2])?;
-        let size = shape[2 + axis].clone();
-        let extent = m.dims_value(&Dims::scalar(DType::I64, size.clone()), "extent")?;
-        let extent = m.b.to(extent, m.b.dtype(x))?;
-        let low = m.b.cmp_n(CompareKind::GreaterEqual, at, -1.0)?;
-        let high = m.b.cmp(CompareKind::LessEqual, at, extent)?;
-        let inside = m.b.bin(BinaryKind::And, low, high)?;
-        let inside = m.b.to(inside, m.b.dtype(x))?;
-        let (zero, last) = (m.b.number(x, 0.0)?, m.b.add_n(extent, -1.0)?);
-        let at = m.b.bin(BinaryKind::Max, at, zero)?;
-        let at = m.b.bin(BinaryKind::Min, at, last)?;
-        axes.push(Samples { at, inside, size });
-    }
-    let [rows, columns] = &axes[..] else {
-        return Err(call.missing("two axes").into());
-    };
-    let images = m.b.gather(x, images, 0)?;
-    let sampled = |m: &mut Importer<'_>, sides: [Option<bool>; 2]| -> Result<ValueId> {
-        let rows = rows.weights(m, sides[0])?;
-        let rows = m.b.unsqueeze(rows, &[1])?;
-        let columns = columns.weights(m, sides[1])?;
-        let columns = m.b.unsqueeze(columns, &[1])?;
-        let y = m.b.matmul(rows, images)?;
-        m.b.matmul_t(y, columns)
-    };
-    let y = if mean {
-        sampled(m, [None, None])?
-    } else {
-        // The operator takes the largest of the four weighted neighbours of each sample.
-        let mut best = None;
-        for after in [false, true] {
-            for right in [false, true] {
-                let part = sampled(m, [Some(after), Some(right)])?;
-                best = Some(match best {
-                    Some(best) => m.b.bin(BinaryKind::Max, best, part)?,
-                    None => part,
-                });
-            }
-        }
-        best.ok_or_else(|| call.missing("a sample"))?
-    };
-    let kind = if mean {
-        ReduceKind::Mean
-    } else {
-        ReduceKind::Max
-    };
-    // One axis after the other: Core ML has no tensors of six.
-    let lines = shape[1].mul(&Dim::from(bins[0]));
-    let [high, wide] = bins.map(Dim::from);
-    let samples = Dim::from(samples);
-    let split = vec![
-        regions.clone(),
-        lines.clone(),
-        samples.clone(),
-        wide.mul(&samples),
-    ];
-    let y = m.b.reshape(y, split)?;
-    let y = m.b.reduce(kind, y, &[2], false)?;
-    let y =
-        m.b.reshape(y, vec![regions.clone(), lines, wide.clone(), samples])?;
-    let y = m.b.reduce(kind, y, &[3], false)?;
-    one(m
-        .b
-        .reshape(y, vec![regions, shape[1].clone(), high, wide])?)
 }
 
 /// A convolution of an image whose points are moved by offsets and weighed by a mask: sampled, then one product.
