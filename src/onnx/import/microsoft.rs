@@ -291,7 +291,7 @@ fn multi_head(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let scale = factor(m, call, q)?;
     let attended = attend(m, &plain(q, k, v, bias, scale))?;
     let y = merge_heads(m, attended.result)?;
-    Ok([y, k, v, attended.capped].map(Entry::Value).to_vec())
+    Ok([y, k, v, attended.biased].map(Entry::Value).to_vec())
 }
 
 /// Where the first new position of each row lies `[B]`: after what is cached; a prompt that is shorter than its padding begins at 0.
