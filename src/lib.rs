@@ -16,6 +16,7 @@ pub mod eval;
 pub mod fetch;
 pub mod files;
 pub mod ir;
+pub mod json;
 pub mod limits;
 pub mod onnx;
 pub mod passes;

@@ -138,7 +138,7 @@ limits! {
     LOOP_ROUNDS = "loop-rounds", MI, 1 << 40, "rounds",
         "Most rounds of a loop that the interpreter runs: a loop that goes on is a model that never answers.";
     MEMORY_BYTES = "memory-bytes", 64 * GI, 1 << 60, "bytes",
-        "Most bytes of tensors that the interpreter holds at once (`--max-memory`), counted before each result is allocated.";
+        "Most bytes of tensors that the interpreter holds at once (`--max-memory`): inputs, decoded constants, results and the working space of operations, counted before each result is allocated. Not counted: a few megabytes per thread that matrix kernels pack.";
     DECODED_BYTES = "decoded-bytes", 4 * GI, 1 << 60, "bytes",
         "Decoded constants that the interpreter keeps between runs; larger models read the rest anew.";
     TRACE_BYTES = "trace-bytes", GI, 1 << 60, "bytes",

@@ -18,6 +18,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use distill_convert::error::escape_name;
 use distill_convert::files;
 use distill_convert::limits;
 
@@ -37,7 +38,14 @@ pub(crate) fn main() -> ExitCode {
     let arguments = with_default_command(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return output::usage(&error, arguments.iter().any(|a| a == "--json")),
+        Err(error) => {
+            // The message repeats arguments, which may be names of files that somebody else chose: parsed again as they may be shown.
+            let shown = |a: &OsString| escape_name(&a.to_string_lossy());
+            let error = Cli::try_parse_from(arguments.iter().map(shown))
+                .err()
+                .unwrap_or(error);
+            return output::usage(&error, arguments.iter().any(|a| a == "--json"));
+        }
     };
     let (name, json, answer) = match apply_limits(&cli.limits) {
         Ok(()) => run(&cli.command),

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::proto::Model;
 use crate::error::{Class, Context, Diagnostic, Error, Result, io_error};
 use crate::files;
+use crate::json::{self, JsonError};
 use crate::limits;
 use crate::tensor::{SourceFile, num};
 
@@ -36,7 +37,7 @@ pub enum PackageError {
     Json {
         /// What the parser said.
         #[source]
-        source: serde_json::Error,
+        source: JsonError,
     },
     /// A file above its limit.
     #[error("{found} bytes are more than the limit of {limit}")]
@@ -302,8 +303,7 @@ pub(super) fn survey(package: &Path, bytes: &[u8]) -> Survey {
 
 /// As [`survey`]; what makes the rest meaningless is an error.
 fn look(package: &Path, bytes: &[u8], out: &mut Survey) -> Result<()> {
-    let json: Value =
-        serde_json::from_slice(bytes).map_err(|source| PackageError::Json { source })?;
+    let json: Value = json::parse(bytes).map_err(|source| PackageError::Json { source })?;
     let text = |value: &Value, key: &str, at: String| match value.get(key).and_then(Value::as_str) {
         Some(text) => Ok(text.to_owned()),
         None => Err(PackageError::Key {

@@ -11,7 +11,7 @@ use crate::ir::ops::Attention;
 use crate::tensor::{Tensor, num};
 
 /// Rows of queries that are attended for together; fixed, so that no result depends on the number of threads.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 
 pub(super) fn attention(op: Attention, operands: &[Tensor], target: Target) -> Result<Tensor> {
     let refuse = |target: Target| Err(target.mismatch(&operands.iter().collect::<Vec<_>>()));

@@ -128,10 +128,10 @@ pub enum EvalError {
     },
     /// A result that does not fit beside what is held already.
     #[error(
-        "the result takes {result} bytes beside {held} that are held: at most {limit} are allowed"
+        "the result and what its computation needs take {result} bytes beside {held} that are held: at most {limit} are allowed"
     )]
     Memory {
-        /// Bytes of the result.
+        /// Bytes of the result and of working space.
         result: u64,
         /// Bytes of the tensors that are held.
         held: u64,

@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::gemm::Packed;
 use super::linear::right_hand;
-use super::{EvalError, Mode, Observer, apply, check, input, sizes, targets};
+use super::{EvalError, Mode, Observer, apply, check, input, scratch, sizes, targets};
 use crate::error::{Context, Result};
 use crate::ir::ops::{Cast, Loop};
 use crate::ir::{
@@ -207,7 +207,8 @@ impl Interpreter {
                 check(&node.op, &operands, &targets, bindings)?;
             }
             let bytes = targets.iter().map(|t| bytes_of(t.dtype, t.len()));
-            self.check_memory(bytes.fold(0, u64::saturating_add), run.held)?;
+            let scratch = scratch::bytes(&node.op, &operands, &targets);
+            self.check_memory(bytes.fold(scratch, u64::saturating_add), run.held)?;
             let counts = counts(&node.op, &operands);
             let watched = counts && matches!(&targets[..], [one] if one.dtype == DType::I32);
             if watched {
@@ -390,7 +391,7 @@ impl Interpreter {
 }
 
 /// Bytes of a tensor in memory: floats are held in 4, integers in 8, truth values in 1.
-fn bytes_of(dtype: DType, elements: usize) -> u64 {
+pub(super) fn bytes_of(dtype: DType, elements: usize) -> u64 {
     let width = if dtype.is_float() {
         4
     } else if dtype == DType::Bool {

@@ -24,6 +24,7 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod scatter;
+mod scratch;
 mod shape;
 mod sizes;
 mod sort;

@@ -136,24 +136,21 @@ pub fn fetch(request: &Request, progress: Progress<'_>) -> Result<Fetched> {
         request.timeouts,
     )?;
     let commit = request.pinned.commit();
-    // Also tells that the commit is one of this repository.
-    let found = listing::resolve(&client, request.pinned.repo(), commit)?;
-    if found != commit {
-        return Err(FetchError::Commit {
-            expected: commit.to_owned(),
-            found,
-        }
-        .into());
-    }
-    let files = listing::list(&client, request.pinned.repo(), commit)?;
-    let selection = listing::select(files, request.allow_pickle)?;
     let beside = match &request.destination {
         Destination::Folder(folder) => folder.clone(),
         Destination::Cache(cache) => request.pinned.snapshot_folder(cache),
     };
+    // Before anybody is asked: should the folder be replaced meanwhile, this is the one that was meant.
     let partial = Partial::beside(&beside, &commit[..12])?
         .ok_or(FetchError::Busy)
         .at_file(&beside)?;
+    let selection = match selected(&client, request) {
+        Ok(selection) => selection,
+        Err(error) => {
+            partial.remove_if_empty()?;
+            return Err(error);
+        }
+    };
     let from_cache = bring(&client, request, &selection, &partial.path(), progress)?;
     match &request.destination {
         Destination::Folder(folder) => {
@@ -167,6 +164,22 @@ pub fn fetch(request: &Request, progress: Progress<'_>) -> Result<Fetched> {
             Ok(fetched(&folder, selection, from_cache))
         }
     }
+}
+
+/// What is to be fetched, by the hub's own word.
+fn selected(client: &Client, request: &Request) -> Result<Selection> {
+    let commit = request.pinned.commit();
+    // Also tells that the commit is one of this repository.
+    let found = listing::resolve(client, request.pinned.repo(), commit)?;
+    if found != commit {
+        return Err(FetchError::Commit {
+            expected: commit.to_owned(),
+            found,
+        }
+        .into());
+    }
+    let files = listing::list(client, request.pinned.repo(), commit)?;
+    Ok(listing::select(files, request.allow_pickle)?)
 }
 
 fn fetched(folder: &Path, selection: Selection, from_cache: usize) -> Fetched {

@@ -369,6 +369,19 @@ impl Partial {
         Ok(())
     }
 
+    /// Removes the folder if nothing was put into it.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn remove_if_empty(self) -> Result<()> {
+        let path = self.path();
+        let mut entries = fs::read_dir(&path).map_err(io_error("read", &path))?;
+        match entries.next() {
+            None => self.remove(),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Removes the folder.
     ///
     /// # Errors

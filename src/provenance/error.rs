@@ -65,7 +65,7 @@ pub enum ProvenanceError {
 }
 
 impl ProvenanceError {
-    pub(super) fn syntax(error: &serde_json::Error) -> Self {
+    pub(super) fn syntax(error: &dyn std::fmt::Display) -> Self {
         ProvenanceError::Syntax {
             detail: error.to_string(),
         }

@@ -265,8 +265,7 @@ impl Predicate {
     /// # Errors
     /// When it is anything else.
     pub fn from_text(text: &str) -> Result<Self> {
-        let parsed: Predicate =
-            serde_json::from_str(text).map_err(|e| ProvenanceError::syntax(&e))?;
+        let parsed: Predicate = parse_as(text.as_bytes())?;
         parsed.check()?;
         Ok(parsed)
     }
@@ -349,20 +348,25 @@ impl Statement {
     }
 }
 
+/// Reads JSON that means one thing only.
+fn parse_as<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, ProvenanceError> {
+    let value = crate::json::parse(bytes).map_err(|e| ProvenanceError::syntax(&e))?;
+    serde_json::from_value(value).map_err(|e| ProvenanceError::syntax(&e))
+}
+
 /// Reads a statement or an envelope. Says nothing about signatures: see [`Verifier`].
 ///
 /// # Errors
 /// When it is neither, or says anything that this version does not know.
 pub fn parse(bytes: &[u8]) -> Result<Found> {
-    let syntax = |e: serde_json::Error| ProvenanceError::syntax(&e);
-    let value: Value = serde_json::from_slice(bytes).map_err(syntax)?;
+    let value: Value = parse_as(bytes)?;
     let envelope: Option<envelope::Envelope> = match value.get("payloadType") {
-        Some(_) => Some(serde_json::from_value(value).map_err(syntax)?),
+        Some(_) => Some(parse_as(bytes)?),
         None => None,
     };
     let statement: Statement = match &envelope {
-        Some(envelope) => serde_json::from_slice(&envelope.open()?).map_err(syntax)?,
-        None => serde_json::from_slice(bytes).map_err(syntax)?,
+        Some(envelope) => parse_as(&envelope.open()?)?,
+        None => parse_as(bytes)?,
     };
     statement.check()?;
     Ok(Found {

@@ -71,7 +71,7 @@ pub fn read_predictions(path: &Path, task: &Task) -> Result<Vec<Prediction>> {
 
 fn parse_predictions(bytes: &[u8], task: &Task) -> Result<Vec<Prediction>, VerifyError> {
     let wrong = |message: String| VerifyError::Predictions { message };
-    let file: Value = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
+    let file: Value = crate::json::parse(bytes).map_err(|e| wrong(e.to_string()))?;
     let list = file
         .get("predictions")
         .and_then(Value::as_array)
@@ -210,6 +210,7 @@ mod tests {
             r#"{"question":"?","predicted_class_id":5}"#,
             r#"{"id":"a","predicted_class_id":5,"class_probabilities":[1.0]}"#,
             r#"{"id":"a","predicted_class_id":5,"class_probabilities":[0.9,0.1]}"#,
+            r#"{"id":"a","predicted_class_id":2,"predicted_class_id":5}"#,
             r#"{"id":"a","predicted_class_id":5},{"id":"a","predicted_class_id":5}"#,
             "",
         ] {

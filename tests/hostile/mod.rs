@@ -9,6 +9,7 @@ use distill_convert::source::{self, Checkpoint, OpenOptions};
 use tempfile::TempDir;
 
 mod coreml;
+mod duplicate_keys;
 mod onnx;
 mod onnx_program;
 mod pickles;

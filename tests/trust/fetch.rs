@@ -1,5 +1,6 @@
 //! Fetching from a hub that is a real server on this machine, and that stalls, breaks off, lies, leads elsewhere and never ends.
 
+mod disturbed;
 mod tls;
 
 use std::collections::BTreeMap;

@@ -278,6 +278,42 @@ fn memory_of_the_interpreter_is_counted_before_it_is_taken() {
 }
 
 #[test]
+fn working_space_of_operations_is_counted_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = root().join(
+        "tests/fixtures/mil/ops-iOS14/conv.ConvTranspose.builder_to_backend_stress-a6a19d9b78",
+    );
+    let (model, inputs) = (fixture.join("model.mlmodel"), fixture.join("inputs.npz"));
+    let run = |bytes: u64| {
+        let arguments = [
+            "run".to_owned(),
+            model.display().to_string(),
+            "--inputs".to_owned(),
+            inputs.display().to_string(),
+            "-o".to_owned(),
+            format!("{bytes}.npz"),
+            "--max-memory".to_owned(),
+            bytes.to_string(),
+        ];
+        error(folder.path(), &arguments.each_ref().map(String::as_str))
+    };
+    let (mut low, mut high) = (1u64, 1 << 30);
+    while low + 1 < high {
+        let middle = (low + high) / 2;
+        if run(middle).0 == 0 {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    assert_eq!(high, WORKING_SPACE);
+    let (code, found) = run(low);
+    assert_eq!((code, &found["code"]), (1, &json!("value_too_large")));
+    assert!(found["node"].is_string(), "{found:#}");
+    assert!(found["hint"].as_str().unwrap().contains("--max-memory"));
+}
+
+#[test]
 fn wrong_limits_are_usage_errors_and_doctor_lists_the_right_ones() {
     let folder = model();
     for bad in [
@@ -306,6 +342,10 @@ fn wrong_limits_are_usage_errors_and_doctor_lists_the_right_ones() {
             .all(|l| l["reason"].as_str().unwrap().len() > 20)
     );
 }
+
+/// What a transposed convolution of `[1, 1, 12, 14]` by `[1, 2, 2, 4]` to `[1, 2, 22, 13]` takes in all, in floats of 4 bytes: operands, result,
+/// and beside them the weights turned and a column of 2 · 2 · 4 for each of its 168 places.
+const WORKING_SPACE: u64 = 4 * (168 + 16 + 572 + 16 + 16 * 168);
 
 /// A name that would change the window's title, clear the screen, print a line of ours, turn text around, and use one-byte controls.
 const EVIL: &str =
@@ -374,7 +414,26 @@ fn text_from_files_is_escaped_wherever_it_is_shown() {
     // A path.
     let path = "m\u{1b}[31m\nverification passed: x\u{202e}.safetensors";
     see(&["run", "model", "--inputs", path, "-o", "o.npz"]);
-    see(&["audit", path]);
+    for command in ["audit", "inspect", "lint", "lock", "convert"] {
+        see(&[command, path]);
+    }
+    see(&["convert", "model", "--target", path]);
+    see(&[
+        "convert", "model", "--target", "onnx", "-o", path, "--limit", EVIL,
+    ]);
+    see(&["verify", "model", path]);
+    see(&["import", path, "-o", "imported"]);
+    see(&["import", "model", "-o", path, "--config", path]);
+    see(&["fetch", path]);
+    see(&["fetch", &format!("org/{EVIL}@main")]);
+    see(&["doctor", "--limit", EVIL]);
+    see(&[EVIL]);
+    // Names of tensors.
+    let mut weights = TinyModel::new();
+    weights.tensors.insert(EVIL.into(), (vec![1], vec![1.0]));
+    weights.write(folder.path());
+    see(&["inspect", "model"]);
+    see(&["convert", "model", "--target", "onnx"]);
     // They were shown, not dropped.
     let all = shown.concat();
     assert!(

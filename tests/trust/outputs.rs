@@ -15,9 +15,9 @@ use crate::common::{command, entries, root, run_json};
 const PRIVATE: &str = ".distill-convert-";
 
 /// Every file below a folder, with its bytes.
-type Tree = BTreeMap<PathBuf, Vec<u8>>;
+pub(super) type Tree = BTreeMap<PathBuf, Vec<u8>>;
 
-fn tree(path: &Path) -> Tree {
+pub(super) fn tree(path: &Path) -> Tree {
     let mut out = Tree::new();
     let mut open = vec![path.to_path_buf()];
     while let Some(path) = open.pop() {
@@ -67,7 +67,7 @@ fn start(folder: &Path, extra: &[&str]) -> Child {
         .unwrap()
 }
 
-fn signal(child: &Child, name: &str) {
+pub(super) fn signal(child: &Child, name: &str) {
     // It may be over already.
     let _ = Command::new("kill")
         .args([name, &child.id().to_string()])
@@ -97,7 +97,7 @@ const NAMES: [&str; 5] = [
 ];
 
 /// Delays that are the same in every run of the tests.
-fn delays(count: u32, longest: Duration) -> impl Iterator<Item = Duration> {
+pub(super) fn delays(count: u32, longest: Duration) -> impl Iterator<Item = Duration> {
     let mut state = 0x5eed_u64;
     (0..count).map(move |_| {
         state = state
@@ -133,7 +133,7 @@ fn check_whole(out: &Path, whole: &[&[Tree]], what: &str) {
     }
 }
 
-fn private_folders(out: &Path) -> Vec<PathBuf> {
+pub(super) fn private_folders(out: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(out) else {
         return Vec::new();
     };
@@ -403,10 +403,10 @@ fn rounds() -> u32 {
 }
 
 /// A small file system of its own, unmounted in the end.
-struct Mounted(PathBuf);
+pub(super) struct Mounted(pub(super) PathBuf);
 
 impl Mounted {
-    fn new(at: PathBuf, size: &str) -> Option<Self> {
+    pub(super) fn new(at: PathBuf, size: &str) -> Option<Self> {
         fs::create_dir(&at).unwrap();
         let options = format!("size={size},mode=0755");
         let done = Command::new("mount")
