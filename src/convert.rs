@@ -34,7 +34,7 @@ pub use request::{
 };
 pub use statement::{ProvenanceOptions, StatementPath};
 
-use crate::coreml::{Basis, TypeChange};
+use crate::coreml::{Basis, TypeChange, WrittenFunction};
 use crate::error::{Context, Result, io_error};
 use crate::ir::Module;
 use crate::passes::{self, CleanReport, Islands, PrecisionReport};
@@ -208,27 +208,41 @@ fn stage_target(
     let path = request.destination(target);
     let stage = Stage::beside(&path, is_ours, &mut outcome.warnings)?;
     let statement = statement::place(request)?;
-    let built = source.build(request, options, target)?;
-    outcome.architecture.clone_from(&built.architecture);
-    outcome.warnings.extend(built.warnings);
     let graph = !matches!(source, Opened::Checkpoint(_));
-    // A graph that somebody exported is cleaned up; what was read stays what the artifact is verified against.
-    let (plain, cleaned) = if graph {
-        let (module, report) = passes::clean(&built.module)?;
-        (module, Some(report))
-    } else {
-        (built.module.clone(), None)
-    };
-    let mut islands = Islands::new(request.fp32_ops.clone());
-    let plain = if islands.name_parts() {
-        passes::parts(&plain)?
-    } else {
-        plain
-    };
+    let (mut parts, mut cleaned) = (Vec::new(), None);
+    for function in source.functions(options, target)? {
+        let options = SourceOptions {
+            function,
+            ..options.clone()
+        };
+        let built = source.build(request, &options, target)?;
+        outcome.architecture.clone_from(&built.architecture);
+        outcome.warnings.extend(built.warnings);
+        // A graph that somebody exported is cleaned up; what was read stays what the artifact is verified against.
+        let plain = if graph {
+            let (module, report) = passes::clean(&built.module)?;
+            cleaned.get_or_insert_with(CleanReport::default).add(report);
+            module
+        } else {
+            built.module.clone()
+        };
+        let islands = Islands::new(request.fp32_ops.clone());
+        let plain = if islands.name_parts() {
+            passes::parts(&plain)?
+        } else {
+            plain
+        };
+        parts.push(Part {
+            inputs: source.described(&options)?,
+            function: options.function,
+            source: built.module,
+            plain,
+            islands,
+        });
+    }
     let attempt = Attempt {
         request,
         target,
-        source: &built.module,
         stage: &stage,
         allow_nonfinite: options.allow_nonfinite,
         is_graph: graph,
@@ -240,11 +254,15 @@ fn stage_target(
     };
     outcome.warnings.extend(original.warnings);
     let original = original.session.as_deref();
-    let mut done = attempt.run(&plain, &islands, original, &mut outcome.warnings)?;
-    let failed = done.verification.as_ref().is_some_and(|r| !r.passed());
-    if let (true, Some(before)) = (failed, &done.precision) {
+    let mut done = attempt.run(&parts, original, &mut outcome.warnings)?;
+    let mut again = false;
+    for (i, part) in parts.iter_mut().enumerate() {
+        let failed = done.reports.get(i).is_some_and(|r| !r.passed());
+        let (true, Some(Some(before))) = (failed, done.precisions.get(i)) else {
+            continue;
+        };
         // What overflows on probes stays in single precision, if that is all that is wrong. Of attention that may be the scores alone.
-        let plain = passes::parts(&plain)?;
+        let plain = passes::parts(&part.plain)?;
         let beyond = verify::beyond_f16(&plain, verify::Options::default().longest_probe)?;
         let kept = &before.kept_in_f32;
         let new = beyond.iter().filter(|n| kept.iter().all(|k| k.node != **n));
@@ -254,19 +272,20 @@ fn stage_target(
                 "{new} operations reach beyond what 16 bits hold and stay in single precision, the first `{}`",
                 beyond.first().map_or("", String::as_str)
             ));
-            islands = islands.with_overflowing(beyond);
-            done.sync.join().map_err(|_| ConvertError::Interrupted)??;
-            stage.clear()?;
-            done = attempt.run(&plain, &islands, original, &mut outcome.warnings)?;
+            part.islands = part.islands.clone().with_overflowing(beyond);
+            part.plain = plain;
+            again = true;
         }
     }
-    let Done {
-        format,
-        precision,
-        type_changes,
-        verification,
-        sync,
-    } = done;
+    if again {
+        done.sync.join().map_err(|_| ConvertError::Interrupted)??;
+        stage.clear()?;
+        done = attempt.run(&parts, original, &mut outcome.warnings)?;
+    }
+    let name = |part: &Part| part.function.clone().unwrap_or_default();
+    let precision = PrecisionReport::of_functions(parts.iter().map(name).zip(done.precisions));
+    let verification = Report::of_functions(parts.iter().map(name).zip(done.reports).collect());
+    let (format, type_changes, sync) = (done.format, done.type_changes, done.sync);
     let bytes = size_of(&stage.folder())?;
     Ok(Staged {
         stage,
@@ -285,12 +304,25 @@ fn stage_target(
     })
 }
 
-/// What one attempt at a target gave.
+/// A function on its way to an artifact.
+struct Part {
+    /// Its name, if there are several or one was chosen.
+    function: Option<String>,
+    /// What the artifact is verified against.
+    source: Module,
+    /// What is written, before its precision changes.
+    plain: Module,
+    /// Inputs as they were described, if they still are that: no shapes were asked for.
+    inputs: Vec<coreml::Feature>,
+    islands: Islands,
+}
+
+/// What one attempt at a target gave; reports are by function, and there are none where verification was switched off.
 struct Done {
     format: String,
-    precision: Option<PrecisionReport>,
+    precisions: Vec<Option<PrecisionReport>>,
     type_changes: Vec<TypeChange>,
-    verification: Option<Report>,
+    reports: Vec<Report>,
     sync: std::thread::JoinHandle<Result<()>>,
 }
 
@@ -298,8 +330,6 @@ struct Done {
 struct Attempt<'a> {
     request: &'a Request,
     target: Target,
-    /// What the artifact is verified against.
-    source: &'a Module,
     stage: &'a Stage,
     allow_nonfinite: bool,
     is_graph: bool,
@@ -309,81 +339,96 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn run(
         &self,
-        plain: &Module,
-        islands: &Islands,
+        parts: &[Part],
         original: Option<&dyn Session>,
         warnings: &mut Vec<String>,
     ) -> Result<Done> {
         let (request, target, progress) = (self.request, self.target, self.progress);
-        let (precision, written) = self.write(plain, islands, warnings)?;
+        let (precisions, written) = self.write(parts, warnings)?;
         // The constants of a graph may hold −∞ on purpose, as the fill of a mask; a checkpoint holds nothing but weights. What was written
         // is known by now, so that nothing has to be read for this.
-        let finite = check_finite(self.source, self.allow_nonfinite, self.is_graph)?;
-        warnings.extend(finite);
+        for part in parts {
+            let finite = check_finite(&part.source, self.allow_nonfinite, self.is_graph)?;
+            warnings.extend(finite);
+        }
         let path = self.stage.path();
         let folder = self.stage.folder();
         let sync = std::thread::spawn(move || files::sync_tree(&folder));
         let kind = ArtifactKind::from(target);
-        let verification = match &request.check {
-            None => None,
-            Some(check) => Some(verify_artifact(
-                self.source,
-                original,
-                &path,
-                kind,
-                check,
-                progress,
-            )?),
-        };
+        let mut reports = Vec::new();
+        if let Some(check) = &request.check {
+            for part in parts {
+                let function = part.function.as_deref().filter(|_| parts.len() > 1);
+                let source = &part.source;
+                reports.push(verify_artifact(
+                    source, original, &path, kind, function, check, progress,
+                )?);
+            }
+        }
         Ok(Done {
             format: written.format,
-            precision,
+            precisions,
             type_changes: written.type_changes,
-            verification,
+            reports,
             sync,
         })
     }
 
-    /// Writes the module in the precision of the request. Gives what that changed, and the format.
+    /// Writes the functions in the precision of the request. Gives what that changed, and the format.
     ///
     /// Weights are read once, when they are written. That none of them is beyond the range of `f16` is assumed until then; a module of which
     /// it is not true is written a second time.
     fn write(
         &self,
-        plain: &Module,
-        islands: &Islands,
+        parts: &[Part],
         warnings: &mut Vec<String>,
-    ) -> Result<(Option<PrecisionReport>, Written)> {
+    ) -> Result<(Vec<Option<PrecisionReport>>, Written)> {
         if self.request.precision(self.target) == Precision::Fp32 {
-            return Ok((None, self.write_as_is(plain, plain, warnings)?));
+            let modules: Vec<&Module> = parts.iter().map(|p| &p.plain).collect();
+            let written = self.write_as_is(parts, &modules, warnings)?;
+            return Ok((parts.iter().map(|_| None).collect(), written));
         }
-        let (half, report) = passes::precision(plain, &islands.clone().assuming_range())?;
-        let written = self.write_as_is(plain, &half, warnings)?;
-        if report.assumed_rightly(plain)? {
-            return Ok((Some(report), written));
+        let mut halves = Vec::with_capacity(parts.len());
+        for part in parts {
+            let islands = part.islands.clone().assuming_range();
+            halves.push(passes::precision(&part.plain, &islands)?);
         }
-        self.stage.clear()?;
-        let (half, report) = passes::precision(plain, islands)?;
-        let written = self.write_as_is(plain, &half, warnings)?;
-        Ok((Some(report), written))
+        let modules: Vec<&Module> = halves.iter().map(|(half, _)| half).collect();
+        let mut written = self.write_as_is(parts, &modules, warnings)?;
+        let mut wrong = false;
+        for (part, half) in parts.iter().zip(&mut halves) {
+            if !half.1.assumed_rightly(&part.plain)? {
+                *half = passes::precision(&part.plain, &part.islands)?;
+                wrong = true;
+            }
+        }
+        if wrong {
+            self.stage.clear()?;
+            let modules: Vec<&Module> = halves.iter().map(|(half, _)| half).collect();
+            written = self.write_as_is(parts, &modules, warnings)?;
+        }
+        Ok((halves.into_iter().map(|(_, r)| Some(r)).collect(), written))
     }
 
-    /// Writes the module as it is; `plain` is what it was before its precision changed.
+    /// Writes the modules as they are, one for each part.
     fn write_as_is(
         &self,
-        plain: &Module,
-        module: &Module,
+        parts: &[Part],
+        modules: &[&Module],
         warnings: &mut Vec<String>,
     ) -> Result<Written> {
         let (request, target, progress) = (self.request, self.target, self.progress);
         let path = self.stage.path();
-        let bytes = module.constants.iter().map(crate::ir::Constant::byte_len);
+        let constants = modules.iter().flat_map(|m| &m.constants);
+        let bytes = constants.map(crate::ir::Constant::byte_len);
         progress.begin(Step::Write(target), bytes.sum());
         let tick = |bytes: u64| progress.advance(bytes);
         let written = match target {
             Target::Onnx => {
                 let options = request.onnx_options(&tick);
-                onnx::write(module, &path, &options)?;
+                if let Some(module) = modules.first() {
+                    onnx::write(module, &path, &options)?;
+                }
                 Written {
                     format: format!("opset {}", request.opset),
                     type_changes: Vec::new(),
@@ -391,9 +436,28 @@ impl Attempt<'_> {
             }
             Target::Coreml => {
                 let options = request.coreml_options(&tick)?;
-                let written = coreml::write(module, &path, &options)?;
+                let name = |part: &Part| match (&part.function, parts.len()) {
+                    (Some(name), 2..) => name.clone(),
+                    (_, _) => "main".to_owned(),
+                };
+                let names: Vec<String> = parts.iter().map(name).collect();
+                let named = names.iter().map(String::as_str);
+                let functions: Vec<WrittenFunction<'_>> = named
+                    .zip(parts)
+                    .zip(modules)
+                    .map(|((name, part), module)| WrittenFunction {
+                        name,
+                        module,
+                        inputs: &part.inputs,
+                    })
+                    .collect();
+                let written = coreml::write_functions(&functions, &path, &options)?;
                 warnings.extend(written.warnings);
-                let type_changes = coreml::type_changes(plain, module, written.opset)?;
+                let mut type_changes = Vec::new();
+                for (part, module) in parts.iter().zip(modules) {
+                    let changes = coreml::type_changes(&part.plain, module, written.opset)?;
+                    type_changes.extend(changes);
+                }
                 warnings.extend(unproven(&type_changes));
                 Written {
                     format: format!("{} (specification {})", written.opset, written.spec_version),

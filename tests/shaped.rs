@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use distill_convert::source::read_tensors;
-use distill_convert::tensor::{NamedTensors, Tensor};
+use distill_convert::source::{read_image, read_tensors, write_tensors};
+use distill_convert::tensor::{DType, NamedTensors, Tensor};
 use serde_json::Value;
 
 use crate::common::{judge, root, run_json};
@@ -192,4 +192,251 @@ fn packages_made_now_give_what_numpy_computes() {
     let folder = made_now();
     let ways: [&[&str]; 2] = [&[], &["--runtime", "ort"]];
     assert_eq!(read_and_run(&folder.path().join("cases"), &ways), 24);
+}
+
+/// An image file as the tensor that it becomes: `[1, channels, height, width]`, 0 to 255.
+fn planes(file: &str, reversed: bool) -> Tensor {
+    let image = read_image(Path::new(file)).unwrap();
+    let mut order: Vec<usize> = (0..image.channels).collect();
+    if reversed {
+        order.reverse();
+    }
+    let plane = |c: &usize| image.pixels.iter().skip(*c).step_by(image.channels);
+    let values = order.iter().flat_map(plane).map(|&x| f32::from(x));
+    let shape = vec![1, image.channels, image.height, image.width];
+    Tensor::f32(shape, values.collect()).unwrap()
+}
+
+impl Case {
+    /// The inputs of a step as tensors.
+    fn inputs(&self, step: usize) -> NamedTensors {
+        match &self.image {
+            Some(image) => {
+                let file = self.file("image", step, "png");
+                let tensor = planes(&file, self.name.contains("bgr"));
+                let half = self.name.contains("half");
+                let tensor = if half {
+                    tensor.cast(DType::F16)
+                } else {
+                    tensor
+                };
+                NamedTensors::from([(image.clone(), tensor)])
+            }
+            None => read_tensors(&self.folder.join(format!("inputs.{step}.npz"))).unwrap(),
+        }
+    }
+
+    /// Runs what this was written as: inputs are tensors, labels are indices, and states are inputs and outputs unless `stateful`.
+    fn check_written(&self, scratch: &Path, model: &str, tolerance: f64, more: &[&str]) {
+        let (code, document) = run_json(scratch, &["inspect", model]);
+        assert_eq!(code, 0, "{document:#}");
+        let described = document["result"]["inputs"].as_array().unwrap().clone();
+        let type_of = |name: &str| {
+            let found = described.iter().find(|i| i["name"] == name);
+            let found = found.unwrap_or_else(|| panic!("{}: no input `{name}`", self.name));
+            let text = found.to_string();
+            let halves = text.contains("f16");
+            let floats = halves || text.contains("f32");
+            (floats, if halves { DType::F16 } else { DType::F32 })
+        };
+        for steps in &self.runs {
+            let mut states = NamedTensors::new();
+            for step in steps {
+                let mut inputs = self.inputs(*step);
+                for (name, tensor) in &mut inputs {
+                    if let (true, dtype) = type_of(name) {
+                        *tensor = tensor.cast(dtype);
+                    }
+                }
+                for input in &described {
+                    let name = input["name"].as_str().unwrap();
+                    if !inputs.contains_key(name) {
+                        let shape: Vec<usize> = STATES
+                            .iter()
+                            .find(|(state, _)| *state == name)
+                            .unwrap_or_else(|| panic!("{}: what is `{name}`", self.name))
+                            .1
+                            .to_vec();
+                        let zeros = vec![0.0; shape.iter().product()];
+                        let zeros = Tensor::f32(shape, zeros).unwrap();
+                        let state = states.get(name).cloned().unwrap_or(zeros);
+                        inputs.insert(name.to_owned(), state.cast(type_of(name).1));
+                    }
+                }
+                write_tensors(&scratch.join("in.npz"), &inputs).unwrap();
+                let mut arguments = vec!["run", model, "--inputs", "in.npz", "-o", "out.npz"];
+                arguments.extend(more);
+                let (code, document) = run_json(scratch, &arguments);
+                assert_eq!(code, 0, "{} {model}: {document:#}", self.name);
+                let found = read_tensors(&scratch.join("out.npz")).unwrap();
+                self.compare(&found, *step, tolerance);
+                for (state, _) in STATES {
+                    let next = [format!("{state}.next"), format!("{state}_next")];
+                    if let Some(tensor) = next.iter().find_map(|n| found.get(n)) {
+                        states.insert((*state).to_owned(), tensor.clone());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The states of the packages.
+const STATES: [(&str, &[usize]); 3] = [("keys", &[1, 4, 8]), ("total", &[3]), ("last", &[3])];
+
+/// Converts; gives the exit code and the message of an error.
+fn converted(scratch: &Path, arguments: &[&str]) -> (i32, String, Value) {
+    let (code, document) = run_json(scratch, arguments);
+    let message = document["error"]["message"].as_str().unwrap_or_default();
+    (code, message.to_owned(), document)
+}
+
+#[test]
+#[ignore = "needs the judges: run scripts/test"]
+fn packages_made_now_become_onnx_files_with_the_same_numbers() {
+    let folder = made_now();
+    let scratch = tempfile::tempdir().unwrap();
+    for case in Case::all(&folder.path().join("cases")) {
+        let mut arguments = vec!["--target", "onnx", case.path(), "-o", "m.onnx"];
+        arguments.extend(case.function.iter().flat_map(|f| ["--function", f]));
+        let (code, _, document) = converted(scratch.path(), &arguments);
+        assert_eq!(code, 0, "{}: {document:#}", case.name);
+        let report = &document["result"]["artifacts"][0]["verification"];
+        assert!(
+            report["evidence"].to_string().contains("ONNX Runtime"),
+            "{report:#}"
+        );
+        let tolerance = if case.is_half() { case.f16 } else { F32 };
+        case.check_written(scratch.path(), "m.onnx", tolerance, &["--runtime", "ort"]);
+    }
+}
+
+#[test]
+#[ignore = "needs the judges: run scripts/test"]
+fn packages_made_now_are_written_again_for_other_targets_and_precisions() {
+    let folder = made_now();
+    let scratch = tempfile::tempdir().unwrap();
+    let ways = [
+        ("iOS18", "fp32"),
+        ("iOS18", "fp16"),
+        ("iOS17", "fp16"),
+        ("iOS15", "fp32"),
+    ];
+    for case in Case::all(&folder.path().join("cases")) {
+        for (target, precision) in ways {
+            let package = format!("{}-{target}-{precision}.mlpackage", case.name);
+            let package = package.as_str();
+            let arguments = [
+                ["--target", "coreml", case.path(), "-o", package],
+                [
+                    "--deployment-target",
+                    target,
+                    "--precision",
+                    precision,
+                    "--opset=18",
+                ],
+            ]
+            .concat();
+            let (code, message, document) = converted(scratch.path(), &arguments);
+            let refused = match case.name.as_str() {
+                "enumerated-two" if target != "iOS18" => Some("allows that for one input only"),
+                name if name.starts_with("functions") && target != "iOS18" => {
+                    Some("allows one only")
+                }
+                _ => None,
+            };
+            if let Some(refused) = refused {
+                assert!(
+                    code == 1 && message.contains(refused),
+                    "{} {target}: {document:#}",
+                    case.name
+                );
+                continue;
+            }
+            assert_eq!(code, 0, "{} {target} {precision}: {document:#}", case.name);
+            let (code, findings) = run_json(scratch.path(), &["lint", package]);
+            assert_eq!(code, 0, "{findings:#}");
+            let half = case.is_half() || precision == "fp16";
+            let tolerance = if half { case.f16 } else { F32 };
+            if case.name.contains("state") && target == "iOS18" {
+                case.check(scratch.path(), Path::new(package), tolerance, &[]);
+                continue;
+            }
+            let function: Vec<&str> = case
+                .function
+                .iter()
+                .flat_map(|f| ["--function", f])
+                .collect();
+            case.check_written(scratch.path(), package, tolerance, &function);
+        }
+    }
+    // coremltools infers the same types.
+    judge("check_mlpackage.py", &[scratch.path()]);
+}
+
+#[test]
+#[ignore = "needs the judges: run scripts/test"]
+fn several_functions_are_written_again_and_share_their_weights() {
+    let scratch = tempfile::tempdir().unwrap();
+    let both = carried().join("functions-default/model.mlpackage");
+    let both = both.to_str().unwrap();
+    let convert = ["--target", "coreml", both, "--precision", "fp32"];
+    let all = [
+        &convert[..],
+        &["-o", "all.mlpackage", "--deployment-target", "iOS18"],
+    ]
+    .concat();
+    let (code, _, document) = converted(scratch.path(), &all);
+    assert_eq!(code, 0, "{document:#}");
+    let verification = &document["result"]["artifacts"][0]["verification"];
+    assert_eq!(verification["functions"]["adapted"]["status"], "passed");
+    let bytes = |package: &str| {
+        let weights = Path::new(package).join("Data/com.apple.CoreML/weights/weight.bin");
+        fs::metadata(scratch.path().join(weights)).unwrap().len()
+    };
+    // 16 × 8, 2 × 8, 16 × 2 and 16 numbers, each once.
+    assert_eq!(bytes("all.mlpackage"), 64 * (1 + 4) + 512 + 64 + 128 + 64);
+    let (_, document) = run_json(scratch.path(), &["inspect", "all.mlpackage"]);
+    let functions = document["result"]["functions"].as_object().unwrap();
+    assert_eq!(functions.keys().collect::<Vec<_>>(), ["adapted", "base"]);
+    // What is chosen is written alone, and a damaged other function is noticed.
+    let one = [
+        &convert[..],
+        &["-o", "one.mlpackage", "--function", "adapted"],
+    ]
+    .concat();
+    assert_eq!(converted(scratch.path(), &one).0, 0);
+    let verify = ["verify", both, "one.mlpackage", "--function"];
+    for (function, code) in [("adapted", 0), ("base", 3)] {
+        let (found, document) = run_json(scratch.path(), &[&verify[..], &[function]].concat());
+        assert_eq!(found, code, "{function}: {document:#}");
+    }
+    let weights = scratch
+        .path()
+        .join("all.mlpackage/Data/com.apple.CoreML/weights/weight.bin");
+    let mut damaged = fs::read(&weights).unwrap();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 0x40;
+    fs::write(&weights, damaged).unwrap();
+    let (code, document) = run_json(scratch.path(), &["verify", both, "all.mlpackage"]);
+    assert_eq!(code, 3, "{document:#}");
+    let failures = document["result"]["failures"].to_string();
+    assert!(failures.contains("function `adapted`"), "{failures}");
+    // What has no functions takes no name of one.
+    let onnx = ["--target", "onnx", both, "-o", "m.onnx", "--function"];
+    let (code, message, _) = converted(scratch.path(), &[&onnx[..], &["none"]].concat());
+    assert!(
+        code == 1 && message.contains("no function `none`"),
+        "{message}"
+    );
+    assert_eq!(
+        converted(scratch.path(), &[&onnx[..], &["base"]].concat()).0,
+        0
+    );
+    let again = ["--target", "coreml", "m.onnx", "--function", "base"];
+    let (code, message, _) = converted(scratch.path(), &again);
+    assert!(
+        code == 2 && message.contains("--function"),
+        "{code} {message}"
+    );
 }

@@ -20,13 +20,16 @@ def check(package: Path) -> None:
     spec = proto.Model_pb2.Model()
     spec.ParseFromString((data / "model.mlmodel").read_bytes())
     program = load.load(spec, spec.specificationVersion, str(data / "weights"))
-    main = program.functions["main"]
-    described = [f.name for f in spec.description.output]
-    found = [v.name for v in main.outputs]
-    if described != found:
-        raise ValueError(f"outputs {found}, described {described}")
-    if not main.operations:
-        raise ValueError("no operations")
+    several = {f.name: f for f in spec.description.functions} or {"main": spec.description}
+    if set(several) != set(program.functions):
+        raise ValueError(f"functions {sorted(program.functions)}, described {sorted(several)}")
+    for name, function in program.functions.items():
+        described = [f.name for f in several[name].output]
+        found = [v.name for v in function.outputs]
+        if described != found:
+            raise ValueError(f"outputs {found}, described {described}")
+        if not function.operations:
+            raise ValueError("no operations")
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::error::ConvertError;
 use super::opened::Opened;
-use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step};
+use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step, Target};
 use crate::arch::Extent;
 use crate::error::{Context, Result, io_error};
 use crate::eval::{Interpreter, Mode};
@@ -172,7 +172,8 @@ impl Engines {
 }
 
 /// Runs an artifact in every engine that can, and compares it with the source module. `engine` holds the source's original file, if it is one
-/// that engines run: it is the reference then, and our interpreter with the source module is compared with it like the rest.
+/// that engines run: it is the reference then, and our interpreter with the source module is compared with it like the rest. Of a Core ML
+/// artifact `function` is read, the default one if none is named.
 ///
 /// # Errors
 /// When the artifact cannot be read back, or a file of `check` is malformed. A difference is not an error: it is in the report.
@@ -181,6 +182,7 @@ pub fn verify_artifact(
     engine: Option<&dyn Session>,
     artifact: &Path,
     kind: ArtifactKind,
+    function: Option<&str>,
     check: &Check,
     progress: &dyn Progress,
 ) -> Result<Report> {
@@ -204,7 +206,7 @@ pub fn verify_artifact(
     let numerics = match kind {
         ArtifactKind::Checkpoint => return Err(ConvertError::UnknownKind.into()),
         ArtifactKind::Coreml => {
-            let module = read_package(artifact)?;
+            let module = read_package(artifact, function)?;
             let halves = uses_f16(&module);
             engines
                 .interpreters
@@ -339,9 +341,9 @@ impl Session for Reading<'_> {
     }
 }
 
-/// The program of a package, its inputs and outputs called as in the source it was made from.
-fn read_package(artifact: &Path) -> Result<Module> {
-    coreml::read(artifact)?
+/// A function of a package, the default one if none is named; its inputs and outputs are called as in the source it was made from.
+fn read_package(artifact: &Path, function: Option<&str>) -> Result<Module> {
+    coreml::read_function(artifact, function)?
         .into_source_module()
         .at_file(artifact)
 }
@@ -375,7 +377,39 @@ pub fn verify(
 ) -> Result<Report> {
     let kind = ArtifactKind::of(artifact)?;
     let source = Opened::open(model, options)?;
-    let (options, warning, built) = match &source {
+    let functions = match kind {
+        ArtifactKind::Coreml => source.functions(options, Target::Coreml)?,
+        ArtifactKind::Onnx | ArtifactKind::Checkpoint => vec![options.function.clone()],
+    };
+    let mut reports = Vec::with_capacity(functions.len());
+    for function in functions {
+        let options = SourceOptions {
+            function: function.clone(),
+            ..options.clone()
+        };
+        let report = verify_function(&source, artifact, kind, &options, check, progress)?;
+        reports.push((function.unwrap_or_default(), report));
+    }
+    Report::of_functions(reports).ok_or_else(|| ConvertError::UnknownKind.into())
+}
+
+/// Compares an artifact with one function of its source; with the function of that name if the artifact has several.
+fn verify_function(
+    source: &Opened,
+    artifact: &Path,
+    kind: ArtifactKind,
+    options: &SourceOptions,
+    check: &Check,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let function = match (kind, &options.function) {
+        (ArtifactKind::Coreml, Some(name)) => {
+            let names = coreml::functions(artifact)?;
+            (names.len() > 1).then(|| name.clone())
+        }
+        (_, _) => None,
+    };
+    let (options, warning, built) = match source {
         Opened::Checkpoint(checkpoint) => {
             let shapes = artifact_shapes(artifact, kind)?;
             let (options, warning) =
@@ -400,6 +434,7 @@ pub fn verify(
         engine.session.as_deref(),
         artifact,
         kind,
+        function.as_deref(),
         check,
         progress,
     )?;
@@ -418,7 +453,7 @@ fn adopt_sizes(
     options: &mut onnx::ReadOptions,
 ) -> Result<()> {
     let module = match kind {
-        ArtifactKind::Coreml => read_package(artifact)?,
+        ArtifactKind::Coreml => read_package(artifact, None)?,
         ArtifactKind::Onnx => onnx::read(artifact, &onnx::ReadOptions::default())?.module,
         ArtifactKind::Checkpoint => return Err(ConvertError::UnknownKind.into()),
     };
@@ -459,7 +494,7 @@ fn artifact_shapes(artifact: &Path, kind: ArtifactKind) -> Result<Shapes> {
     match kind {
         ArtifactKind::Checkpoint => Err(ConvertError::UnknownKind.into()),
         ArtifactKind::Coreml => {
-            let module = read_package(artifact)?;
+            let module = read_package(artifact, None)?;
             let function = module.main()?;
             let first = function
                 .params

@@ -94,6 +94,38 @@ impl Opened {
         }
     }
 
+    /// The functions that become functions of the artifact, the default one first: all of a Core ML model for Core ML unless one was chosen.
+    /// None of them has a name where there is but one.
+    ///
+    /// # Errors
+    /// When the model cannot be read.
+    pub(super) fn functions(
+        &self,
+        options: &SourceOptions,
+        target: Target,
+    ) -> Result<Vec<Option<String>>> {
+        if let (Opened::Coreml(path), Target::Coreml, None) = (self, target, &options.function) {
+            let names = coreml::functions(path)?;
+            if names.len() > 1 {
+                return Ok(names.into_iter().map(Some).collect());
+            }
+        }
+        Ok(vec![options.function.clone()])
+    }
+
+    /// The inputs as a Core ML source describes them, unless their sizes were fixed or narrowed.
+    ///
+    /// # Errors
+    /// When the model cannot be read.
+    pub(super) fn described(&self, options: &SourceOptions) -> Result<Vec<coreml::Feature>> {
+        match self {
+            Opened::Coreml(path) if options.onnx.dims.is_empty() => {
+                coreml::inputs(path, options.function.as_deref())
+            }
+            Opened::Coreml(_) | Opened::Onnx(_) | Opened::Checkpoint(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Refuses to leave `--function` unused.
     fn check_function(&self, options: &SourceOptions) -> Result<()> {
         match (self, &options.function) {
@@ -344,7 +376,14 @@ pub(super) fn read_onnx(path: &Path, options: &ReadOptions) -> Result<arch::Buil
 /// A function of a Core ML model in the IR, folded.
 fn read_coreml(path: &Path, options: &SourceOptions) -> Result<arch::Built> {
     let package = coreml::read_function(path, options.function.as_deref())?;
-    let warnings = package.warnings.clone();
+    let mut warnings = package.warnings.clone();
+    if let Some(classifier) = package.classifier.as_ref().filter(|c| !c.integers) {
+        warnings.push(format!(
+            "`{}` is the index of the label; the {} labels themselves are not written",
+            classifier.label,
+            classifier.labels.len()
+        ));
+    }
     let module = package.into_source_module().at_file(path)?;
     Ok(arch::Built {
         module: passes::fold(&module)?,

@@ -130,6 +130,14 @@ pub enum CoremlError {
         /// How many.
         found: usize,
     },
+    /// Several functions before that was possible.
+    #[error("there are {found} functions; {target} allows one only")]
+    SeveralFunctions {
+        /// How many.
+        found: usize,
+        /// The target.
+        target: DeploymentTarget,
+    },
     /// A size that cannot be found at run time.
     #[error("the size `{dim}` cannot be computed from the shapes of the inputs")]
     Size {
@@ -340,6 +348,7 @@ impl Diagnostic for CoremlError {
             | CoremlError::Type { .. }
             | CoremlError::IntegerRange { .. }
             | CoremlError::Functions { .. }
+            | CoremlError::SeveralFunctions { .. }
             | CoremlError::Refused { .. }
             | CoremlError::Size { .. }
             | CoremlError::EnumeratedInputs { .. }
@@ -383,6 +392,7 @@ impl Diagnostic for CoremlError {
             | CoremlError::Type { .. }
             | CoremlError::IntegerRange { .. }
             | CoremlError::Functions { .. }
+            | CoremlError::SeveralFunctions { .. }
             | CoremlError::Refused { .. }
             | CoremlError::Size { .. }
             | CoremlError::NanBound => "coreml_unsupported",
@@ -424,6 +434,10 @@ impl Diagnostic for CoremlError {
             }
             CoremlError::EnumeratedInputs { target, .. } => Some(format!(
                 "raise --deployment-target to {}, or give one --seq value",
+                target.with_opset(Opset::CoreML8)
+            )),
+            CoremlError::SeveralFunctions { target, .. } => Some(format!(
+                "raise --deployment-target to {}, or choose one with --function",
                 target.with_opset(Opset::CoreML8)
             )),
             CoremlError::TooManyShapes { .. } | CoremlError::Unmatched { .. } => {

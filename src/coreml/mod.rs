@@ -35,7 +35,9 @@ pub use legalize::{Basis, Place, TypeChange, type_changes};
 pub use lint::{Code, Finding, Findings, Severity, Spot, lint};
 pub use listing::listing;
 pub use package::PackageError;
-pub use read::{Classifier, Package, files, inputs, read, read_for_shapes, read_function};
+pub use read::{
+    Classifier, Package, files, functions, inputs, read, read_for_shapes, read_function,
+};
 pub use target::{DeploymentTarget, Opset, UnknownTarget};
 pub use weights::{Compressed, LargeConstant, Need};
-pub use write::{WriteOptions, Written, set_metadata, write};
+pub use write::{WriteOptions, Written, WrittenFunction, set_metadata, write, write_functions};

@@ -108,6 +108,24 @@ pub fn inputs(path: &Path, function: Option<&str>) -> Result<Vec<Feature>> {
         .at_file(&opened.model_path)
 }
 
+/// The names of the functions, the default one first.
+///
+/// # Errors
+/// When the package is malformed or unsafe, or is no ML Program.
+pub fn functions(path: &Path) -> Result<Vec<String>> {
+    let opened = Opened::open(path)?;
+    opened
+        .program()
+        .and_then(|program| {
+            let default = opened.described()?.name;
+            let others = program.functions.keys().filter(|f| **f != default);
+            Ok(std::iter::once(default.clone())
+                .chain(others.cloned())
+                .collect())
+        })
+        .at_file(&opened.model_path)
+}
+
 /// As [`read_function`], for inputs of these shapes only. This reads some programs that cannot be read for every shape: ones whose ranks
 /// depend on sizes.
 ///
@@ -316,7 +334,7 @@ impl Opened {
         });
         check_outputs(&module, &outputs, classifier.as_ref())?;
         let functions: Vec<String> = program.functions.keys().cloned().collect();
-        if functions.len() > 1 {
+        if functions.len() > 1 && wanted.is_none() {
             let others = functions.iter().filter(|f| **f != described.name);
             let others = list(others.map(String::as_str));
             warnings.push(format!(

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::error::CoremlError;
 use super::export::{self, RmsNormForm};
-use super::legalize::{Legal, legalize};
+use super::interface::Feature;
+use super::legalize::legalize;
 use super::target::{DeploymentTarget, Opset};
 use super::{lint, package, source_names};
 use crate::error::{Context, Result};
@@ -50,27 +52,86 @@ const VERSION_KEY: &str = "com.distill-convert.version";
 /// # Errors
 /// When the target cannot express the module (then nothing is written), the folder exists, or it cannot be written.
 pub fn write(module: &Module, package: &Path, options: &WriteOptions<'_>) -> Result<Written> {
-    let (target, raised) = export::required_target(
+    let main = WrittenFunction {
+        name: "main",
         module,
-        module.main()?,
-        options.deployment_target,
-        options.explicit_target,
-    )?;
-    let Legal {
-        module: legal,
-        names,
-        mut warnings,
-    } = legalize(module, target.opset())?;
-    warnings.extend(raised);
+        inputs: &[],
+    };
+    write_functions(&[main], package, options)
+}
+
+/// A function that is to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct WrittenFunction<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// The module whose default function it is.
+    pub module: &'a Module,
+    /// Inputs as they are to be described, for those that are images or have enumerated shapes; others are described by their types.
+    pub inputs: &'a [Feature],
+}
+
+/// Writes the default functions of modules as the functions of a new `.mlpackage` folder, the first as its default one. Weights that are equal
+/// are written once.
+///
+/// # Errors
+/// As [`write`]; also when there are several and the target the user chose knows one only.
+pub fn write_functions(
+    functions: &[WrittenFunction<'_>],
+    package: &Path,
+    options: &WriteOptions<'_>,
+) -> Result<Written> {
+    let explicit = options.explicit_target;
+    let (mut target, mut warnings) = (options.deployment_target, Vec::new());
+    if functions.len() > 1 && target.opset() < Opset::CoreML8 {
+        if explicit {
+            let found = functions.len();
+            return Err(CoremlError::SeveralFunctions { found, target }.into());
+        }
+        let raised = target.with_opset(Opset::CoreML8);
+        warnings.push(format!(
+            "the deployment target is {raised} instead of {target}, because there are {} functions",
+            functions.len()
+        ));
+        target = raised;
+    }
+    for WrittenFunction { module, .. } in functions {
+        let required = export::required_target(module, module.main()?, target, explicit)?;
+        target = required.0;
+        warnings.extend(required.1);
+    }
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let mut metadata = BTreeMap::from([(VERSION_KEY.to_owned(), version)]);
-    if !names.is_empty() {
-        metadata.insert(source_names::KEY.to_owned(), source_names::text(&names));
+    let mut legals = Vec::with_capacity(functions.len());
+    for function in functions {
+        let legal = legalize(function.module, target.opset())?;
+        warnings.extend(legal.warnings);
+        if functions.len() > 1 {
+            // The record of names is about one interface.
+            if let Some(name) = legal.names.into_keys().next() {
+                return Err(CoremlError::Identifier { name }.into());
+            }
+        } else {
+            if !legal.names.is_empty() {
+                let text = source_names::text(&legal.names);
+                metadata.insert(source_names::KEY.to_owned(), text);
+            }
+            if let Some(domains) = ir::domains_text(legal.module.main()?) {
+                metadata.insert(ir::DOMAINS_KEY.to_owned(), domains);
+            }
+        }
+        legals.push(legal.module);
     }
-    if let Some(domains) = ir::domains_text(legal.main()?) {
-        metadata.insert(ir::DOMAINS_KEY.to_owned(), domains);
-    }
-    let exported = export::export(&legal, target, options.rms_norm, metadata)?;
+    let legals: Vec<WrittenFunction<'_>> = functions
+        .iter()
+        .zip(&legals)
+        .map(|(function, module)| WrittenFunction {
+            name: function.name,
+            module,
+            inputs: function.inputs,
+        })
+        .collect();
+    let exported = export::export(&legals, target, options.rms_norm, metadata)?;
     lint::check(&exported.model, target)?;
     let with_weights = exported.blobs.len() > 0;
     let items = package::create(package, with_weights)?;

@@ -20,6 +20,17 @@ pub struct CleanReport {
     pub rewrites: BTreeMap<&'static str, usize>,
 }
 
+impl CleanReport {
+    /// Adds what was done to another function.
+    pub fn add(&mut self, other: CleanReport) {
+        self.nodes_before += other.nodes_before;
+        self.nodes_after += other.nodes_after;
+        for (name, count) in other.rewrites {
+            *self.rewrites.entry(name).or_insert(0) += count;
+        }
+    }
+}
+
 /// How a rewrite reads in a sentence: its name, what was done, and to what, one and many.
 const WORDS: &[(&str, &str, &str, &str)] = &[
     ("layer_norm", "fused", "layer norm", "layer norms"),

@@ -84,6 +84,26 @@ pub struct PrecisionReport {
 }
 
 impl PrecisionReport {
+    /// One report on several functions, or on the one that there is. Nodes of others than the first are called after their function.
+    pub fn of_functions(
+        reports: impl Iterator<Item = (String, Option<PrecisionReport>)>,
+    ) -> Option<PrecisionReport> {
+        let mut reports = reports.filter_map(|(name, report)| Some((name, report?)));
+        let (_, mut all) = reports.next()?;
+        for (name, report) in reports {
+            let named = |node: &String| format!("{name}/{node}");
+            all.f16_nodes += report.f16_nodes;
+            all.raised_constants
+                .extend(report.raised_constants.iter().map(named));
+            all.kept_in_f32
+                .extend(report.kept_in_f32.into_iter().map(|kept| KeptInF32 {
+                    node: named(&kept.node),
+                    ..kept
+                }));
+        }
+        Some(all)
+    }
+
     /// Whether what was assumed of the constants of `module`, the one that the pass was given, is true. Costs nothing once they were streamed.
     ///
     /// # Errors

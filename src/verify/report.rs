@@ -207,6 +207,9 @@ pub struct Report {
     pub evidence: String,
     /// Everything that is wrong.
     pub failures: Vec<String>,
+    /// The reports on the functions besides the default one, if there are several. Verdict, failures and warnings of this report cover them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub functions: BTreeMap<String, Report>,
     /// The limits.
     pub gates: Vec<GatesReport>,
     /// Probes.
@@ -230,6 +233,26 @@ impl Report {
     #[must_use]
     pub fn passed(&self) -> bool {
         self.status == Status::Passed
+    }
+
+    /// One report on several functions, the default one first.
+    #[must_use]
+    pub fn of_functions(reports: Vec<(String, Report)>) -> Option<Report> {
+        let mut reports = reports.into_iter();
+        let (_, mut all) = reports.next()?;
+        for (name, report) in reports {
+            let named = |text: &String| format!("function `{name}`: {text}");
+            all.failures.extend(report.failures.iter().map(named));
+            all.unproven.extend(report.unproven.iter().map(named));
+            all.warnings.extend(report.warnings.iter().map(named));
+            all.status = match (all.status, report.status) {
+                (Status::Failed, _) | (_, Status::Failed) => Status::Failed,
+                (Status::Inconclusive, _) | (_, Status::Inconclusive) => Status::Inconclusive,
+                (Status::Passed, Status::Passed) => Status::Passed,
+            };
+            all.functions.insert(name, report);
+        }
+        Some(all)
     }
 
     /// The report as JSON: keys sorted, non-finite figures as the strings `NaN`, `inf` and `-inf`.
@@ -335,7 +358,12 @@ impl Report {
                 writeln!(out, "  {label}: {line}")?;
             }
         }
-        writeln!(out, "  {}", self.evidence)
+        writeln!(out, "  {}", self.evidence)?;
+        for (name, report) in &self.functions {
+            writeln!(out, "function `{name}`")?;
+            report.write(out)?;
+        }
+        Ok(())
     }
 }
 

@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 
 use crate::coreml::error::CoremlError;
+use crate::coreml::interface::{Color, Feature, FeatureKind, Flexibility};
 use crate::coreml::proto::array_feature_type::{
     ArrayDataType, EnumeratedShapes, Shape, ShapeFlexibility, ShapeRange,
 };
+use crate::coreml::proto::image_feature_type::{
+    ColorSpace, EnumeratedImageSizes, ImageSize, ImageSizeRange, SizeFlexibility,
+};
 use crate::coreml::proto::{
-    ArrayFeatureType, FeatureDescription, FeatureType, SizeRange, StateFeatureType, feature_type,
-    state_feature_type,
+    ArrayFeatureType, FeatureDescription, FeatureType, ImageFeatureType, SizeRange,
+    StateFeatureType, feature_type, state_feature_type,
 };
 use crate::coreml::target::{DeploymentTarget, Opset};
 use crate::error::{Context, Result};
@@ -184,6 +188,124 @@ pub(super) fn input(
     ))
 }
 
+/// The description of an input as it was in the package that the module was read from, where its type alone does not tell it: an image, or
+/// enumerated shapes. Nothing if the type does not allow it any more.
+pub(in crate::coreml) fn kept(
+    feature: &Feature,
+    ty: &Type,
+    opset: Opset,
+) -> Option<FeatureDescription> {
+    let fits = |sizes: &[u64]| {
+        let known = |(dim, n): (&Dim, &u64)| dim.known().is_none_or(|d| num::u64_of(d) == *n);
+        sizes.len() == ty.rank() && ty.shape.iter().zip(sizes).all(known)
+    };
+    let all_open = |axes: &[bool]| {
+        let open = ty.shape.iter().map(|d| d.known().is_none());
+        open.eq(axes.iter().copied())
+    };
+    match &feature.kind {
+        FeatureKind::Image {
+            width,
+            height,
+            color,
+            flexibility,
+        } => {
+            let (space, float) = match color {
+                Color::Gray => (ColorSpace::Grayscale, true),
+                Color::Rgb => (ColorSpace::Rgb, true),
+                Color::Bgr => (ColorSpace::Bgr, true),
+                // Pixels in half precision came with the second opset.
+                Color::GrayF16 => {
+                    let half = ty.dtype == DType::F16 && opset >= Opset::CoreML6;
+                    (ColorSpace::GrayscaleFloat16, half)
+                }
+            };
+            let sizes = [1, color.channels(), *height, *width];
+            let (size_flexibility, varies) = match flexibility {
+                Flexibility::Fixed => (None, [false; 4]),
+                Flexibility::Enumerated { shapes } => {
+                    let image = |s: &Vec<u64>| match s.as_slice() {
+                        [_, _, height, width] => Some(ImageSize {
+                            width: *width,
+                            height: *height,
+                        }),
+                        [..] => None,
+                    };
+                    let differs =
+                        |axis: usize| shapes.iter().any(|s| s.get(axis) != sizes.get(axis));
+                    let varies = [false, false, differs(2), differs(3)];
+                    let enumerated = EnumeratedImageSizes {
+                        sizes: shapes.iter().map(image).collect::<Option<_>>()?,
+                    };
+                    (Some(SizeFlexibility::EnumeratedSizes(enumerated)), varies)
+                }
+                Flexibility::Range { sizes } => {
+                    let range = |axis: usize| -> Option<SizeRange> {
+                        let size = sizes.get(axis)?;
+                        let upper = size.max.map(|max| i64::try_from(max).ok());
+                        Some(SizeRange {
+                            lower_bound: size.min,
+                            upper_bound: upper.unwrap_or(Some(-1))?,
+                        })
+                    };
+                    let is_open =
+                        |axis: usize| sizes.get(axis).is_some_and(|s| s.max != Some(s.min));
+                    let range = ImageSizeRange {
+                        height_range: range(2),
+                        width_range: range(3),
+                    };
+                    let varies = [false, false, is_open(2), is_open(3)];
+                    (Some(SizeFlexibility::ImageSizeRange(range)), varies)
+                }
+            };
+            if !(float && ty.dtype.is_float() && fits(&sizes) && all_open(&varies)) {
+                return None;
+            }
+            let image = ImageFeatureType {
+                width: i64::try_from(*width).ok()?,
+                height: i64::try_from(*height).ok()?,
+                color_space: space.into(),
+                size_flexibility,
+            };
+            Some(described(
+                &feature.name,
+                feature_type::Type::ImageType(image),
+            ))
+        }
+        FeatureKind::MultiArray {
+            shape,
+            flexibility: Flexibility::Enumerated { shapes },
+            ..
+        } => {
+            let sizes = |s: &Vec<u64>| -> Option<Vec<i64>> {
+                s.iter().map(|&n| i64::try_from(n).ok()).collect()
+            };
+            let differs = |axis: usize| shapes.iter().any(|s| s.get(axis) != shape.get(axis));
+            let varies: Vec<bool> = (0..shape.len()).map(differs).collect();
+            if !(shapes.iter().chain([shape]).all(|s| fits(s)) && all_open(&varies)) {
+                return None;
+            }
+            let one = |s: &Vec<u64>| Some(Shape { shape: sizes(s)? });
+            let shapes = shapes.iter().map(one).collect::<Option<Vec<_>>>()?;
+            Some(self::feature(
+                &feature.name,
+                sizes(shape)?,
+                array_type(ty.dtype).ok()?,
+                Some(ShapeFlexibility::EnumeratedShapes(EnumeratedShapes {
+                    shapes,
+                })),
+            ))
+        }
+        FeatureKind::MultiArray { .. }
+        | FeatureKind::State { .. }
+        | FeatureKind::Int64
+        | FeatureKind::Double
+        | FeatureKind::String
+        | FeatureKind::Dictionary
+        | FeatureKind::Sequence => None,
+    }
+}
+
 /// The least and largest size of a dimension.
 fn size_range(dim: &Dim, symbols: &[&Symbol]) -> Result<SizeRange, CoremlError> {
     let ends = |pick: fn(&SymbolRange) -> u64| -> Bindings {
@@ -268,12 +390,16 @@ fn feature(
         shape_flexibility,
         default_optional_value: None,
     };
+    described(name, feature_type::Type::MultiArrayType(array))
+}
+
+fn described(name: &str, ty: feature_type::Type) -> FeatureDescription {
     FeatureDescription {
         name: name.to_owned(),
         short_description: String::new(),
         r#type: Some(FeatureType {
             is_optional: false,
-            r#type: Some(feature_type::Type::MultiArrayType(array)),
+            r#type: Some(ty),
         }),
     }
 }

@@ -23,10 +23,11 @@ use std::collections::BTreeMap;
 use super::blob::BlobPlan;
 use super::error::CoremlError;
 use super::proto::mil_spec::{Block, Function as MilFunction, Program};
-use super::proto::{Metadata, Model, ModelDescription, model};
+use super::proto::{FunctionDescription, Metadata, Model, ModelDescription, model};
 use super::target::DeploymentTarget;
+use super::write::WrittenFunction;
 use crate::error::{Context, Result};
-use crate::ir::{Function, IrError, Module, Node, Op};
+use crate::ir::{Function, IrError, Node, Op};
 use emit::{Emitter, Var};
 
 pub(in crate::coreml) use image::{factors, modes};
@@ -54,19 +55,69 @@ pub(super) struct Exported {
     pub(super) blobs: BlobPlan,
 }
 
-/// The model of a legal module.
+/// The model of legal modules: a function of each, the first the default one. Weights that are equal are shared.
 ///
 /// # Errors
-/// When the module holds what the target cannot express.
+/// When a module holds what the target cannot express.
 pub(super) fn export(
-    module: &Module,
+    written: &[WrittenFunction<'_>],
     target: DeploymentTarget,
     rms_norm: RmsNormForm,
     user_defined: BTreeMap<String, String>,
 ) -> Result<Exported> {
+    let mut blobs = BlobPlan::default();
+    let mut functions = BTreeMap::new();
+    let mut described = Vec::with_capacity(written.len());
+    for one in written {
+        let (function, description) = export_function(one, target, rms_norm, &mut blobs)?;
+        functions.insert(one.name.to_owned(), function);
+        described.push(description);
+    }
+    let name = written.first().map_or("", |one| one.module.name.as_str());
+    let mut description = ModelDescription {
+        metadata: Some(Metadata {
+            short_description: name.to_owned(),
+            user_defined,
+            ..Metadata::default()
+        }),
+        ..ModelDescription::default()
+    };
+    if let (1, Some(one)) = (written.len(), described.first_mut()) {
+        description.input = std::mem::take(&mut one.input);
+        description.output = std::mem::take(&mut one.output);
+        description.state = std::mem::take(&mut one.state);
+    } else {
+        let default = written.first().map_or("", |one| one.name);
+        default.clone_into(&mut description.default_function_name);
+        description.functions = described;
+    }
+    let program = Program {
+        version: 1,
+        functions,
+        doc_string: String::new(),
+        attributes: BTreeMap::new(),
+    };
+    let model = Model {
+        specification_version: target.spec_version(),
+        description: Some(description),
+        is_updatable: false,
+        r#type: Some(model::Type::MlProgram(program)),
+    };
+    Ok(Exported { model, blobs })
+}
+
+/// One function and its description.
+fn export_function(
+    written: &WrittenFunction<'_>,
+    target: DeploymentTarget,
+    rms_norm: RmsNormForm,
+    blobs: &mut BlobPlan,
+) -> Result<(MilFunction, FunctionDescription)> {
+    let (module, features) = (written.module, written.inputs);
     let function = module.main()?;
     let opset = target.opset();
     let mut e = Emitter::new(module, function, opset, rms_norm)?;
+    e.blobs = std::mem::take(blobs);
     let kept = state::kept(function, opset);
     for state in &kept {
         e.read_state(state)?;
@@ -75,8 +126,8 @@ pub(super) fn export(
     for state in &kept {
         e.write_state(state)?;
     }
-    let written = |name: &str| !kept.iter().any(|s| s.output == name);
-    for output in function.outputs.iter().filter(|o| written(&o.name)) {
+    let plain = |name: &str| !kept.iter().any(|s| s.output == name);
+    for output in function.outputs.iter().filter(|o| plain(&o.name)) {
         e.output(output.value, &output.name).at_node(&output.name)?;
     }
     let shapes = interface::Shapes::of(module)?;
@@ -90,9 +141,14 @@ pub(super) fn export(
             continue;
         }
         inputs.push(value::named(&value.name, value::value_type(&value.ty)));
-        described.push(interface::input(module, &shapes, &value.name, &value.ty)?);
+        let feature = features.iter().find(|f| f.name == value.name);
+        let kept = feature.and_then(|f| interface::kept(f, &value.ty, opset));
+        described.push(match kept {
+            Some(description) => description,
+            None => interface::input(module, &shapes, &value.name, &value.ty)?,
+        });
     }
-    for output in function.outputs.iter().filter(|o| written(&o.name)) {
+    for output in function.outputs.iter().filter(|o| plain(&o.name)) {
         outputs.push(interface::output(&output.name, function.ty(output.value))?);
     }
     let block = Block {
@@ -107,33 +163,15 @@ pub(super) fn export(
         block_specializations: BTreeMap::from([(opset.name().to_owned(), block)]),
         attributes: BTreeMap::new(),
     };
-    let program = Program {
-        version: 1,
-        functions: BTreeMap::from([("main".to_owned(), main)]),
-        doc_string: String::new(),
-        attributes: BTreeMap::new(),
-    };
-    let description = ModelDescription {
+    *blobs = e.blobs;
+    let description = FunctionDescription {
         input: described,
         output: outputs,
         state: states,
-        metadata: Some(Metadata {
-            short_description: module.name.clone(),
-            user_defined,
-            ..Metadata::default()
-        }),
-        ..ModelDescription::default()
+        name: written.name.to_owned(),
+        ..FunctionDescription::default()
     };
-    let model = Model {
-        specification_version: target.spec_version(),
-        description: Some(description),
-        is_updatable: false,
-        r#type: Some(model::Type::MlProgram(program)),
-    };
-    Ok(Exported {
-        model,
-        blobs: e.blobs,
-    })
+    Ok((main, description))
 }
 
 /// Writes the nodes of a function or body.

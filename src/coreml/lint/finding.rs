@@ -126,10 +126,10 @@ codes! {
     Fp16Overflow = "fp16_overflow", Hint, "fp32 constants beyond 65504 become infinite when the model is computed in half precision";
     Fp16Denormal = "fp16_denormal", Hint, "constants below 6.1e-5 lose digits in half precision, and the Neural Engine may take them for 0";
     AneFp32 = "ane_fp32", Hint, "static hint: the Neural Engine computes in half precision; fp32 operations run on CPU or GPU. Convert with fp16 precision";
-    AneOp = "ane_op", Hint, "static hint: operations with control flow, state of a recurrence or results of unknown size usually leave the Neural Engine";
-    AneRange = "ane_range", Hint, "static hint: models with ranges of shapes usually leave the Neural Engine; enumerated shapes can stay";
+    AneOp = "ane_op", Hint, "static hint: control flow, lists, recurrences, scatters and results of unknown size have no form on the Neural Engine";
+    AneRange = "ane_range", Hint, "static hint: with ranges of shapes, models run on the Neural Engine at their default shape only; enumerated shapes can stay";
     AneLastAxis = "ane_last_axis", Hint, "static hint: the last axis is padded to 64 bytes on the Neural Engine; a last axis of size 1 takes 32 times the memory in half precision";
-    AneAxis = "ane_axis", Hint, "static hint: axes longer than 16384 usually leave the Neural Engine; split the axis";
+    AneAxis = "ane_axis", Hint, "static hint: the Neural Engine of many chips takes 16384 elements along the last two axes and 65536 along others; split the axis";
 }
 
 impl Serialize for Code {
@@ -176,6 +176,7 @@ impl Code {
             | CoremlError::IntegerRange { .. }
             | CoremlError::NanBound
             | CoremlError::Functions { .. }
+            | CoremlError::SeveralFunctions { .. }
             | CoremlError::Size { .. }
             | CoremlError::EnumeratedInputs { .. }
             | CoremlError::Unmatched { .. }

@@ -1,4 +1,16 @@
 //! What keeps a model off the Neural Engine, as far as the file shows it. Hints, since only Core ML itself decides where an operation runs.
+//!
+//! # Sources
+//! Apple documents no list: residency "changes based on device generation, operating system version, tensor sizes"
+//! (<https://github.com/apple/coremltools/issues/1780>). What is hinted at here is public:
+//! - half precision only, axes of at most 16384 (height, width) and 65536 (channels) elements: measured on an M1,
+//!   <https://ane-guide.readthedocs.io/en/latest/part-5-practice/17-model-design-rules.html>; later chips take more;
+//! - no recurrence: an Apple engineer in coremltools issue 1780; neither recurrent cells nor scatter on any chip:
+//!   <https://ane-guide.readthedocs.io/en/latest/part-1-machine/04-capability-surface.html>; control flow and lists have no form there:
+//!   <https://aneforge.readthedocs.io/en/latest/capabilities/>;
+//! - no sizes that are known only at run time: <https://jvoltci.github.io/mosaic/edge-ai/npu/apple-ane>;
+//! - ranges of shapes run there at the default shape only: an Apple engineer, <https://developer.apple.com/forums/thread/724930>;
+//! - the last axis is padded to 64 bytes: Apple, <https://machinelearning.apple.com/research/neural-engine-transformers>.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +20,7 @@ use crate::coreml::interface::{self, FeatureKind, Flexibility};
 use crate::coreml::proto::mil_spec::{Block, DataType, Function, Operation, Program};
 use crate::coreml::proto::{FeatureDescription, Model};
 
-/// Operations with control flow, with a recurrence, on lists, or with results of unknown size.
+/// Operations with control flow, with a recurrence, on lists, those that scatter, and those with results of unknown size.
 const LEAVING: [&str; 16] = [
     "cond",
     "while_loop",
@@ -23,12 +35,16 @@ const LEAVING: [&str; 16] = [
     "list_gather",
     "list_scatter",
     "list_length",
+    "scatter",
+    "scatter_along_axis",
     "scatter_nd",
-    "random_normal",
-    "classify",
 ];
-/// Longest axis.
+/// Most elements of the last two axes, on the chips that take the fewest.
 const AXIS: u64 = 16384;
+/// Most elements of any other axis.
+const CHANNELS: u64 = 65536;
+/// From how many elements on padding of the last axis is worth a hint; below, nobody notices.
+const PADDED: u64 = 1024;
 
 /// One hint of each kind per function, with how often it holds and the first place.
 pub(super) fn neural_engine(model: &Model, program: &Program, findings: &mut Findings) {
@@ -121,11 +137,13 @@ fn of_operation(op: &Operation) -> Vec<(Code, String)> {
         let Some(shape) = shape_of(ty) else {
             continue;
         };
-        if let Some(long) = shape.iter().find(|&&n| n > AXIS) {
+        let from_last = shape.iter().rev().enumerate();
+        let mut long = from_last.filter(|(i, n)| **n > if *i < 2 { AXIS } else { CHANNELS });
+        if let Some((_, long)) = long.next() {
             out.push((Code::AneAxis, format!("an axis of {long} elements")));
         }
         let elements = shape.iter().copied().fold(1, u64::saturating_mul);
-        if shape.len() >= 3 && shape.last() == Some(&1) && elements >= 1024 {
+        if shape.len() >= 3 && shape.last() == Some(&1) && elements >= PADDED {
             out.push((Code::AneLastAxis, format!("the shape {shape:?}")));
         }
     }

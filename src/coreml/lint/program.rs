@@ -37,7 +37,9 @@ pub(super) fn check(model: &Model, target: DeploymentTarget, whole: bool, sink: 
     let Some(model::Type::MlProgram(program)) = &model.r#type else {
         return sink.program(&top, missing("ML program"));
     };
-    if !whole && !program.functions.contains_key("main") {
+    let description = model.description.as_ref();
+    let several = description.is_some_and(|d| !d.functions.is_empty());
+    if !whole && !several && !program.functions.contains_key("main") {
         return sink.program(&top, missing("function `main`"));
     }
     let described = description::of_functions(model, sink);

@@ -22,7 +22,7 @@ use crate::coreml::proto::mil_spec::{
     value_type,
 };
 use crate::coreml::proto::{ArrayFeatureType, FunctionDescription, SizeRange, feature_type, model};
-use crate::coreml::write::{WriteOptions, write};
+use crate::coreml::write::{WriteOptions, WrittenFunction, write};
 use crate::ir::ops::{Gather, Linear, UnaryKind};
 use crate::ir::{Builder, Domain, Module, Op, Type};
 use crate::tensor::{DType, Tensor};
@@ -43,11 +43,24 @@ fn module(dtype: DType, rows: usize, x: &[usize]) -> Module {
     b.finish().unwrap()
 }
 
+fn main(module: &Module) -> WrittenFunction<'_> {
+    WrittenFunction {
+        name: "main",
+        module,
+        inputs: &[],
+    }
+}
+
 fn small(target: DeploymentTarget) -> Model {
     let module = module(DType::F32, 2, &[2, 3]);
-    export(&module, target, RmsNormForm::Concat, BTreeMap::new())
-        .unwrap()
-        .model
+    export(
+        &[main(&module)],
+        target,
+        RmsNormForm::Concat,
+        BTreeMap::new(),
+    )
+    .unwrap()
+    .model
 }
 
 fn program(model: &mut Model) -> &mut Program {
