@@ -687,7 +687,7 @@ impl<'a> Run<'a> {
             .map(|artifact| types::changes(self.interface.function, artifact))
             .unwrap_or_default();
         Report {
-            functions: BTreeMap::new(),
+            functions: std::collections::BTreeMap::new(),
             artifact: self.request.artifact.to_owned(),
             claims: self.claims,
             divergence: self.divergence,
