@@ -224,7 +224,7 @@ fn has_no_meaning(file: &str, before: &[u8], after: &[u8]) -> bool {
         MODEL => canonical(before, "Model") == canonical(after, "Model"),
         WEIGHTS => {
             // The header's two numbers, what a record says, and the data; the rest is reserved.
-            let mut meant = vec![0..8];
+            let mut meant: Vec<_> = std::iter::once(0..8).collect();
             for (record, data) in records(before) {
                 meant.extend([record..record + 32, data]);
             }
