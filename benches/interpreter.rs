@@ -123,7 +123,9 @@ fn encoder(sizes: &Sizes) -> Module {
         .scalar(
             "scale",
             DType::F32,
-            ((hidden / HEADS) as f64).sqrt().recip(),
+            f64::from(u32::try_from(hidden / HEADS).unwrap())
+                .sqrt()
+                .recip(),
         )
         .unwrap();
     for layer in 0..LAYERS {
