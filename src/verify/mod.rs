@@ -98,7 +98,7 @@ pub struct Candidate<'a> {
     /// How it computes.
     pub numerics: Numerics,
     /// What this engine is known to compute less exactly than the artifact asks for. What it finds then counts for nothing where another engine
-    /// finds no difference; it is a warning.
+    /// finds no difference; it is a warning. An overflow always counts.
     pub inexact: Option<&'static str>,
 }
 

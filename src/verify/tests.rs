@@ -106,6 +106,14 @@ fn an_engine_known_to_be_inexact_is_overruled_by_one_that_is_not() {
         .candidates
         .extend(request(&module, &honest, &rough).candidates);
     assert_eq!(run(&wrong).unwrap().status, Status::Failed);
+    // An overflow is no matter of exactness, whoever else saw none.
+    let overflows = Fake::changed("overflows", |_, v| v[0] = f32::INFINITY);
+    let mut beyond = request(&module, &honest, &overflows);
+    beyond.candidates[0].inexact = Some("it is in a hurry");
+    beyond
+        .candidates
+        .extend(request(&module, &honest, &honest).candidates);
+    assert_eq!(run(&beyond).unwrap().status, Status::Failed);
 }
 
 #[test]
