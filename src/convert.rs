@@ -36,7 +36,7 @@ pub use statement::{ProvenanceOptions, StatementPath};
 
 use crate::coreml::{Basis, TypeChange, WrittenFunction};
 use crate::error::{Context, Result, io_error};
-use crate::ir::Module;
+use crate::ir::{CompressedWeights, Module};
 use crate::passes::{self, CleanReport, Islands, PrecisionReport};
 use crate::runtime::Session;
 use crate::source::{Checkpoint, FileDigest, OpenOptions};
@@ -64,6 +64,8 @@ pub struct Artifact {
     /// Values that the artifact holds in another type than the source, sorted, and what makes that right. Not among them: what the precision
     /// pass made half precision.
     pub type_changes: Vec<coreml::TypeChange>,
+    /// What became of weights that the source holds compressed.
+    pub compressed: CompressedWeights,
     /// The comparison with the source, unless it was switched off.
     pub verification: Option<Report>,
 }
@@ -285,7 +287,13 @@ fn stage_target(
     let name = |part: &Part| part.function.clone().unwrap_or_default();
     let precision = PrecisionReport::of_functions(parts.iter().map(name).zip(done.precisions));
     let verification = Report::of_functions(parts.iter().map(name).zip(done.reports).collect());
-    let (format, type_changes, sync) = (done.format, done.type_changes, done.sync);
+    let Done {
+        format,
+        type_changes,
+        compressed,
+        sync,
+        ..
+    } = done;
     let bytes = size_of(&stage.folder())?;
     Ok(Staged {
         stage,
@@ -299,6 +307,7 @@ fn stage_target(
             cleaned,
             precision,
             type_changes,
+            compressed,
             verification,
         },
     })
@@ -322,6 +331,7 @@ struct Done {
     format: String,
     precisions: Vec<Option<PrecisionReport>>,
     type_changes: Vec<TypeChange>,
+    compressed: CompressedWeights,
     reports: Vec<Report>,
     sync: std::thread::JoinHandle<Result<()>>,
 }
@@ -369,6 +379,7 @@ impl Attempt<'_> {
             format: written.format,
             precisions,
             type_changes: written.type_changes,
+            compressed: written.compressed,
             reports,
             sync,
         })
@@ -426,12 +437,15 @@ impl Attempt<'_> {
         let written = match target {
             Target::Onnx => {
                 let options = request.onnx_options(&tick);
+                let mut compressed = CompressedWeights::default();
                 if let Some(module) = modules.first() {
-                    onnx::write(module, &path, &options)?;
+                    compressed = onnx::write(module, &path, &options)?.compressed;
                 }
+                warnings.extend(compressed.notes());
                 Written {
                     format: format!("opset {}", request.opset),
                     type_changes: Vec::new(),
+                    compressed,
                 }
             }
             Target::Coreml => {
@@ -462,6 +476,7 @@ impl Attempt<'_> {
                 Written {
                     format: format!("{} (specification {})", written.opset, written.spec_version),
                     type_changes,
+                    compressed: written.compressed,
                 }
             }
         };
@@ -474,6 +489,7 @@ impl Attempt<'_> {
 struct Written {
     format: String,
     type_changes: Vec<TypeChange>,
+    compressed: CompressedWeights,
 }
 
 /// A note about the integers that are not proven to fit their new type.

@@ -585,6 +585,7 @@ fn options(target: DeploymentTarget, rms_norm: RmsNormForm) -> WriteOptions<'sta
         deployment_target: target,
         explicit_target: true,
         rms_norm,
+        expand_weights: false,
         progress: None,
     }
 }

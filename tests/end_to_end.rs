@@ -27,6 +27,7 @@ fn request(model: &Path, out: &Path, seq: Vec<usize>, precision: Precision) -> R
         seq,
         opset: 18,
         external_data: false,
+        expand_weights: false,
         fp32_ops: Vec::new(),
         rms_norm: RmsNormForm::Concat,
         source: SourceOptions::default(),

@@ -340,6 +340,7 @@ fn request() -> Request {
         seq: Vec::new(),
         opset: 18,
         external_data: false,
+        expand_weights: false,
         fp32_ops: Vec::new(),
         rms_norm: RmsNormForm::Concat,
         source: SourceOptions::default(),

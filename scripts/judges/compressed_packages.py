@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Builds packages with compressed weights in coremltools (not by this project): `compressed_packages.py FOLDER`.
 
-One folder a case: `model.mlpackage`, `inputs.npz`, `expected.npz`. The expectation is NumPy's product with the weight as coremltools decodes it.
+One folder a case: `model.mlpackage`, `inputs.npz`, `expected.npz`, and `weight.npz` with the weight as coremltools decodes it. The expectation
+is NumPy's product with that.
 """
 
 import logging
@@ -20,6 +21,7 @@ from coremltools.converters.mil.mil import types
 OUT = pathlib.Path(sys.argv[1])
 RNG = np.random.default_rng(11)
 N, K = 64, 96  # outputs and inputs of the layer
+KERNEL = (8, 3, 4)  # inputs of a convolution that sees all of them at once
 
 
 def ints(low, high, dtype, shape=(N, K)):
@@ -36,6 +38,41 @@ def sub_byte(bits, shape=(N, K)):
 
 def table(bits, groups=1, width=1):
     return RNG.uniform(-1, 1, (groups, 1, 1 << bits, width)).astype(np.float32)
+
+
+def packed(values):
+    """Elements of `bits` bits one after the other, the lowest bit first."""
+    bits = {2: 1, 4: 2, 16: 4, 64: 6, 256: 8}[values[1]]
+    planes = values[0].reshape(-1, 1).astype(np.uint8) >> np.arange(bits, dtype=np.uint8) & 1
+    return np.packbits(planes.reshape(-1), bitorder="little")
+
+
+def palette_of_first_generation(bits):
+    indices = RNG.integers(0, 1 << bits, (N, K))
+    lut = RNG.uniform(-1, 1, 1 << bits).astype(np.float32)
+    return mb.constexpr_lut_to_dense(indices=packed((indices, 1 << bits)), lut=lut, shape=np.array((N, K), np.uint32))
+
+
+def sparse_of_first_generation():
+    m = RNG.uniform(size=(N, K)) < 0.4
+    data = RNG.uniform(-1, 1, int(m.sum())).astype(np.float32)
+    bits = np.packbits(m.reshape(-1), bitorder="little")
+    return mb.constexpr_sparse_to_dense(nonzero_data=data, mask=bits, shape=np.array((N, K), np.uint32))
+
+
+def sparse_palette_scaled():
+    m, data = sparse(lambda n: sub_byte(4, (n,)))
+    levels, scale = RNG.integers(-128, 128, (1, 1, 16, 1)).astype(np.int8), floats(N, 1)
+    # coremltools does not evaluate the three together.
+    decoded = np.zeros((N, K), np.float32)
+    decoded[m.astype(bool)] = levels.reshape(-1)[data.astype(np.int32)]
+    m, v = mb.constexpr_lut_to_sparse(indices_mask=m, indices_nonzero_data=data, lut=levels)
+    m, v = mb.constexpr_sparse_blockwise_shift_scale(data_mask=m, nonzero_data=v, scale=scale)
+    return mb.constexpr_sparse_to_dense(nonzero_data=v, mask=m), decoded * scale
+
+
+def tables(*groups, bits=4, width=1):
+    return RNG.uniform(-1, 1, (*groups, 1 << bits, width)).astype(np.float32)
 
 
 def int4(shape=(N, K)):
@@ -82,6 +119,14 @@ CASES = {
     "palette-grouped": (18, lambda: lut(indices=sub_byte(4), lut=table(4, groups=8))),
     "palette-vectors": (18, lambda: lut(indices=sub_byte(4, (N // 2, K)), lut=table(4, width=2), vector_axis=np.int32(0))),
     "palette-scaled": (18, lambda: shift(data=lut(indices=sub_byte(4), lut=RNG.integers(-128, 128, (1, 1, 16, 1)).astype(np.int8)), scale=floats(N, 1))),
+    **{f"palette16-{b}": (16, lambda b=b: palette_of_first_generation(b)) for b in (1, 2, 4, 6, 8)},
+    "palette-columns": (18, lambda: lut(indices=sub_byte(2), lut=tables(1, 8, bits=2))),
+    "palette-blocks": (18, lambda: lut(indices=sub_byte(3), lut=tables(4, 6, bits=3))),
+    "palette-vectors-along": (18, lambda: lut(indices=sub_byte(2, (N, K // 4)), lut=tables(2, 1, bits=2, width=4), vector_axis=np.int32(1))),
+    "palette-kernel": (18, lambda: lut(indices=sub_byte(4, (N, *KERNEL)), lut=tables(8, 1, 1, 1))),
+    "blockwise-kernel": (18, lambda: shift(data=int4((N, *KERNEL)), scale=floats(N, 2, 1, 1))),
+    "sparse16": (16, sparse_of_first_generation),
+    "sparse-palette-scaled": (18, sparse_palette_scaled),
     "sparse": (18, sparse_dense),
     "sparse-palette": (18, sparse_palette),
     "sparse-blockwise": (18, sparse_blockwise),
@@ -90,12 +135,14 @@ CASES = {
 for name, (ios, weight) in CASES.items():
     target = {16: ct.target.iOS16, 18: ct.target.iOS18}[ios]
     kept = []
+    kernel = name.endswith("kernel")
 
-    @mb.program(input_specs=[mb.TensorSpec(shape=(2, K))], opset_version=target)
+    @mb.program(input_specs=[mb.TensorSpec(shape=(2, *KERNEL) if kernel else (2, K))], opset_version=target)
     def program(x):
-        w = weight()
-        kept.append(w.op.materialized_val_inference())
-        return mb.linear(x=x, weight=w, name="y")
+        made = weight()
+        w, decoded = made if isinstance(made, tuple) else (made, made.op.materialized_val_inference())
+        kept.append(decoded)
+        return mb.conv(x=x, weight=w, name="y") if kernel else mb.linear(x=x, weight=w, name="y")
 
     model = ct.convert(program, convert_to="mlprogram", minimum_deployment_target=target, compute_precision=ct.precision.FLOAT32, skip_model_load=True)
     folder = OUT / name
@@ -103,8 +150,10 @@ for name, (ios, weight) in CASES.items():
     model.save(str(folder / "model.mlpackage"))
     x = RNG.uniform(-1, 1, (2, K)).astype(np.float32)
     decoded = np.asarray(kept[0]).astype(np.float64)
-    if decoded.shape != (N, K):
+    if decoded.shape != ((N, *KERNEL) if kernel else (N, K)):
         raise SystemExit(f"{name}: decoded {decoded.shape}")
-    np.savez(folder / "inputs.npz", x=x)
-    np.savez(folder / "expected.npz", y=(x.astype(np.float64) @ decoded.T).astype(np.float32))
+    y = (x.astype(np.float64) @ decoded.reshape(N, K).T).astype(np.float32)
+    np.savez(folder / "inputs.npz", x=x.reshape(2, *KERNEL) if kernel else x)
+    np.savez(folder / "expected.npz", y=y.reshape(2, N, 1, 1) if kernel else y)
+    np.savez(folder / "weight.npz", w=decoded.astype(np.float32))
 print(len(CASES), "packages")

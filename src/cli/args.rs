@@ -274,6 +274,10 @@ pub(crate) struct ConvertArgs {
     /// Put ONNX weights into a .data file beside the model (always done above 1.5 GB)
     #[arg(long)]
     pub(crate) external_data: bool,
+    /// Write compressed weights (quantised, palettised, sparse) as plain constants. Without it they stay compressed where the target can say
+    /// it, and a note tells which cannot
+    #[arg(long)]
+    pub(crate) expand_weights: bool,
     /// Keep these in fp32: operations (softmax) or nodes (model/layers.0/*)
     #[arg(long, value_delimiter = ',', value_name = "PATTERNS")]
     pub(crate) fp32_ops: Vec<String>,

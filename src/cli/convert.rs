@@ -9,6 +9,7 @@ use distill_convert::convert::{
 };
 use distill_convert::coreml::{Basis, RmsNormForm, TypeChange};
 use distill_convert::error::Result;
+use distill_convert::ir::{CompressedWeights, Expanded};
 use distill_convert::onnx::ReadOptions;
 use distill_convert::provenance::{Signer, utc};
 use distill_convert::source::hub::Pinned;
@@ -80,6 +81,7 @@ fn request(args: &ConvertArgs) -> Result<Request> {
         seq: args.seq.clone(),
         opset: args.opset,
         external_data: args.external_data,
+        expand_weights: args.expand_weights,
         fp32_ops: args.fp32_ops.clone(),
         rms_norm: match args.rms_norm {
             NormArg::Concat => RmsNormForm::Concat,
@@ -174,6 +176,9 @@ fn text(outcome: &Outcome) -> String {
                 cleaned.text()
             );
         }
+        if let Some(weights) = compressed(&artifact.compressed) {
+            let _ = writeln!(out, "weights: {weights}");
+        }
         if let Some(precision) = &artifact.precision {
             let kept = precision.kept_in_f32.len();
             let _ = writeln!(
@@ -191,6 +196,30 @@ fn text(outcome: &Outcome) -> String {
         }
     }
     out
+}
+
+/// What became of compressed weights, if there are any.
+fn compressed(weights: &CompressedWeights) -> Option<String> {
+    let mut parts = Vec::new();
+    if weights.kept > 0 {
+        parts.push(format!(
+            "{} stay compressed ({}, {} expanded)",
+            weights.kept,
+            bytes(weights.kept_bytes),
+            bytes(weights.kept_expanded_bytes)
+        ));
+    }
+    if !weights.expanded.is_empty() {
+        let sum = |of: fn(&Expanded) -> u64| weights.expanded.iter().map(of).sum();
+        parts.push(format!(
+            "{} expanded ({} to {}){}",
+            weights.expanded.len(),
+            bytes(sum(|e| e.stored_bytes)),
+            bytes(sum(|e| e.expanded_bytes)),
+            if weights.asked { ", as asked" } else { "" }
+        ));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// How many types changed on which basis; the report lists them.

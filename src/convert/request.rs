@@ -205,6 +205,8 @@ pub struct Request {
     pub opset: i64,
     /// ONNX weights in a side file, whatever their size.
     pub external_data: bool,
+    /// Whether compressed weights are written as what they stand for; else they stay as they are stored where the target can say it.
+    pub expand_weights: bool,
     /// What stays in `f32` in a half-precision artifact.
     pub fp32_ops: Vec<String>,
     /// How RMS normalisation is written in half precision (Core ML).
@@ -537,6 +539,7 @@ impl Request {
         onnx::WriteOptions {
             opset: self.opset,
             external_data: self.external_data.then_some(true),
+            expand_weights: self.expand_weights,
             progress: Some(progress),
         }
     }
@@ -549,6 +552,7 @@ impl Request {
             deployment_target: self.deployment_target.unwrap_or(DeploymentTarget::IOS17),
             explicit_target: self.deployment_target.is_some(),
             rms_norm: self.rms_norm,
+            expand_weights: self.expand_weights,
             progress: Some(progress),
         })
     }

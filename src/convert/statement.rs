@@ -108,6 +108,9 @@ fn parameters(request: &Request, outcome: &Outcome, target: Target) -> BTreeMap<
     if !request.fp32_ops.is_empty() {
         put("fp32_ops", json!(request.fp32_ops));
     }
+    if request.expand_weights {
+        put("expand_weights", true.into());
+    }
     match target {
         Target::Coreml => {
             let form = format!("{:?}", request.rms_norm).to_lowercase();

@@ -12,7 +12,7 @@ use super::legalize::legalize;
 use super::target::{DeploymentTarget, Opset};
 use super::{lint, package, source_names};
 use crate::error::{Context, Result};
-use crate::ir::{self, Module};
+use crate::ir::{self, CompressedWeights, Compression, Module};
 
 /// How to write.
 #[derive(Clone, Default)]
@@ -23,6 +23,8 @@ pub struct WriteOptions<'a> {
     pub explicit_target: bool,
     /// What root-mean-square normalisations of half-precision values are made of.
     pub rms_norm: RmsNormForm,
+    /// Whether compressed weights are written as what they stand for.
+    pub expand_weights: bool,
     /// Told how many bytes of weights were written since the last call, from several threads.
     pub progress: Option<&'a (dyn Fn(u64) + Sync)>,
 }
@@ -40,6 +42,8 @@ pub struct Written {
     pub weight_bytes: u64,
     /// Number of blobs in the weight file.
     pub blobs: usize,
+    /// What became of compressed weights.
+    pub compressed: CompressedWeights,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -131,8 +135,16 @@ pub fn write_functions(
             inputs: function.inputs,
         })
         .collect();
-    let exported = export::export(&legals, target, options.rms_norm, metadata)?;
+    let exported = export::export(&legals, target, options, metadata)?;
     lint::check(&exported.model, target)?;
+    let newest = |form: &Compression| export::holds(form, Opset::CoreML8);
+    let target_keeps = |form: &Compression| export::holds(form, target.opset());
+    let modules = functions.iter().map(|f| f.module).zip(&exported.kept);
+    let compressed = CompressedWeights::of(modules, options.expand_weights, |form| {
+        let newer = newest(form) && !target_keeps(form);
+        newer.then(|| "`--deployment-target iOS18`".to_owned())
+    })?;
+    warnings.extend(compressed.notes());
     let with_weights = exported.blobs.len() > 0;
     let items = package::create(package, with_weights)?;
     let mut weight_bytes = 0;
@@ -149,6 +161,7 @@ pub fn write_functions(
         opset: target.opset(),
         weight_bytes,
         blobs: exported.blobs.len(),
+        compressed,
         warnings,
     })
 }

@@ -6,6 +6,9 @@ use crate::ir::{Bindings, Constant, Dim, Op, Type, concrete};
 use crate::limits::FOLDED_ELEMENTS;
 use crate::tensor::{Tensor, num};
 
+/// Up to this size a compressed constant is a parameter, which is computed with like any other. Compressors leave such small ones alone.
+const COMPRESSED_ELEMENTS: usize = 1024;
+
 /// The constants that an operation on constants gives, as long as operands and results stay below [`FOLDED_ELEMENTS`]; `None` where they do
 /// not, where a size depends on the interface or on another node's run, and for control flow.
 ///
@@ -26,6 +29,17 @@ pub fn fold_op(
         && let Some(view) = view(op, constant, &shape)?
     {
         return Ok(Some(vec![view]));
+    }
+    // Integers that stand for floats are what a weight is stored as; the writers keep them.
+    if let Op::Dequantize(o) = op
+        && let Some(constant) = o.constant(name, constants)?
+    {
+        return Ok(Some(vec![constant]));
+    }
+    // Weights that are stored compressed stay so: what is computed of them is computed when they are used.
+    let large = |c: &&Constant| c.is_compressed() && c.len() > COMPRESSED_ELEMENTS;
+    if constants.iter().any(large) {
+        return Ok(None);
     }
     let elements = |shape: &[usize]| {
         shape

@@ -18,7 +18,10 @@ mod verify;
 pub(crate) use bounds::Bounds;
 pub use builder::{Builder, Folder};
 pub use compose::looks_up;
-pub use constant::{Constant, ConstantScan, Placed, Transform, write_constants};
+pub use constant::{
+    Affine, CompressedWeights, Compression, Constant, ConstantScan, Expanded, Form, Palette,
+    Placed, Transform, write_constants,
+};
 pub use dim::{Bindings, Dim, DimOp, DimTree};
 pub use domains::{DOMAINS_KEY, domains_text, settle_domains};
 pub use module::{

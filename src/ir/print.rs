@@ -39,6 +39,9 @@ fn write_module(out: &mut String, module: &Module) -> std::fmt::Result {
                 Def::Const(id) => {
                     let transforms = module.constant(id).transforms();
                     write!(out, "    %{} : {} = const", value.name, value.ty)?;
+                    if let Some(form) = module.constant(id).stored_form() {
+                        write!(out, " {}", form.form())?;
+                    }
                     if !transforms.is_empty() {
                         write!(out, " {transforms:?}")?;
                     }

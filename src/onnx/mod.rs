@@ -22,7 +22,7 @@ pub use metadata::append_metadata;
 pub use types::{MAX_OPSET, MIN_OPSET};
 
 use crate::error::Result;
-use crate::ir::Module;
+use crate::ir::{CompressedWeights, Compression, Module};
 
 /// The place of a tensor's external data in `folder`, of the tensor's message: for [`crate::readers`].
 ///
@@ -54,6 +54,8 @@ pub struct WriteOptions<'a> {
     pub opset: i64,
     /// Whether weights go to a file of their own; by default from 1.5 GB on.
     pub external_data: Option<bool>,
+    /// Whether compressed weights are written as what they stand for.
+    pub expand_weights: bool,
     /// Told of every write.
     pub progress: Option<Progress<'a>>,
 }
@@ -63,6 +65,7 @@ impl Default for WriteOptions<'_> {
         WriteOptions {
             opset: 18,
             external_data: None,
+            expand_weights: false,
             progress: None,
         }
     }
@@ -73,6 +76,7 @@ impl std::fmt::Debug for WriteOptions<'_> {
         f.debug_struct("WriteOptions")
             .field("opset", &self.opset)
             .field("external_data", &self.external_data)
+            .field("expand_weights", &self.expand_weights)
             .finish_non_exhaustive()
     }
 }
@@ -90,6 +94,8 @@ pub struct Written {
     pub weight_bytes: u64,
     /// Name of every parameter and operation result of the IR → its name in the file.
     pub names: BTreeMap<String, String>,
+    /// What became of compressed weights.
+    pub compressed: CompressedWeights,
 }
 
 /// Writes `module` to `path`, which must not exist. External data goes beside it, as `{path}.data`.
@@ -105,7 +111,14 @@ pub fn write(module: &Module, path: &Path, options: &WriteOptions<'_>) -> Result
         }
         .into());
     }
-    let graph = export::export(module, options.opset)?;
+    let graph = export::export(module, options.opset, options.expand_weights)?;
+    // Four bits are a type since opset 21; what has fewer goes there too.
+    let way_out = |form: &Compression| {
+        let nibbles = form.mask.is_none() && form.data.dtype().bits() <= 4;
+        (nibbles && options.opset < 21).then(|| "`--opset 21`".to_owned())
+    };
+    let compressed =
+        CompressedWeights::of([(module, &graph.kept)], options.expand_weights, way_out)?;
     let files = file::write(
         &graph,
         path,
@@ -119,5 +132,6 @@ pub fn write(module: &Module, path: &Path, options: &WriteOptions<'_>) -> Result
         initializers: graph.initializers.len(),
         weight_bytes: file::weight_bytes(&graph),
         names: graph.names,
+        compressed,
     })
 }

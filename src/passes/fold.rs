@@ -3,7 +3,7 @@
 use super::rewrite::{Bodies, Rewrite};
 use crate::error::{Context, Result};
 use crate::eval::fold_op;
-use crate::ir::{Bindings, Constant, Module, Node, Op, Type, ValueId};
+use crate::ir::{Bindings, Constant, Module, Node, Type, ValueId};
 
 /// The module with constant subgraphs replaced by constants, as long as operands and result stay below [`crate::limits::FOLDED_ELEMENTS`].
 ///
@@ -36,10 +36,6 @@ fn fold_node(
     operands: &[ValueId],
     name: &str,
 ) -> Result<Option<Vec<Constant>>> {
-    // Integers that stand for floats are what a weight is stored as; the writers keep them.
-    if matches!(node.op, Op::Dequantize(_)) {
-        return Ok(None);
-    }
     let constants: Option<Vec<&Constant>> = operands
         .iter()
         .map(|&v| rewrite.builder.as_constant(v))

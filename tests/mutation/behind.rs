@@ -64,6 +64,7 @@ fn coreml_and_back(module: &Module, folder: &Path) -> Result<()> {
         deployment_target: DeploymentTarget::default(),
         explicit_target: false,
         rms_norm: RmsNormForm::default(),
+        expand_weights: false,
         progress: None,
     };
     coreml::write(module, &path, &options)?;

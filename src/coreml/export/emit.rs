@@ -47,6 +47,14 @@ pub(super) enum Arg<'a> {
     Float(DType, f64),
 }
 
+/// What a parameter of an operation on constants gets.
+pub(super) enum Part {
+    /// A constant.
+    Value(Value),
+    /// What another such operation gives.
+    Name(String),
+}
+
 /// Parameters by name.
 pub(super) type Params<'p> = [(&'p str, Arg<'p>)];
 
@@ -56,6 +64,10 @@ pub(super) struct Emitter<'a> {
     pub(super) function: &'a Function,
     pub(super) opset: Opset,
     pub(super) rms_norm: RmsNormForm,
+    /// Whether compressed weights are written as what they stand for.
+    pub(super) expand: bool,
+    /// Names of the weights that stay compressed, with the bytes that they take.
+    pub(super) kept: BTreeMap<String, u64>,
     pub(super) operations: Vec<Operation>,
     pub(super) blobs: BlobPlan,
     /// What sizes are called in the program, as vectors of one element.
@@ -129,6 +141,8 @@ impl<'a> Emitter<'a> {
             function,
             opset,
             rms_norm,
+            expand: false,
+            kept: BTreeMap::new(),
             operations: Vec::new(),
             blobs: BlobPlan::default(),
             sizes: BTreeMap::new(),
@@ -428,8 +442,11 @@ impl<'a> Emitter<'a> {
         self.tensor(step, &tensor)
     }
 
-    /// A constant, in the program or in the weight file.
+    /// A constant, in the program or in the weight file, or compressed as it is stored.
     pub(super) fn weight(&mut self, name: &str, constant: &Constant) -> Result<Var> {
+        if let Some(var) = super::compressed::weight(self, name, constant)? {
+            return Ok(var);
+        }
         let ty = Type::known(constant.dtype(), constant.shape());
         let value = self.stored(constant)?;
         let id = self.names.identifier(name);
@@ -561,39 +578,48 @@ impl<'a> Emitter<'a> {
         });
     }
 
-    /// An operation whose parameters are attributes, as the first generations have them for compressed weights.
-    pub(super) fn compressed(
+    /// An operation on constants. The first generation has its parameters as attributes.
+    pub(super) fn constexpr(
         &mut self,
         kind: &str,
-        params: Vec<(&'static str, Value)>,
+        results: &[Var],
+        params: Vec<(&'static str, Part)>,
     ) -> Result<()> {
-        let var = Var {
-            id: match self.fixed.get(&self.current) {
-                Some(id) => id.clone(),
-                None => self.names.identifier(self.name()),
-            },
-            ty: self.result_type().clone(),
-        };
-        let mut attributes = BTreeMap::from([("name".to_owned(), value::text(self.name()))]);
+        let name = results.last().map_or(kind, |var| var.id.as_str());
+        let mut attributes = BTreeMap::from([("name".to_owned(), value::text(name))]);
         let mut inputs = BTreeMap::new();
-        for (param, value) in params {
-            if self.opset >= Opset::CoreML8 {
-                let binding = Some(binding::Binding::Value(value));
-                let arguments = vec![Binding { binding }];
-                inputs.insert(param.to_owned(), Argument { arguments });
-            } else {
-                attributes.insert(param.to_owned(), value);
-            }
+        for (param, part) in params {
+            let binding = match part {
+                Part::Value(value) if self.opset < Opset::CoreML8 => {
+                    attributes.insert(param.to_owned(), value);
+                    continue;
+                }
+                Part::Value(value) => binding::Binding::Value(value),
+                Part::Name(name) => binding::Binding::Name(name),
+            };
+            let binding = Some(binding);
+            let arguments = vec![Binding { binding }];
+            inputs.insert(param.to_owned(), Argument { arguments });
         }
+        let output = |var: &Var| value::named(&var.id, value::value_type(&var.ty));
         self.operations.push(Operation {
             r#type: kind.to_owned(),
             inputs,
-            outputs: vec![value::named(&var.id, value::value_type(&var.ty))],
+            outputs: results.iter().map(output).collect(),
             blocks: Vec::new(),
             attributes,
         });
-        self.vars.insert(self.current, var);
         Ok(())
+    }
+
+    /// A constant as a parameter of an operation on constants; the second generation takes compressed ones there too.
+    pub(super) fn part(&mut self, constant: &Constant) -> Result<Part> {
+        if self.opset >= Opset::CoreML8
+            && let Some(var) = super::compressed::weight(self, constant.name(), constant)?
+        {
+            return Ok(Part::Name(var.id));
+        }
+        self.stored(constant).map(Part::Value)
     }
 
     /// The value of a constant, in the program or in the weight file.

@@ -1,5 +1,6 @@
 //! IR → ML Program, by family.
 
+mod compressed;
 mod control;
 mod conv;
 mod dynamic;
@@ -25,11 +26,12 @@ use super::error::CoremlError;
 use super::proto::mil_spec::{Block, Function as MilFunction, Program};
 use super::proto::{FunctionDescription, Metadata, Model, ModelDescription, model};
 use super::target::DeploymentTarget;
-use super::write::WrittenFunction;
+use super::write::{WriteOptions, WrittenFunction};
 use crate::error::{Context, Result};
 use crate::ir::{Function, IrError, Node, Op};
 use emit::{Emitter, Var};
 
+pub(in crate::coreml) use compressed::holds;
 pub(in crate::coreml) use image::{factors, modes};
 pub(in crate::coreml) use interface::required_target;
 pub(in crate::coreml) use recurrent::has_recurrent;
@@ -47,12 +49,17 @@ pub enum RmsNormForm {
     Fp32,
 }
 
+/// Names of the weights that stay compressed, with the bytes that they take.
+type Kept = BTreeMap<String, u64>;
+
 /// A model that is yet to be written.
 pub(super) struct Exported {
     /// The model.
     pub(super) model: Model,
     /// The weight file.
     pub(super) blobs: BlobPlan,
+    /// By function, the weights that stay compressed.
+    pub(super) kept: Vec<Kept>,
 }
 
 /// The model of legal modules: a function of each, the first the default one. Weights that are equal are shared.
@@ -62,16 +69,19 @@ pub(super) struct Exported {
 pub(super) fn export(
     written: &[WrittenFunction<'_>],
     target: DeploymentTarget,
-    rms_norm: RmsNormForm,
+    options: &WriteOptions<'_>,
     user_defined: BTreeMap<String, String>,
 ) -> Result<Exported> {
     let mut blobs = BlobPlan::default();
     let mut functions = BTreeMap::new();
     let mut described = Vec::with_capacity(written.len());
+    let mut kept = Vec::with_capacity(written.len());
     for one in written {
-        let (function, description) = export_function(one, target, rms_norm, &mut blobs)?;
+        let (function, description, compressed) =
+            export_function(one, target, options, &mut blobs)?;
         functions.insert(one.name.to_owned(), function);
         described.push(description);
+        kept.push(compressed);
     }
     let name = written.first().map_or("", |one| one.module.name.as_str());
     let mut description = ModelDescription {
@@ -103,20 +113,21 @@ pub(super) fn export(
         is_updatable: false,
         r#type: Some(model::Type::MlProgram(program)),
     };
-    Ok(Exported { model, blobs })
+    Ok(Exported { model, blobs, kept })
 }
 
-/// One function and its description.
+/// One function, its description, and the weights of it that stay compressed.
 fn export_function(
     written: &WrittenFunction<'_>,
     target: DeploymentTarget,
-    rms_norm: RmsNormForm,
+    options: &WriteOptions<'_>,
     blobs: &mut BlobPlan,
-) -> Result<(MilFunction, FunctionDescription)> {
+) -> Result<(MilFunction, FunctionDescription, Kept)> {
     let (module, features) = (written.module, written.inputs);
     let function = module.main()?;
     let opset = target.opset();
-    let mut e = Emitter::new(module, function, opset, rms_norm)?;
+    let mut e = Emitter::new(module, function, opset, options.rms_norm)?;
+    e.expand = options.expand_weights;
     e.blobs = std::mem::take(blobs);
     let kept = state::kept(function, opset);
     for state in &kept {
@@ -171,7 +182,7 @@ fn export_function(
         name: written.name.to_owned(),
         ..FunctionDescription::default()
     };
-    Ok((main, description))
+    Ok((main, description, e.kept))
 }
 
 /// Writes the nodes of a function or body.

@@ -1,13 +1,10 @@
-//! Quantisation: maps of 8-bit integers, and weights that stay compressed.
+//! Quantisation: maps of 8-bit integers. Weights that stay compressed are in `compressed.rs`.
 
 use super::emit::{Arg, Emitter, Var};
-use super::value;
 use crate::coreml::dtype::{mil_name, to_mil};
-use crate::coreml::target::Opset;
 use crate::error::Result;
 use crate::ir::ops::{Dequantize, Granularity, Quantize};
 use crate::ir::{Constant, Node};
-use crate::tensor::{DType, Tensor};
 
 /// Scale and zero point as parameters: scalars for one of all.
 fn parameters(
@@ -52,64 +49,10 @@ pub(super) fn quantize(e: &mut Emitter<'_>, op: &Quantize, node: &Node, x: &Var)
 }
 
 pub(super) fn dequantize(e: &mut Emitter<'_>, op: &Dequantize, node: &Node) -> Result<()> {
-    if let Some(q) = e.as_constant(node.operands[0]) {
-        return compressed(e, op, node, q);
-    }
     let x = e.var(node.operands[0])?;
     let parts = parameters(e, &op.granularity, node)?;
     let mut params = vec![("input", Arg::Var(&x))];
     params.extend(parts.iter().map(|(name, var)| (*name, Arg::Var(var))));
     with_axis(&mut params, &op.granularity);
     e.finish("dequantize", &params)
-}
-
-/// A weight that stays as it is stored: the affine form of the first generations, or the blockwise form.
-fn compressed(e: &mut Emitter<'_>, op: &Dequantize, node: &Node, q: &Constant) -> Result<()> {
-    let constants: Vec<&Constant> = node
-        .operands
-        .iter()
-        .filter_map(|&v| e.as_constant(v))
-        .collect();
-    let data = e.stored(q)?;
-    let Some(scale) = constants.get(1) else {
-        return Ok(());
-    };
-    if e.opset >= Opset::CoreML8 {
-        // Scales have the data's rank; each of their sizes divides its.
-        let rank = q.shape().len();
-        let blocks = |c: &Constant| -> Result<Constant> {
-            let shape = match op.granularity {
-                Granularity::Tensor => vec![1; rank],
-                Granularity::Axis(axis) => (0..rank)
-                    .map(|a| if a == axis { c.len() } else { 1 })
-                    .collect(),
-                Granularity::Block => c.shape().to_vec(),
-            };
-            Ok(c.reshape(shape)?)
-        };
-        let mut params = vec![("data", data), ("scale", e.stored(&blocks(scale)?)?)];
-        if let Some(zero) = constants.get(2) {
-            params.push(("offset", e.stored(&blocks(zero)?)?));
-        }
-        return e.compressed("constexpr_blockwise_shift_scale", params);
-    }
-    let zero = match constants.get(2) {
-        Some(zero) => shaped(zero, &op.granularity)?,
-        None => {
-            let tensor = Tensor::int(q.dtype(), vec![], vec![0])?;
-            Constant::from_tensor(e.name(), &tensor)?
-        }
-    };
-    let axis = match op.granularity {
-        Granularity::Axis(axis) => axis,
-        Granularity::Tensor | Granularity::Block => 0,
-    };
-    let axis = Tensor::int(DType::I32, vec![], vec![crate::tensor::num::i64_of(axis)])?;
-    let params = vec![
-        ("quantized_data", data),
-        ("zero_point", e.stored(&zero)?),
-        ("scale", e.stored(&shaped(scale, &op.granularity)?)?),
-        ("axis", value::inline(&axis)),
-    ];
-    e.compressed("constexpr_affine_dequantize", params)
 }

@@ -104,14 +104,10 @@ pub(super) fn goes_to_blob(constant: &Constant, opset: Opset) -> bool {
     constant.len() >= BLOB_ELEMENTS
         && match constant.dtype() {
             DType::F16 | DType::F32 | DType::I8 | DType::U8 => true,
+            // Fewer bits occur as parts of compressed weights only, which have them in the file, packed.
+            DType::U1 | DType::U2 | DType::U3 | DType::U4 | DType::U6 | DType::I4 => true,
             DType::I16 | DType::U16 | DType::I32 | DType::U32 => opset >= Opset::CoreML8,
             DType::Bool
-            | DType::U1
-            | DType::U2
-            | DType::U3
-            | DType::U4
-            | DType::U6
-            | DType::I4
             | DType::I64
             | DType::U64
             | DType::BF16

@@ -1,13 +1,11 @@
-//! Compressed weights, both generations: decoded here, so that a weight is one constant whatever it was kept as. Integers that an affine map
-//! turns into floats are also remembered as they are stored.
+//! Compressed weights, both generations: each becomes one constant in the form that it is stored in. Operations that are joined become one form.
 
 use super::call::Call;
 use super::entry::Entry;
-use super::{Compressed, Handler, Importer};
+use super::{Handler, Importer};
 use crate::coreml::target::Opset;
 use crate::error::Result;
-use crate::ir::Constant;
-use crate::ir::ops::{Dequantize, Granularity};
+use crate::ir::{Affine, Compression, Constant, Palette};
 use crate::limits;
 use crate::tensor::{DType, Storage, Tensor, num};
 
@@ -60,72 +58,25 @@ fn cast(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     }
 }
 
-/// Numbers of any kind, for arithmetic in single precision: every stored type below 24 bits is exact there.
-fn numbers(tensor: &Tensor) -> Vec<f32> {
-    match tensor.storage() {
-        Storage::Float(v) => v.to_vec(),
-        Storage::Int(v) => v.iter().map(|&n| num::f32_of_i64(n)).collect(),
-        Storage::Bool(v) => v.iter().map(|&b| f32::from(u8::from(b))).collect(),
-    }
-}
-
-/// For every element of a tensor of `shape`, the index of its block in a grid of `grid` blocks.
-fn blocks(shape: &[usize], grid: &[usize]) -> Vec<usize> {
-    let rank = shape.len();
-    let mut strides = vec![1; rank];
-    for axis in (1..rank).rev() {
-        strides[axis - 1] = strides[axis] * grid[axis];
-    }
-    let sizes: Vec<usize> = shape
-        .iter()
-        .zip(grid)
-        .map(|(s, g)| (s / g).max(1))
-        .collect();
-    let count = shape.iter().product();
-    let mut out = Vec::with_capacity(count);
-    let mut at = vec![0; rank];
-    for _ in 0..count {
-        out.push((0..rank).map(|a| at[a] / sizes[a] * strides[a]).sum());
-        for axis in (0..rank).rev() {
-            at[axis] += 1;
-            if at[axis] < shape[axis] {
-                break;
-            }
-            at[axis] = 0;
-        }
-    }
-    out
-}
-
 /// Whether every size is a multiple of the size of the grid.
 fn divides(shape: &[usize], grid: &[usize]) -> bool {
     shape.len() == grid.len() && shape.iter().zip(grid).all(|(s, &g)| g > 0 && s % g == 0)
 }
 
-/// `scale · (data − offset)`, a scale and an offset per block.
-fn dequantized(
-    data: &Tensor,
-    grid: &[usize],
-    scale: &Tensor,
-    offset: Option<&Tensor>,
-) -> Result<Tensor> {
-    let (scales, offsets) = (numbers(scale), offset.map(numbers));
-    let one = |v: &Vec<f32>| v.len() == 1;
-    let blocks = blocks(data.shape(), grid);
-    let values = numbers(data)
-        .into_iter()
-        .zip(blocks)
-        .map(|(q, block)| {
-            let pick = |v: &Vec<f32>| if one(v) { v[0] } else { v[block] };
-            let offset = offsets.as_ref().map_or(0.0, pick);
-            pick(&scales) * (q - offset)
-        })
-        .collect();
-    Ok(Tensor::f32(data.shape().to_vec(), values)?.cast(scale.dtype()))
+/// A weight in a compressed form.
+fn compressed(call: &Call, form: Compression) -> Result<Entry> {
+    Ok(Entry::constant(Constant::compressed(&call.name, form)?))
+}
+
+/// Data in the form that they have themselves, if more can be done to that: tables give the numbers of an affine map.
+fn inner(data: Constant) -> Result<Compression> {
+    let form = data.compression()?;
+    let fits = |form: &Compression| form.affine.is_none() && form.mask.is_none();
+    Ok(form.filter(fits).unwrap_or_else(|| Compression::of(data)))
 }
 
 /// First generation: a scale and a zero point per tensor, or per index of one axis.
-fn affine(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+fn affine(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let data = constant(call, "quantized_data")?;
     let scale = constant(call, "scale")?;
     let zero = constant(call, "zero_point")?;
@@ -143,88 +94,45 @@ fn affine(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
             return Err(call.wrong(parameter, &expected, &found).into());
         }
     }
-    let mut grid = vec![1; data.shape().len()];
-    grid[axis] = size.max(1);
-    let tensor = dequantized(&data.read()?, &grid, &scale.read()?, Some(&zero.read()?))?;
-    let entry = entry(&call.name, &tensor)?;
-    if scale.shape() == zero.shape() {
-        let granularity = match scale.shape() {
-            [] => Granularity::Tensor,
-            _ => Granularity::Axis(axis),
-        };
-        keep(importer, &entry, granularity, vec![data, scale, zero]);
-    }
-    Ok(vec![entry])
-}
-
-/// Remembers the stored form of a weight, which whoever takes the weight as an operand gets instead, if that form is one of the IR's.
-fn keep(
-    importer: &mut Importer<'_>,
-    entry: &Entry,
-    granularity: Granularity,
-    parts: Vec<Constant>,
-) {
-    let Entry::Constant { constant } = entry else {
-        return;
-    };
-    let data = parts[0].dtype();
-    let stored = matches!(data, DType::I8 | DType::U8 | DType::I4 | DType::U4);
-    if stored && parts.get(2).is_none_or(|zero| zero.dtype() == data) {
-        importer.compressed.push(Compressed {
-            constant: constant.clone(),
-            op: Dequantize { granularity },
-            parts,
-        });
-    }
-}
-
-/// Blocks as the simplest form that says the same.
-fn blockwise_form(
-    data: &Constant,
-    scale: &Constant,
-    offset: Option<&Constant>,
-) -> Result<(Granularity, Vec<Constant>)> {
-    let several: Vec<usize> = (0..scale.shape().len())
-        .filter(|&a| scale.shape()[a] > 1)
-        .collect();
-    let (granularity, shape) = match several.as_slice() {
-        [] => (Granularity::Tensor, vec![]),
-        [axis] if scale.shape()[*axis] == data.shape()[*axis] => {
-            (Granularity::Axis(*axis), vec![scale.len()])
+    // A scale for all and a zero point for each, or the reverse: as many of both.
+    let each = scale.len().max(zero.len());
+    let grid = |parameter: &Constant| -> Result<Constant> {
+        let mut shape = vec![1; data.shape().len()];
+        shape[axis] = each;
+        if parameter.len() == each {
+            return Ok(parameter.reshape(shape)?);
         }
-        _ => (Granularity::Block, scale.shape().to_vec()),
+        let tensor = parameter.read()?;
+        let repeated = picked(&tensor, shape, (0..each).map(|_| Some(0)))?;
+        Constant::from_tensor(parameter.name(), &repeated)
     };
-    let mut parts = vec![data.clone(), scale.reshape(shape.clone())?];
-    if let Some(offset) = offset {
-        parts.push(offset.reshape(shape)?);
-    }
-    Ok((granularity, parts))
+    let affine = Affine {
+        scale: grid(&scale)?,
+        offset: Some(grid(&zero)?),
+    };
+    let mut form = inner(data)?;
+    form.affine = Some(affine);
+    Ok(vec![compressed(call, form)?])
 }
 
 /// Second generation: a scale, and perhaps an offset, per block of any shape.
-fn blockwise(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
+fn blockwise(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let data = constant(call, "data")?;
-    let scale = constant(call, "scale")?;
-    let offset = optional(call, "offset")?;
-    let tensor = shifted(call, &data.read()?, &scale, offset.as_ref())?;
-    let entry = entry(&call.name, &tensor)?;
-    let (granularity, parts) = blockwise_form(&data, &scale, offset.as_ref())?;
-    keep(importer, &entry, granularity, parts);
-    Ok(vec![entry])
+    let affine = shifted(call, data.shape(), data.dtype())?;
+    let mut form = inner(data)?;
+    form.affine = Some(affine);
+    Ok(vec![compressed(call, form)?])
 }
 
-fn shifted(
-    call: &Call,
-    data: &Tensor,
-    scale: &Constant,
-    offset: Option<&Constant>,
-) -> Result<Tensor> {
-    if !divides(data.shape(), scale.shape()) {
-        let expected = format!("divisors of {:?}", data.shape());
+fn shifted(call: &mut Call, shape: &[usize], dtype: DType) -> Result<Affine> {
+    let scale = constant(call, "scale")?;
+    let offset = optional(call, "offset")?;
+    if !divides(shape, scale.shape()) {
+        let expected = format!("divisors of {shape:?}");
         let found = format!("{:?}", scale.shape());
         return Err(call.wrong("scale", &expected, &found).into());
     }
-    if let Some(offset) = offset {
+    if let Some(offset) = &offset {
         if offset.shape() != scale.shape() {
             let (expected, found) = (
                 format!("{:?}", scale.shape()),
@@ -232,13 +140,12 @@ fn shifted(
             );
             return Err(call.wrong("offset", &expected, &found).into());
         }
-        if !offset.dtype().is_float() && offset.dtype() != data.dtype() {
-            let (expected, found) = (data.dtype().name(), offset.dtype().name());
+        if !offset.dtype().is_float() && offset.dtype() != dtype {
+            let (expected, found) = (dtype.name(), offset.dtype().name());
             return Err(call.wrong("offset", expected, found).into());
         }
     }
-    let offset = offset.map(|o| o.read()).transpose()?;
-    dequantized(data, scale.shape(), &scale.read()?, offset.as_ref())
+    Ok(Affine { scale, offset })
 }
 
 /// Refuses a result that the file's own size does not bound.
@@ -262,27 +169,27 @@ fn shape(call: &mut Call) -> Result<Vec<usize>> {
     shape.ok_or_else(|| call.wrong("shape", "sizes", &format!("{sizes:?}")).into())
 }
 
-/// Elements of `bits` bits, packed from the least significant bit on.
-fn unpacked(
+/// Bytes as elements of fewer bits each, packed from the least significant bit on.
+fn packed(
     call: &Call,
     parameter: &str,
-    bytes: &Tensor,
-    bits: usize,
-    count: usize,
-) -> Result<Vec<usize>> {
-    let bytes = bytes.ints()?;
-    let needed = count
-        .checked_mul(bits)
-        .map_or(usize::MAX, |n| n.div_ceil(8));
-    if bytes.len() != needed {
-        let expected = format!("{needed} bytes for {count} elements of {bits} bits");
-        let found = bytes.len().to_string();
+    bytes: &Constant,
+    dtype: DType,
+    shape: Vec<usize>,
+) -> Result<Constant> {
+    let count = bounded(call, "shape", &shape)?;
+    let needed = dtype.bytes_for(num::u64_of(count));
+    let stored = bytes.dtype() == DType::U8 && bytes.transforms().is_empty();
+    if !stored || needed != Some(bytes.byte_len()) {
+        let expected = format!(
+            "{} bytes for {count} elements of {} bits",
+            needed.unwrap_or(u64::MAX),
+            dtype.bits()
+        );
+        let found = bytes.byte_len().to_string();
         return Err(call.wrong(parameter, &expected, &found).into());
     }
-    let bit = |at: usize| usize::from(bytes[at / 8] >> (at % 8) & 1 == 1);
-    Ok((0..count)
-        .map(|i| (0..bits).map(|b| bit(i * bits + b) << b).sum())
-        .collect())
+    Constant::from_region(bytes.name(), dtype, shape, bytes.region().clone())
 }
 
 /// A tensor of these elements, of the type of `like`.
@@ -310,34 +217,53 @@ fn picked(
 /// Indices into a lookup table.
 fn palette(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let indices = constant(call, "indices")?;
-    let lut = constant(call, "lut")?.read()?;
-    let tensor = if call.opset < Opset::CoreML8 {
+    let lut = constant(call, "lut")?;
+    let mut form = if call.opset < Opset::CoreML8 {
         let shape = shape(call)?;
-        let count = bounded(call, "shape", &shape)?;
-        let bits = match lut.shape() {
-            [2] => 1,
-            [4] => 2,
-            [16] => 4,
-            [64] => 6,
-            [256] => 8,
+        let dtype = match lut.shape() {
+            [2] => DType::U1,
+            [4] => DType::U2,
+            [16] => DType::U4,
+            [64] => DType::U6,
+            [256] => DType::U8,
             other => {
                 let expected = "2, 4, 16, 64 or 256 values";
                 return Err(call.wrong("lut", expected, &format!("{other:?}")).into());
             }
         };
-        let indices = unpacked(call, "indices", &indices.read()?, bits, count)?;
-        picked(&lut, shape, indices.into_iter().map(Some))?
+        Compression::of(packed(call, "indices", &indices, dtype, shape)?)
     } else {
-        let indices = indices.read()?;
-        let axis = vector_axis(call, indices.shape().len(), &lut)?;
-        check_lut(call, indices.shape(), indices.dtype(), &lut)?;
-        looked_up(call, &indices, &lut, axis)?
+        Compression::of(indices)
     };
-    Ok(vec![entry(&call.name, &tensor)?])
+    let rank = form.data.shape().len();
+    form.palette = Some(if call.opset < Opset::CoreML8 {
+        let mut groups = vec![1; rank];
+        groups.extend([lut.len(), 1]);
+        Palette {
+            lut: lut.reshape(groups)?,
+            vector_axis: 0,
+        }
+    } else {
+        table(call, form.data.shape(), form.data.dtype(), lut)?
+    });
+    Ok(vec![compressed(call, form)?])
+}
+
+/// The tables of the second generation.
+fn table(call: &mut Call, indices: &[usize], dtype: DType, lut: Constant) -> Result<Palette> {
+    let vector_axis = vector_axis(call, indices.len(), &lut)?;
+    check_lut(call, indices, dtype, &lut)?;
+    let mut shape = indices.to_vec();
+    let width = lut.shape().last().copied().unwrap_or(1);
+    if let Some(n) = shape.get_mut(vector_axis) {
+        *n = n.saturating_mul(width);
+    }
+    bounded(call, "lut", &shape)?;
+    Ok(Palette { lut, vector_axis })
 }
 
 /// The axis along which vectors of the table lie.
-fn vector_axis(call: &mut Call, rank: usize, lut: &Tensor) -> Result<usize> {
+fn vector_axis(call: &mut Call, rank: usize, lut: &Constant) -> Result<usize> {
     let given = call.peek("vector_axis").is_some();
     let axis = call.axis("vector_axis", rank, -1)?;
     match lut.shape().last() {
@@ -348,7 +274,7 @@ fn vector_axis(call: &mut Call, rank: usize, lut: &Tensor) -> Result<usize> {
     }
 }
 
-fn check_lut(call: &Call, indices: &[usize], dtype: DType, lut: &Tensor) -> Result<()> {
+fn check_lut(call: &Call, indices: &[usize], dtype: DType, lut: &Constant) -> Result<()> {
     let rank = indices.len();
     let fits = lut.shape().len() == rank + 2
         && divides(indices, &lut.shape()[..rank])
@@ -366,70 +292,63 @@ fn check_lut(call: &Call, indices: &[usize], dtype: DType, lut: &Tensor) -> Resu
         .into())
 }
 
-/// The table's entries in place of the indices; an entry that is a vector lies along `axis`.
-fn looked_up(call: &Call, indices: &Tensor, lut: &Tensor, axis: usize) -> Result<Tensor> {
-    let rank = indices.shape().len();
-    let (entries, width) = (lut.shape()[rank], lut.shape()[rank + 1]);
-    let blocks = blocks(indices.shape(), &lut.shape()[..rank]);
-    let firsts: Vec<usize> = indices
-        .ints()?
-        .iter()
-        .zip(blocks)
-        .map(|(&i, block)| {
-            // The element type of the indices bounds them by the number of entries.
-            let i = usize::try_from(i).unwrap_or(0).min(entries - 1);
-            (block * entries + i) * width
-        })
-        .collect();
-    let mut shape = indices.shape().to_vec();
-    let inner: usize = shape[axis + 1..].iter().product();
-    shape[axis] = shape[axis].saturating_mul(width);
-    let count = bounded(call, "lut", &shape)?;
-    let at = (0..count).map(|i| {
-        let (outer, rest) = (i / inner / width * inner, i % inner);
-        Some(firsts[outer + rest] + i / inner % width)
-    });
-    picked(lut, shape, at)
-}
-
-/// Where a mask is set, the next of `count` values; elsewhere nothing.
-fn scattered(
-    call: &Call,
-    parameter: &str,
-    mask: &[bool],
-    count: usize,
-) -> Result<Vec<Option<usize>>> {
-    let set = mask.iter().filter(|&&m| m).count();
-    if set != count {
+/// Refuses a mask that sets another number of elements than there are values.
+fn check_mask(call: &Call, parameter: &str, mask: &Constant, count: usize) -> Result<()> {
+    if !mask.dtype().is_int() || mask.dtype().bits() != 1 {
+        let found = mask.dtype().name();
+        return Err(call.wrong("mask", "bits", found).into());
+    }
+    let mut set = 0;
+    mask.stream(&mut |bytes| {
+        let ones = bytes.iter().map(|b| u64::from(b.count_ones()));
+        set += ones.sum::<u64>();
+        Ok(())
+    })?;
+    if set != num::u64_of(count) {
         let expected = format!("{set} values, one per element of the mask that is set");
         return Err(call.wrong(parameter, &expected, &count.to_string()).into());
     }
-    let mut next = 0;
-    Ok(mask
-        .iter()
-        .map(|&m| {
-            m.then(|| {
-                next += 1;
-                next - 1
-            })
-        })
-        .collect())
+    Ok(())
 }
 
-fn truths(mask: &Tensor) -> Result<Vec<bool>> {
-    Ok(mask.ints()?.iter().map(|&m| m != 0).collect())
+/// The form of values behind this mask; what was done to them under the same mask stays.
+fn behind(
+    call: &Call,
+    parameter: &str,
+    mask: &Constant,
+    data: Constant,
+    dense: bool,
+) -> Result<Compression> {
+    let same = |form: &&Compression| form.mask.as_ref().is_some_and(|m| m.same_as(mask));
+    if let Some(form) = data.stored_form().filter(same) {
+        return Ok(Compression {
+            dense,
+            ..form.clone()
+        });
+    }
+    check_mask(call, parameter, mask, data.len())?;
+    Ok(Compression {
+        mask: Some(mask.clone()),
+        dense,
+        ..Compression::of(data)
+    })
 }
 
 /// The values that are not zero, and where they are.
 fn sparse(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
-    let data = constant(call, "nonzero_data")?.read()?;
-    let mask = constant(call, "mask")?.read()?;
-    let (shape, mask) = if call.opset < Opset::CoreML8 {
+    let data = constant(call, "nonzero_data")?;
+    let mut mask = constant(call, "mask")?;
+    if call.opset < Opset::CoreML8 {
         let shape = shape(call)?;
         let count = bounded(call, "shape", &shape)?;
-        let bytes = mask.len();
-        let bits = unpacked(call, "mask", &mask, 1, bytes.saturating_mul(8))?;
-        if bytes != count.div_ceil(8) || bits[count..].contains(&1) {
+        let bytes = mask.byte_len();
+        let mut last = 0;
+        mask.stream(&mut |part| {
+            last = part.last().copied().unwrap_or(last);
+            Ok(())
+        })?;
+        let used = count % 8;
+        if bytes != num::u64_of(count.div_ceil(8)) || (used != 0 && last >> used != 0) {
             let expected = format!(
                 "{} bytes with nothing set after bit {count}",
                 count.div_ceil(8)
@@ -438,63 +357,55 @@ fn sparse(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
                 .wrong("mask", &expected, &format!("{bytes} bytes"))
                 .into());
         }
-        (shape, bits[..count].iter().map(|&b| b == 1).collect())
-    } else {
-        (mask.shape().to_vec(), truths(&mask)?)
-    };
-    let at = scattered(call, "nonzero_data", &mask, data.len())?;
-    let tensor = picked(&data, shape, at.into_iter())?;
-    Ok(vec![entry(&call.name, &tensor)?])
-}
-
-/// The elements of `dense` where the mask is set, as a vector.
-fn kept(dense: &Tensor, mask: &[bool]) -> Result<Tensor> {
-    let at: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();
-    picked(dense, vec![at.len()], at.into_iter().map(Some))
+        mask = packed(call, "mask", &mask, DType::U1, shape)?;
+    }
+    let form = behind(call, "nonzero_data", &mask, data, true)?;
+    Ok(vec![compressed(call, form)?])
 }
 
 /// A lookup table for the values that are not zero: the mask, and the values.
 fn sparse_palette(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let mask = constant(call, "indices_mask")?;
-    let data = constant(call, "indices_nonzero_data")?.read()?;
-    let lut = constant(call, "lut")?.read()?;
-    let mask_bits = mask.read()?;
-    let axis = vector_axis(call, mask_bits.shape().len(), &lut)?;
-    check_lut(call, mask_bits.shape(), data.dtype(), &lut)?;
-    let set = truths(&mask_bits)?;
-    let at = scattered(call, "indices_nonzero_data", &set, data.len())?;
-    let indices = picked(&data, mask_bits.shape().to_vec(), at.into_iter())?;
-    let dense = looked_up(call, &indices, &lut, axis)?;
-    let width = lut.shape().last().copied().unwrap_or(1);
+    let data = constant(call, "indices_nonzero_data")?;
+    let lut = constant(call, "lut")?;
+    let table = table(call, mask.shape(), data.dtype(), lut)?;
+    let mut form = behind(call, "indices_nonzero_data", &mask, data, false)?;
+    if form.palette.is_some() || form.affine.is_some() {
+        let found = form.form().to_string();
+        return Err(call.wrong("indices_nonzero_data", "indices", &found).into());
+    }
+    let axis = table.vector_axis;
+    form.palette = Some(table);
+    let width = form.vector_width();
+    let values = compressed(call, form)?;
     if width == 1 {
-        let values = kept(&dense, &set)?;
-        return Ok(vec![Entry::constant(mask), entry(&call.name, &values)?]);
+        return Ok(vec![Entry::constant(mask), values]);
     }
     // The mask of a vector is that of its index.
-    let shape = dense.shape().to_vec();
+    let bits = mask.read()?;
+    let mut shape = mask.shape().to_vec();
     let inner: usize = shape[axis + 1..].iter().product();
-    let wide = (0..dense.len()).map(|i| Some(i / inner / width * inner + i % inner));
-    let mask = picked(&mask_bits, shape, wide)?;
-    let values = kept(&dense, &truths(&mask)?)?;
-    Ok(vec![
-        entry(&format!("{}/mask", call.name), &mask)?,
-        entry(&call.name, &values)?,
-    ])
+    shape[axis] = shape[axis].saturating_mul(width);
+    let count = bounded(call, "lut", &shape)?;
+    let wide = (0..count).map(|i| Some(i / inner / width * inner + i % inner));
+    let wide = picked(&bits, shape, wide)?;
+    Ok(vec![entry(&format!("{}/mask", call.name), &wide)?, values])
 }
 
 /// Scales and offsets for the values that are not zero: the mask, and the values.
 fn sparse_blockwise(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let mask = constant(call, "data_mask")?;
-    let data = constant(call, "nonzero_data")?.read()?;
-    let mask_bits = mask.read()?;
-    let set = truths(&mask_bits)?;
-    let at = scattered(call, "nonzero_data", &set, data.len())?;
-    let dense = picked(&data, mask_bits.shape().to_vec(), at.into_iter())?;
-    let scale = constant(call, "scale")?;
-    let offset = optional(call, "offset")?;
-    let dense = shifted(call, &dense, &scale, offset.as_ref())?;
-    Ok(vec![
-        Entry::constant(mask),
-        entry(&call.name, &kept(&dense, &set)?)?,
-    ])
+    let data = constant(call, "nonzero_data")?;
+    let affine = shifted(call, mask.shape(), data.dtype())?;
+    let mut form = behind(call, "nonzero_data", &mask, data.clone(), false)?;
+    if form.affine.is_some() {
+        // Two maps, one after the other, are no form of ours: the first is carried out.
+        form = Compression {
+            mask: Some(mask.clone()),
+            dense: false,
+            ..Compression::of(data)
+        };
+    }
+    form.affine = Some(affine);
+    Ok(vec![Entry::constant(mask), compressed(call, form)?])
 }

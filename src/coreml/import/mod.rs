@@ -48,7 +48,7 @@ use super::proto::mil_spec::argument::binding::Binding;
 use super::proto::mil_spec::{Block, Operation, Value};
 use super::target::Opset;
 use crate::error::{Context, Result};
-use crate::ir::ops::{Cast, Concat, Dequantize, Size, Unsqueeze};
+use crate::ir::ops::{Cast, Concat, Size, Unsqueeze};
 use crate::ir::{Builder, Constant, Domain, IrError, Module, Op, Symbol, Type, ValueId};
 use crate::limits;
 use crate::tensor::DType;
@@ -139,7 +139,6 @@ pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classes>)> {
         bounds: Bounds::default(),
         opset: source.opset,
         blobs: source.blobs,
-        compressed: Vec::new(),
     };
     for symbol in &source.symbols {
         importer.bounds.insert(symbol);
@@ -226,14 +225,6 @@ struct Importer<'a> {
     bounds: Bounds,
     opset: Opset,
     blobs: Option<&'a BlobFile>,
-    compressed: Vec<Compressed>,
-}
-
-/// A weight, and the operation on constants that it is stored as.
-struct Compressed {
-    constant: Constant,
-    op: Dequantize,
-    parts: Vec<Constant>,
 }
 
 impl Importer<'_> {
@@ -427,7 +418,7 @@ impl Importer<'_> {
     fn value(&mut self, entry: &Entry, name: &str) -> Result<ValueId> {
         match entry {
             Entry::Value { id, .. } => Ok(*id),
-            Entry::Constant { constant } => self.weight(constant, name),
+            Entry::Constant { constant } => Ok(self.builder.constant(constant.clone())),
             Entry::Dims(dims) => self.materialise(dims, name),
             Entry::Text { .. } | Entry::List(_) | Entry::State { .. } => {
                 Err(ImportError::Malformed {
@@ -438,20 +429,6 @@ impl Importer<'_> {
                 .into())
             }
         }
-    }
-
-    /// A constant as an operand: as it is stored, if that is compressed.
-    fn weight(&mut self, constant: &Constant, name: &str) -> Result<ValueId> {
-        let same = |c: &&Compressed| c.constant.same_as(constant);
-        let Some(Compressed { op, parts, .. }) = self.compressed.iter().find(same) else {
-            return Ok(self.builder.constant(constant.clone()));
-        };
-        let op = Op::Dequantize(op.clone());
-        let operands: Vec<ValueId> = parts
-            .iter()
-            .map(|part| self.builder.constant(part.clone()))
-            .collect();
-        self.builder.push(name, op, &operands)
     }
 
     /// Sizes as data.

@@ -7,26 +7,9 @@ use crate::coreml::target::Opset;
 use crate::error::Result;
 use crate::ir::ops::{BinaryKind, Dequantize, Granularity, Quantize, UnaryKind};
 use crate::ir::{Constant, Def, Function, Node, Op, ValueId};
-use crate::tensor::{DType, Tensor, num};
+use crate::tensor::DType;
 
-/// Whether programs hold such a weight as it is stored.
-pub(in crate::coreml) fn holds(op: &Dequantize, parts: &[&Constant], opset: Opset) -> bool {
-    let [q, scale, ..] = parts else { return false };
-    let float = matches!(scale.dtype(), DType::F16 | DType::F32);
-    let bytes = matches!(q.dtype(), DType::I8 | DType::U8);
-    match op.granularity {
-        Granularity::Tensor | Granularity::Axis(_) if opset < Opset::CoreML8 => {
-            float && bytes && opset >= Opset::CoreML6
-        }
-        Granularity::Tensor | Granularity::Axis(_) | Granularity::Block => {
-            float
-                && opset >= Opset::CoreML8
-                && (bytes || matches!(q.dtype(), DType::I4 | DType::U4))
-        }
-    }
-}
-
-/// A dequantised constant: compressed as it is, or else as the floats that it stands for.
+/// A dequantised constant as the weight that it is.
 pub(super) fn stored(
     l: &mut Lower<'_>,
     old: &Function,
@@ -42,51 +25,11 @@ pub(super) fn stored(
             Def::Param(_) | Def::Node(_) => None,
         })
         .collect();
-    let Some(parts) = parts else { return Ok(None) };
-    if holds(op, &parts, l.opset) {
-        let operands: Vec<ValueId> = parts.iter().map(|&c| l.constant(c.clone())).collect();
-        return Ok(Some(l.push(Op::Dequantize(op.clone()), &operands)?));
-    }
-    let floats = floats(op, &parts)?;
-    let dtype = legal(floats.dtype(), l.opset);
-    Ok(Some(l.tensor(&floats.cast(dtype))?))
-}
-
-/// The floats that a quantised constant stands for.
-fn floats(op: &Dequantize, parts: &[&Constant]) -> Result<Tensor> {
-    let tensors = parts.iter().map(|c| c.read()).collect::<Result<Vec<_>>>()?;
-    let (q, scale) = (&tensors[0], &tensors[1]);
-    let shape = q.shape().to_vec();
-    let zero = tensors.get(2).map(Tensor::ints).transpose()?;
-    let scales = scale.floats()?;
-    let blocks: Vec<usize> = match op.granularity {
-        Granularity::Tensor => vec![1; shape.len()],
-        Granularity::Axis(axis) => (0..shape.len())
-            .map(|a| if a == axis { shape[a] } else { 1 })
-            .collect(),
-        Granularity::Block => scale.shape().to_vec(),
-    };
-    let which = |i: usize| {
-        let (mut rest, mut at, mut stride) = (i, 0, 1);
-        for axis in (0..shape.len()).rev() {
-            let place = rest % shape[axis];
-            rest /= shape[axis];
-            at += place / (shape[axis] / blocks[axis].max(1)).max(1) * stride;
-            stride *= blocks[axis];
-        }
-        at
-    };
-    let values = q
-        .ints()?
-        .iter()
-        .enumerate()
-        .map(|(i, &q)| {
-            let k = which(i);
-            let centred = q.wrapping_sub(zero.map_or(0, |z| z[k]));
-            num::f32_of_f64(num::f64_of_i64(centred) * f64::from(scales[k]))
-        })
-        .collect();
-    Ok(Tensor::float(scale.dtype(), shape, values)?)
+    let name = &old.value(node.result()).name;
+    Ok(match parts {
+        Some(parts) => op.constant(name, &parts)?.map(|c| l.constant(c)),
+        None => None,
+    })
 }
 
 /// A scale or zero point so that it broadcasts with the tensor.

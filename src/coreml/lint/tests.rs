@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 use super::*;
-use crate::coreml::export::{RmsNormForm, export};
+use crate::coreml::export::export;
 use crate::coreml::proto::array_feature_type::{
     EnumeratedShapes, Shape, ShapeFlexibility, ShapeRange,
 };
@@ -56,7 +56,7 @@ fn small(target: DeploymentTarget) -> Model {
     export(
         &[main(&module)],
         target,
-        RmsNormForm::Concat,
+        &WriteOptions::default(),
         BTreeMap::new(),
     )
     .unwrap()

@@ -1,5 +1,7 @@
 //! Constants: handles to bytes plus the transforms that lead from the stored form to the used one. Nothing is loaded until it is streamed or read.
 
+mod compressed;
+mod expanded;
 mod scan;
 mod stream;
 mod write;
@@ -10,6 +12,8 @@ use crate::error::{Context, Result};
 use crate::tensor::{DType, Region, Tensor, TensorError, num};
 use scan::Seen;
 
+pub use compressed::{Affine, Compression, Form, Palette};
+pub use expanded::{CompressedWeights, Expanded};
 pub use scan::ConstantScan;
 pub use write::{Placed, write_constants};
 
@@ -48,6 +52,7 @@ pub struct Constant {
     transforms: Vec<Transform>,
     scan: Arc<OnceLock<ConstantScan>>,
     seen: Arc<Seen>,
+    compression: Option<Arc<Compression>>,
 }
 
 impl Constant {
@@ -87,6 +92,7 @@ impl Constant {
             transforms: Vec::new(),
             scan: Arc::default(),
             seen: Arc::default(),
+            compression: None,
         })
     }
 
@@ -115,7 +121,7 @@ impl Constant {
         self.dtype
     }
 
-    /// The element type in the file.
+    /// The element type in the file; of a compressed constant the one that it is decoded to.
     #[must_use]
     pub fn stored_dtype(&self) -> DType {
         self.stored_dtype
@@ -147,7 +153,7 @@ impl Constant {
             .unwrap_or(u64::MAX)
     }
 
-    /// The stored bytes, before the transforms.
+    /// The stored bytes, before the transforms; of a compressed constant those of its data.
     #[must_use]
     pub fn region(&self) -> &Region {
         &self.region
@@ -267,6 +273,7 @@ impl Constant {
             && self.shape == other.shape
             && self.transforms == other.transforms
             && self.region.same_as(&other.region)
+            && self.same_compression(other)
     }
 
     /// The whole constant in memory.
@@ -274,11 +281,14 @@ impl Constant {
     /// # Errors
     /// When the bytes cannot be read.
     pub fn read(&self) -> Result<Tensor> {
-        let bytes = self.region.read().at_tensor(&self.name)?;
-        let mut tensor =
-            Tensor::from_le_bytes(self.stored_dtype, self.stored_shape.clone(), &bytes)
-                .at_tensor(&self.name)?;
-        drop(bytes);
+        let mut tensor = match &self.compression {
+            Some(form) => self.decoded(form).at_tensor(&self.name)?,
+            None => {
+                let bytes = self.region.read().at_tensor(&self.name)?;
+                Tensor::from_le_bytes(self.stored_dtype, self.stored_shape.clone(), &bytes)
+                    .at_tensor(&self.name)?
+            }
+        };
         for transform in &self.transforms {
             tensor = apply(&tensor, transform).at_tensor(&self.name)?;
         }
@@ -294,6 +304,9 @@ impl Constant {
 
     /// If the transforms only select a contiguous range of elements, cast, reshape, or transpose last: first element, count, and the matrix before transposition.
     fn contiguous(&self) -> Option<Selection> {
+        if self.compression.is_some() {
+            return None;
+        }
         let mut shape = self.stored_shape.clone();
         let mut start = 0;
         let mut transposed = None;

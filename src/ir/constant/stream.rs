@@ -14,9 +14,18 @@ impl Constant {
     /// # Errors
     /// When the bytes cannot be read, or `sink` fails.
     pub fn stream(&self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        if let Some(form) = &self.compression {
+            return self.stream_decoded(form, sink).at_tensor(&self.name);
+        }
         let Some((first, count, transposed)) = self.contiguous() else {
             return sink(&self.read()?.to_le_bytes());
         };
+        // Packed elements that stay as they are are bytes; a part of them need not begin with one.
+        let packed = self.stored_dtype.bits() < 8 && self.stored_dtype == self.dtype;
+        let all = first == 0 && self.stored_dtype.bytes_for(count) == Some(self.region.len());
+        if packed && all && transposed.is_none() && self.casts().next().is_none() {
+            return self.stream_packed(sink);
+        }
         if transposed.is_some() || self.stored_dtype.bits() < 8 {
             return self.stream_transposed(sink);
         }
@@ -25,6 +34,24 @@ impl Constant {
             self.seen.look(self.stored_dtype, at, raw);
             sink(converter.convert(self, raw)?)
         })
+    }
+
+    /// Streams all stored bytes. Bits that no element has are zero, whatever the source has there.
+    fn stream_packed(&self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let len = self.region.len();
+        let bits = num::u64_of(self.len()) * u64::from(self.stored_dtype.bits());
+        let (mut at, mut raw) = (0, Vec::new());
+        while at < len {
+            let n = num::u64_of(limits::STREAM_CHUNK_BYTES).min(len - at);
+            raw.resize(num::usize_of(n), 0);
+            self.region.read_at(at, &mut raw).at_tensor(&self.name)?;
+            at += n;
+            if let (true, Some(last)) = (at == len && !bits.is_multiple_of(8), raw.last_mut()) {
+                *last &= u8::MAX >> (8 - bits % 8);
+            }
+            sink(&raw)?;
+        }
+        Ok(())
     }
 
     /// Streams a matrix that is transposed at the end: holds its stored bytes and one band of the result.

@@ -115,6 +115,7 @@ fn pieces(placed: &Placed, jobs: &mut Vec<Placed>) -> Result<()> {
     let row_bytes = constant.byte_len() / num::u64_of(rows.max(1));
     let consecutive = constant.dtype().bits() >= 8
         && constant.stored_dtype().bits() >= 8
+        && !constant.is_compressed()
         && !constant.transforms().contains(&Transform::Transpose);
     if !consecutive || rows < 2 || constant.byte_len() <= PIECE_BYTES {
         jobs.push(placed.clone());

@@ -1,6 +1,8 @@
 //! Quantisation: integers that stand for floats by an affine map.
 
 use super::{float, shapes};
+use crate::error::Result;
+use crate::ir::constant::{Affine, Compression, Constant};
 use crate::ir::dim::Dim;
 use crate::ir::types::{IrError, Type};
 use crate::tensor::DType;
@@ -50,6 +52,36 @@ impl Dequantize {
         super::int(op, 0, operands[0])?;
         check(op, &self.granularity, operands[0], operands)?;
         Ok(Type::new(operands[1].dtype, operands[0].shape.clone()))
+    }
+
+    /// What the operation gives on these constants, as a constant that is stored the way they are; none for integers that single precision
+    /// does not hold exactly.
+    ///
+    /// # Errors
+    /// When they do not fit each other.
+    pub fn constant(&self, name: &str, parts: &[&Constant]) -> Result<Option<Constant>> {
+        let [data, scale, zero @ ..] = parts else {
+            return Ok(None);
+        };
+        if data.dtype().bits() > 16 || !matches!(scale.dtype(), DType::F16 | DType::F32) {
+            return Ok(None);
+        }
+        let rank = data.shape().len();
+        let shape = match self.granularity {
+            Granularity::Tensor => vec![1; rank],
+            Granularity::Axis(axis) => (0..rank)
+                .map(|a| if a == axis { scale.len() } else { 1 })
+                .collect(),
+            Granularity::Block => scale.shape().to_vec(),
+        };
+        let zero = zero.first().map(|zero| zero.reshape(shape.clone()));
+        let affine = Affine {
+            scale: scale.reshape(shape)?,
+            offset: zero.transpose()?,
+        };
+        let mut form = Compression::of((*data).clone());
+        form.affine = Some(affine);
+        Constant::compressed(name, form).map(Some)
     }
 }
 

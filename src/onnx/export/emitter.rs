@@ -149,6 +149,8 @@ pub(super) struct View {
     pub(super) symbols: BTreeMap<String, (String, usize)>,
     /// Constants that a node transposes.
     turned: BTreeMap<ConstId, String>,
+    /// Constants that nodes decode.
+    decoded: BTreeMap<(ConstId, Form), String>,
 }
 
 /// What is set aside while a subgraph is written.
@@ -167,6 +169,10 @@ pub(super) struct Emitter<'a> {
     pub(super) opset: i64,
     pub(super) nodes: Vec<NodeProto>,
     pub(super) initializers: Vec<Initializer>,
+    /// Whether compressed weights are written as what they stand for.
+    pub(super) expand: bool,
+    /// Names of the weights that stay compressed, with the bytes that they take.
+    pub(super) kept: BTreeMap<String, u64>,
     /// What can be seen from here on: subgraphs see what is around them, but not the reverse.
     pub(super) view: View,
     scope: String,
@@ -187,6 +193,8 @@ impl<'a> Emitter<'a> {
             opset,
             nodes: Vec::new(),
             initializers: Vec::new(),
+            expand: false,
+            kept: BTreeMap::new(),
             view: View::default(),
             scope: String::new(),
             names: BTreeSet::new(),
@@ -531,17 +539,22 @@ impl<'a> Emitter<'a> {
         suffix: &str,
         constant: Constant,
     ) -> Result<String> {
-        if let Some(name) = self.forms.get(&(id, form)) {
+        let known = self.view.decoded.get(&(id, form));
+        if let Some(name) = known.or_else(|| self.forms.get(&(id, form))) {
             return Ok(name.clone());
         }
         let base = format!("{}{suffix}", self.function.value(value).name);
+        if let Some(name) = super::compressed::weight(self, &base, &constant)? {
+            self.view.decoded.insert((id, form), name.clone());
+            return Ok(name);
+        }
         let name = self.initializer(&base, constant)?;
         self.forms.insert((id, form), name.clone());
         Ok(name)
     }
 
     /// Registers an initialiser, or finds the one with the same content.
-    fn initializer(&mut self, base: &str, constant: Constant) -> Result<String> {
+    pub(super) fn initializer(&mut self, base: &str, constant: Constant) -> Result<String> {
         super::super::types::data_type(constant.dtype(), self.opset).at_tensor(constant.name())?;
         let key = fingerprint(&constant)?;
         if let Some(candidates) = self.contents.get(&key) {
@@ -635,6 +648,10 @@ fn fingerprint(constant: &Constant) -> Result<Fingerprint> {
 
 /// Whether two constants of one fingerprint have the same stored bytes; stops at the first difference.
 fn same_bytes(a: &Constant, b: &Constant) -> Result<bool> {
+    // What equal stored bytes become may differ.
+    if a.is_compressed() || b.is_compressed() {
+        return Ok(false);
+    }
     let (a, b) = (a.region(), b.region());
     if a.same_as(b) {
         return Ok(true);

@@ -1,6 +1,7 @@
 //! IR → ONNX graph: one exhaustive match over the operations, a file per family. Standard operators only. Knows nothing of bytes; see `file`.
 
 mod attention;
+mod compressed;
 mod control;
 mod conv;
 mod dims;
@@ -44,10 +45,12 @@ pub(super) struct Graph {
     pub(super) metadata: BTreeMap<String, String>,
     /// IR value → ONNX value.
     pub(super) names: BTreeMap<String, String>,
+    /// Names of the weights that stay compressed, with the bytes that they take.
+    pub(super) kept: BTreeMap<String, u64>,
 }
 
 /// The module's function as an ONNX graph.
-pub(super) fn export(module: &Module, opset: i64) -> Result<Graph> {
+pub(super) fn export(module: &Module, opset: i64, expand: bool) -> Result<Graph> {
     let [function] = module.functions.as_slice() else {
         return Err(OnnxError::Functions {
             functions: module.functions.len(),
@@ -55,6 +58,7 @@ pub(super) fn export(module: &Module, opset: i64) -> Result<Graph> {
         .into());
     };
     let mut emitter = Emitter::new(module, function, opset)?;
+    emitter.expand = expand;
     for n in &function.nodes {
         node(&mut emitter, n)?;
     }
@@ -104,6 +108,7 @@ fn interface(mut e: Emitter<'_>, module: &Module, function: &Function) -> Result
         value_info: infos,
         metadata: metadata(function),
         names,
+        kept: e.kept,
     })
 }
 
