@@ -33,12 +33,6 @@ const REFUSED: &[(Route, &str, &str, &str)] = &[
     (Route::Coreml, "bitwisenot_", "_u64", "results beyond int32"),
     (Route::Coreml, "sub_", "_u32", "results beyond int32"),
     (Route::Coreml, "slice_", "_e_given", "an input beyond int32"),
-    (
-        Route::Onnx,
-        "qlinearconv_",
-        "",
-        "written in its parts, which ONNX Runtime computes one code apart; the interpreter agrees with its `QLinearConv`",
-    ),
 ];
 
 /// How much a result may differ: halves are summed in another order.
