@@ -937,10 +937,17 @@ fn cases() -> Vec<(String, Make)> {
             }
         }),
     );
-    for known in [true, false] {
+    // Rounds that are known; at most so many, but fewer are run; at most as many as an input says, and fewer; as many as it says.
+    for (kind, most, ends) in [
+        ("known", None, false),
+        ("ends", None, true),
+        ("computed_ends", Some(7), true),
+        ("computed", Some(2), false),
+    ] {
         add(
-            &format!("loop_{known}"),
+            &format!("loop_{kind}"),
             Box::new(move |c| {
+                let known = most.is_none() && !ends;
                 let (x, step) = (c.x(&[3]), c.x(&[3]));
                 let float = c.float;
                 let body =
@@ -950,7 +957,7 @@ fn cases() -> Vec<(String, Make)> {
                         let x = b.param("round/x", Type::known(float, &[3]), Domain::Any)?;
                         let step = b.param("round/step", Type::known(float, &[3]), Domain::Any)?;
                         let next = b.binary("round/next", BinaryKind::Add, x, step)?;
-                        let goes_on = if known {
+                        let goes_on = if !ends {
                             on
                         } else {
                             let two = b.scalar("round/two", DType::I64, 2.0)?;
@@ -963,7 +970,10 @@ fn cases() -> Vec<(String, Make)> {
                         Ok(())
                     })
                     .unwrap();
-                let most = c.list(&[5]);
+                let most = match most {
+                    None => c.list(&[5]),
+                    Some(n) => c.ints(DType::I64, &[1], &[n]),
+                };
                 let on = Tensor::bool(vec![1], vec![true]).unwrap();
                 let on = c.b.tensor("on", &on).unwrap();
                 let rounds = if known {

@@ -387,6 +387,21 @@ fn a_model_folder_takes_its_sizes_by_name() {
     assert_eq!(function.ty(ids.value).shape[0].known(), Some(2));
     let symbol = module.interface_symbols().next().unwrap();
     assert_eq!(symbol.range, SymbolRange::Between { min: 1, max: 32 });
+    let verify = |dim: &str| {
+        let arguments = ["verify", "model", "out.mlpackage", "--dim", dim];
+        common::run_json(scratch.path(), &arguments)
+    };
+    let (code, answer) = verify("seq=5");
+    assert_eq!(code, 0, "{answer:#}");
+    let shown = answer["result"].to_string();
+    assert!(
+        shown.contains("[2, 5]") && !shown.contains("[2, 32]"),
+        "{answer:#}"
+    );
+    let (code, answer) = verify("seq=33");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert_eq!(code, 1, "{answer:#}");
+    assert!(message.contains("the artifact takes 1..32"), "{message}");
     let (_, answer) = convert(&["--dim", "height=3"]);
     let message = answer["error"]["message"].as_str().unwrap();
     assert!(message.contains("`batch` and `seq`"), "{message}");

@@ -22,6 +22,8 @@ mod weights;
 
 pub use error::{ArchError, TensorProblem};
 
+use std::fmt;
+
 use crate::error::{Context, Result};
 use crate::ir::Module;
 use crate::source::Checkpoint;
@@ -47,6 +49,46 @@ pub enum Extent {
         /// Largest; what the model was made for when it is not stated.
         max: Option<usize>,
     },
+}
+
+impl Extent {
+    /// Whether every size that `other` allows is allowed here.
+    #[must_use]
+    pub fn holds(&self, other: &Extent) -> bool {
+        let takes = |n: usize| match self {
+            Extent::Fixed(one) | Extent::AtMost(one) => n == *one,
+            Extent::OneOf(sizes) => sizes.contains(&n),
+            Extent::Dynamic { min, max } => *min <= n && max.is_none_or(|max| n <= max),
+        };
+        match other {
+            Extent::Fixed(n) | Extent::AtMost(n) => takes(*n),
+            Extent::OneOf(sizes) => sizes.iter().all(|&n| takes(n)),
+            Extent::Dynamic { min, max } => match self {
+                Extent::Dynamic {
+                    min: least,
+                    max: most,
+                } => least <= min && most.is_none_or(|most| max.is_some_and(|max| max <= most)),
+                Extent::Fixed(_) | Extent::AtMost(_) | Extent::OneOf(_) => false,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Extent::Fixed(n) | Extent::AtMost(n) => write!(f, "{n}"),
+            Extent::OneOf(sizes) => {
+                let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+                f.write_str(&sizes.join(","))
+            }
+            Extent::Dynamic {
+                min,
+                max: Some(max),
+            } => write!(f, "{min}..{max}"),
+            Extent::Dynamic { min, max: None } => write!(f, "{min} and more"),
+        }
+    }
 }
 
 /// The direction of attention.

@@ -97,8 +97,12 @@ fn table(outputs: &NamedTensors) -> String {
             escape_name(name),
             tensor.dtype().name().to_owned(),
             format!("{:?}", tensor.shape()),
-            short(found.low),
-            short(found.high),
+            found
+                .ends
+                .map_or_else(|| "-".to_owned(), |(low, _)| short(low)),
+            found
+                .ends
+                .map_or_else(|| "-".to_owned(), |(_, high)| short(high)),
             first.join(" "),
         ]);
     }
@@ -133,19 +137,19 @@ fn short(x: f64) -> String {
 
 /// What the elements of an output are like.
 struct Found {
-    low: f64,
-    high: f64,
+    /// The smallest and the largest number, if there is one.
+    ends: Option<(f64, f64)>,
     nonfinite: usize,
 }
 
 impl Found {
     fn of(tensor: &Tensor) -> Found {
         let values = tensor.to_f64();
-        let ends = (f64::INFINITY, f64::NEG_INFINITY);
-        let (low, high) = values.iter().fold(ends, |(l, h), &x| (l.min(x), h.max(x)));
+        let numbers = values.iter().copied().filter(|x| !x.is_nan());
         Found {
-            low,
-            high,
+            ends: numbers
+                .map(|x| (x, x))
+                .reduce(|(l, h), (x, _)| (l.min(x), h.max(x))),
             nonfinite: values.iter().filter(|x| !x.is_finite()).count(),
         }
     }
@@ -157,8 +161,8 @@ fn described(name: &str, tensor: &Tensor) -> Value {
         "name": name,
         "dtype": tensor.dtype().name(),
         "shape": tensor.shape(),
-        "min": number(found.low),
-        "max": number(found.high),
+        "min": found.ends.map(|(low, _)| number(low)),
+        "max": found.ends.map(|(_, high)| number(high)),
         "nonfinite_elements": found.nonfinite,
     })
 }

@@ -26,7 +26,7 @@ pub fn inspect(model: &Path, options: &SourceOptions) -> Result<Value> {
 
 fn checkpoint(model: &Path, options: &SourceOptions) -> Result<Value> {
     let checkpoint = super::open(model, options)?;
-    let built = super::build(&checkpoint, options, &Shapes::dynamic())?;
+    let built = super::build(&checkpoint, options, &Shapes::of_dims(&options.onnx.dims)?)?;
     let (mut parameters, mut bytes) = (0u64, BTreeMap::new());
     for tensor in checkpoint.tensors.values() {
         parameters += tensor

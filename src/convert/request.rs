@@ -1,5 +1,6 @@
 //! What to convert, and to what: the request with its defaults.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -85,7 +86,9 @@ impl ArtifactKind {
         match extension.as_str() {
             "onnx" => Ok(ArtifactKind::Onnx),
             "mlpackage" | "mlmodel" => Ok(ArtifactKind::Coreml),
-            _ if path.join("Manifest.json").is_file() => Ok(ArtifactKind::Coreml),
+            _ if path.join("Manifest.json").is_file() || coreml::is_compiled(path) => {
+                Ok(ArtifactKind::Coreml)
+            }
             _ if path.exists() => Ok(ArtifactKind::Checkpoint),
             _ => Err(crate::error::io_error("open", path)(
                 std::io::ErrorKind::NotFound.into(),
@@ -172,6 +175,57 @@ impl Shapes {
             batch: Extent::Dynamic { min: 1, max: None },
             seq: Extent::Dynamic { min: 1, max: None },
         }
+    }
+
+    /// As dynamic as the model allows, but for what `--dim` says.
+    ///
+    /// # Errors
+    /// As [`Shapes::set`].
+    pub(super) fn of_dims(dims: &BTreeMap<String, SymbolRange>) -> Result<Self> {
+        let mut shapes = Shapes::dynamic();
+        shapes.set(dims)?;
+        Ok(shapes)
+    }
+
+    /// Gives batch and sequence the sizes that `--dim` says.
+    ///
+    /// # Errors
+    /// When it names another size, or one far beyond any model.
+    pub(super) fn set(&mut self, dims: &BTreeMap<String, SymbolRange>) -> Result<()> {
+        for (name, range) in dims {
+            match name.as_str() {
+                "batch" => self.batch = extent(range),
+                "seq" => {
+                    check_length(range)?;
+                    self.seq = extent(range);
+                }
+                _ => {
+                    let reason = "the sizes of a model folder are `batch` and `seq`".into();
+                    return Err(unfit_dim(name, range, reason).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Shapes::set`], for an artifact that has these shapes already: `--dim` chooses among them.
+    ///
+    /// # Errors
+    /// As [`Shapes::set`], and when the artifact does not take such a size.
+    pub(super) fn choose(&mut self, dims: &BTreeMap<String, SymbolRange>) -> Result<()> {
+        let before = self.clone();
+        self.set(dims)?;
+        for (name, range) in dims {
+            let (all, chosen) = match name.as_str() {
+                "batch" => (&before.batch, &self.batch),
+                _ => (&before.seq, &self.seq),
+            };
+            if !all.holds(chosen) {
+                let reason = format!("the artifact takes {all}");
+                return Err(unfit_dim(name, range, reason).into());
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn arch_options(&self, source: &SourceOptions) -> arch::Options {
@@ -277,6 +331,14 @@ pub(super) fn sizes_text(range: &SymbolRange) -> String {
 pub(super) fn shape_text(name: &str, dims: &[SymbolRange]) -> String {
     let dims: Vec<String> = dims.iter().map(sizes_text).collect();
     format!("{name}={}", dims.join(","))
+}
+
+/// A `--dim` that cannot be had.
+fn unfit_dim(name: &str, range: &SymbolRange, reason: String) -> ConvertError {
+    ConvertError::ShapeMismatch {
+        text: format!("{name}={}", sizes_text(range)),
+        reason,
+    }
 }
 
 /// Refuses lengths far beyond any model.
@@ -510,25 +572,13 @@ impl Request {
                 "seq" => given.is_some_and(|g| g.1.is_some()) || !lengths.is_empty(),
                 _ => false,
             };
-            let reason = match name.as_str() {
-                _ if twice => "`--shape` or `--seq` gives it too",
-                "batch" | "seq" => "",
-                _ => "the sizes of a model folder are `batch` and `seq`",
-            };
-            if !reason.is_empty() {
-                return Err(ConvertError::ShapeMismatch {
-                    text: format!("{name}={}", sizes_text(range)),
-                    reason: reason.to_owned(),
-                }
-                .into());
-            }
-            if name == "batch" {
-                shapes.batch = extent(range);
-            } else {
-                check_length(range)?;
-                shapes.seq = extent(range);
+            if twice {
+                return Err(
+                    unfit_dim(name, range, "`--shape` or `--seq` gives it too".into()).into(),
+                );
             }
         }
+        shapes.set(&self.source.onnx.dims)?;
         Ok(shapes)
     }
 

@@ -73,6 +73,9 @@ pub enum PackageError {
         /// The identifier.
         id: String,
     },
+    /// A folder that Core ML's compiler made.
+    #[error("a compiled Core ML model, which only Apple's systems can read")]
+    Compiled,
     /// An item that is not there.
     #[error("the item `{path}` is not in the package")]
     Missing {
@@ -106,7 +109,9 @@ impl Diagnostic for PackageError {
     fn class(&self) -> Class {
         match self {
             PackageError::Escape { .. } => Class::Unsafe,
-            PackageError::UnknownFields { .. } | PackageError::Version { .. } => Class::Unsupported,
+            PackageError::UnknownFields { .. }
+            | PackageError::Version { .. }
+            | PackageError::Compiled => Class::Unsupported,
             PackageError::Json { .. }
             | PackageError::TooLarge { .. }
             | PackageError::Key { .. }
@@ -120,6 +125,7 @@ impl Diagnostic for PackageError {
     fn code(&self) -> &'static str {
         match self {
             PackageError::Escape { .. } => "path_escape",
+            PackageError::Compiled => "compiled_model",
             PackageError::Json { .. }
             | PackageError::TooLarge { .. }
             | PackageError::Key { .. }
@@ -137,6 +143,12 @@ impl Diagnostic for PackageError {
             PackageError::UnknownFields { .. } => {
                 Some("metadata can be changed only in packages that this program wrote".to_owned())
             }
+            PackageError::Compiled => {
+                Some("give the `.mlpackage` or `.mlmodel` that it was compiled from".to_owned())
+            }
+            PackageError::Missing { path } if path.ends_with(WEIGHTS) => Some(format!(
+                "Apple's library refuses such a package too; if the folder was empty (git keeps no empty folders), make it again: `mkdir {DATA}/{path}` in the package"
+            )),
             PackageError::TooLarge { limit, .. } if *limit < limits::PROTO_BYTES => {
                 Some(limits::SIDE_FILE_BYTES.hint())
             }
@@ -235,8 +247,28 @@ pub(crate) fn open(path: &Path) -> Result<Items> {
             weights: None,
         });
     }
+    refuse_compiled(path)?;
     let manifest = path.join(MANIFEST);
     read_manifest(path, &manifest).at_file(&manifest)
+}
+
+/// Whether the folder holds a model that Core ML's compiler made (`.mlmodelc`).
+#[must_use]
+pub fn is_compiled(path: &Path) -> bool {
+    path.is_dir()
+        && (path.join("coremldata.bin").exists()
+            || path.extension().is_some_and(|e| e == "mlmodelc"))
+}
+
+/// Refuses what [`is_compiled`].
+///
+/// # Errors
+/// When it is.
+pub(super) fn refuse_compiled(path: &Path) -> Result<()> {
+    if is_compiled(path) {
+        return Err(PackageError::Compiled).at_file(path);
+    }
+    Ok(())
 }
 
 fn read_manifest(package: &Path, manifest: &Path) -> Result<Items> {

@@ -46,7 +46,7 @@ struct Folding {
 /// A product by constants with operations behind it that fold into them, the last of which is `root`.
 ///
 /// Scales are folded into weights of `f32` only: rounding a 16-bit weight again would lose what the separate scale keeps. Biases are folded
-/// whatever the type, and weights of more than the cap on folded constants keep their scale apart.
+/// whatever the type. Weights of more than the cap on folded constants and compressed ones, which a scale would expand, keep their scale apart.
 pub(super) fn find(g: &Graph<'_>, root: ValueId) -> Option<Match> {
     let mut steps = Vec::new();
     let mut v = root;
@@ -89,7 +89,7 @@ pub(super) fn find(g: &Graph<'_>, root: ValueId) -> Option<Match> {
     let weight = g.constant(node.operands[1])?;
     if labels.is_empty()
         || !finite
-        || scaled && weight.dtype() != DType::F32
+        || scaled && (weight.dtype() != DType::F32 || weight.is_compressed())
         || scaled && num::u64_of(weight.len()) > FOLDED_ELEMENTS.get()
     {
         return None;

@@ -33,6 +33,9 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
     let probes = run.probes()?;
     for probe in &probes {
         run.probe(probe);
+        if run.source.endless {
+            break;
+        }
         if let Some(error) = &run.source.error
             && run.source.runs == 0
             && let Some(trace) = request.source.trace
@@ -90,6 +93,8 @@ struct Engine<'a> {
     numerics: Option<Numerics>,
     runs: usize,
     error: Option<String>,
+    /// Whether that error is a loop that goes on.
+    endless: bool,
     compared: BTreeSet<String>,
     failed: bool,
     /// What it is known to compute less exactly, and where that showed.
@@ -110,6 +115,7 @@ impl<'a> Engine<'a> {
             numerics,
             runs: 0,
             error: None,
+            endless: false,
             compared: BTreeSet::new(),
             failed: false,
             inexact: None,
@@ -132,6 +138,7 @@ impl<'a> Engine<'a> {
                 Some(outputs)
             }
             Err(error) => {
+                self.endless = error.code() == "endless_loop";
                 self.error = Some(format!("on {}: {error}", probe.name));
                 None
             }
@@ -211,10 +218,14 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Seeded probes for every size, padded ones beside them, and the cases of the files. The first is the one for claims and traces.
+    /// Seeded probes for every size with padded ones beside them, unless the user has given inputs, and the cases of the files. The first is the
+    /// one for claims and traces.
     fn probes(&mut self) -> Result<Vec<Probe>> {
         let mut probes = Vec::new();
-        let all = self.interface.bindings(self.request.options.longest_probe);
+        let all = match self.request.inputs {
+            None => self.interface.bindings(self.request.options.longest_probe),
+            Some(_) => Vec::new(),
+        };
         for (stream, bindings) in (0..).zip(&all) {
             probes.push(self.interface.seeded(stream, bindings, false)?);
             // One padded probe for the first two sizes: the second has two rows where the batch is free.
@@ -249,6 +260,10 @@ impl<'a> Run<'a> {
     fn probe(&mut self, probe: &Probe) {
         let mut reports = Vec::new();
         let source = self.source.run(probe);
+        if self.source.endless {
+            // Only the interpreter would stop.
+            return;
+        }
         if let (Some(outputs), Some(expected)) = (&source, &probe.expected) {
             let gates = self.reference_gates.clone();
             self.against(
@@ -451,8 +466,13 @@ impl<'a> Run<'a> {
             }
         }
         if let Some(error) = &self.source.error {
+            let way_out = if self.source.endless {
+                "; `--inputs` gives it inputs on which it ends"
+            } else {
+                ""
+            };
             self.unproven.push(format!(
-                "the source could not be run by {}: {error}",
+                "the source could not be run by {}: {error}{way_out}",
                 self.source.subject.name
             ));
         }

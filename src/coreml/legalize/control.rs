@@ -1,10 +1,12 @@
-//! Control flow. A loop of few rounds whose number is known becomes its rounds; another one carries what it collects in a tensor of full size.
+//! Control flow. A loop of few rounds whose number is known becomes its rounds; another one carries what it collects in a tensor that has room
+//! for the most rounds it may have.
 
 use super::dtype::{legal, legal_type};
 use super::lower::{Lower, Map, dims};
 use crate::error::{Context, Result};
-use crate::ir::ops::{BinaryKind, If, Loop, ScatterMode, ScatterNd, SliceBy};
-use crate::ir::{Def, Dim, Domain, Function, Node, Op, Type, ValueId};
+use crate::ir::ops::{BinaryKind, ExpandTo, If, Loop, ScatterMode, ScatterNd, SliceBy};
+use crate::ir::{Def, Dim, Domain, Function, Node, Op, SymbolRange, Type, ValueId};
+use crate::limits;
 use crate::tensor::{DType, num};
 
 /// Most rounds that are written one after the other.
@@ -91,13 +93,28 @@ pub(super) fn repeat(
         };
         return l.push_all(Op::Loop(op), &before);
     }
-    match rounds {
-        Some(n) if (1..=MAX_COLLECTED).contains(&n) => collected(l, op, body, n, &before),
-        _ => Err(l.refuse(
-            "loop",
-            "it collects results, so the most rounds must be a constant up to 65536",
-        )),
-    }
+    let room = match rounds {
+        Some(n) if (1..=MAX_COLLECTED).contains(&n) => {
+            Room::Rounds(num::usize_of(n.unsigned_abs()))
+        }
+        None => Room::Computed,
+        Some(_) => {
+            return Err(l.refuse(
+                "loop",
+                "it collects results, so its rounds must be bounded: by a number that is computed, or by a constant up to 65536",
+            ));
+        }
+    };
+    collected(l, op, body, room, &before)
+}
+
+/// How many rounds a loop has room for in what it collects.
+#[derive(Clone, Copy)]
+enum Room {
+    /// As many as this.
+    Rounds(usize),
+    /// As many as the loop is given, but one at least: Core ML has no tensors without elements.
+    Computed,
 }
 
 fn unrolled(
@@ -152,11 +169,23 @@ fn collected(
     l: &mut Lower<'_>,
     op: &Loop,
     body: &Function,
-    most: i64,
+    room: Room,
     operands: &[ValueId],
 ) -> Result<Vec<ValueId>> {
     let results = types(l, &op.results);
-    let size = num::usize_of(most.unsigned_abs());
+    let (size, computed) = match room {
+        Room::Rounds(n) => (Dim::from(n), None),
+        Room::Computed => {
+            let range = SymbolRange::Between {
+                min: 1,
+                max: limits::DIMENSION,
+            };
+            let most = l.cast(operands[0], DType::I32)?;
+            let most = l.with(BinaryKind::Max, most, 1.0)?;
+            let most = l.reshape(most, dims(&[1]))?;
+            (l.open_size("rounds", range), Some(most))
+        }
+    };
     let mut buffers = Vec::new();
     for ty in &results[op.carried..] {
         let row: Option<Vec<usize>> = ty.shape[1..].iter().map(Dim::known).collect();
@@ -169,9 +198,20 @@ fn collected(
             DType::I32
         };
         let zero = l.scalar(dtype, 0.0)?;
-        let mut shape = vec![size];
-        shape.extend(row);
-        buffers.push(l.expand(zero, dims(&shape))?);
+        let mut shape = vec![size.clone()];
+        shape.extend(dims(&row));
+        let buffer = match computed {
+            None => l.expand(zero, shape)?,
+            Some(most) => {
+                let mut sizes = vec![most];
+                if !row.is_empty() {
+                    sizes.push(l.ints(row.into_iter().map(num::i64_of).collect())?);
+                }
+                let sizes = l.concat(&sizes, 0)?;
+                l.push(Op::ExpandTo(ExpandTo { shape }), &[zero, sizes])?
+            }
+        };
+        buffers.push(buffer);
     }
     let count = l.scalar(DType::I32, 0.0)?;
     let buffer_types: Vec<Type> = buffers.iter().map(|&v| l.ty(v).clone()).collect();

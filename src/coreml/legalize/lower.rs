@@ -14,7 +14,7 @@ use crate::ir::ops::{
 };
 use crate::ir::{
     BodyId, ConstId, Constant, Def, Dim, Domain, Function, Module, Node, NodeId, Op, Output, Param,
-    Symbol, Type, Value, ValueId,
+    Symbol, SymbolRange, Type, Value, ValueId,
 };
 use crate::tensor::{DType, Tensor, num};
 
@@ -71,6 +71,20 @@ impl<'m> Lower<'m> {
     /// Constants, bodies, warnings and symbols of the new module.
     pub(super) fn finish(self) -> (Vec<Constant>, Vec<Function>, Vec<String>, Vec<Symbol>) {
         (self.constants, self.bodies, self.warnings, self.symbols)
+    }
+
+    /// A size of the new module that only a run tells, named after the value that is worked on.
+    pub(super) fn open_size(&mut self, part: &str, range: SymbolRange) -> Dim {
+        let base = format!("{}/{part}", self.node);
+        let taken = |name: &str| self.symbols.iter().any(|s| s.name == name);
+        let numbered = (1..).map(|i| format!("{base}#{i}"));
+        let mut names = std::iter::once(base.clone()).chain(numbered);
+        let name = names.find(|name| !taken(name)).unwrap_or(base);
+        self.symbols.push(Symbol {
+            name: name.clone(),
+            range,
+        });
+        Dim::symbol(&name)
     }
 
     pub(super) fn warn(&mut self, warning: String) {

@@ -29,6 +29,7 @@ pub(super) fn manifest(path: &Path, sink: &mut Sink) -> Result<Found> {
             weights: crate::coreml::read::beside(path)?,
         });
     }
+    package::refuse_compiled(path)?;
     let findings = &mut sink.findings;
     let bytes = match package::manifest_bytes(path, &path.join(MANIFEST)) {
         Ok(bytes) => bytes,

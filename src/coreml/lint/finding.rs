@@ -203,7 +203,9 @@ impl Code {
     /// The code of what a package can do wrong.
     pub(super) fn of_package(error: &PackageError) -> Code {
         match error {
-            PackageError::Json { .. } | PackageError::TooLarge { .. } => Code::ManifestUnreadable,
+            PackageError::Json { .. } | PackageError::TooLarge { .. } | PackageError::Compiled => {
+                Code::ManifestUnreadable
+            }
             PackageError::Key { key, .. } if key.starts_with("itemInfoEntries/") => {
                 Code::ManifestEntry
             }
