@@ -1,5 +1,6 @@
 //! The readers of this room on bytes in memory. For [`crate::readers`].
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use prost::Message;
@@ -47,5 +48,7 @@ pub fn program(model: &[u8], weights: Option<&[u8]>) -> Result<()> {
         model,
         blobs,
     };
-    opened.import("model", None, Sizes::Together).map(|_| ())
+    opened
+        .import("model", None, Sizes::Ranged(&BTreeSet::new()))
+        .map(|_| ())
 }

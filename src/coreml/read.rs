@@ -1,6 +1,6 @@
 //! Opens a Core ML model and reads its program. Owns the checks between description, specification version and program; the operations are in `import/`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::blob::BlobFile;
@@ -83,17 +83,69 @@ pub fn read(path: &Path) -> Result<Package> {
 pub fn read_function(path: &Path, function: Option<&str>) -> Result<Package> {
     let opened = Opened::open(path)?;
     let name = path.file_stem().and_then(|s| s.to_str()).unwrap_or("model");
-    // Which sizes are equal is said nowhere: first the likely ones are, then none, then any of them may be.
-    let apart = |sizes| {
-        let package = opened.import(name, function, sizes)?;
+    let package = apart(&opened, name, function);
+    package.at_file(&opened.model_path)
+}
+
+/// Most ranged sizes of which each is tried on its own.
+const RANGED: usize = 16;
+
+/// A function at sizes that vary as freely as the program allows. Which of them have to be equal is said nowhere: all are taken to vary on their
+/// own if the program can be read so; else as many as can, and the others together with those that look alike; else any may turn out to be
+/// equal.
+fn apart(opened: &Opened, name: &str, function: Option<&str>) -> Result<Package> {
+    let read = |alone: &BTreeSet<usize>| {
+        let package = opened.import(name, function, Sizes::Ranged(alone))?;
         crate::ir::verify_apart(&package.module)?;
         Ok::<Package, crate::error::Error>(package)
     };
-    let package = apart(Sizes::Together).or_else(|error| {
-        let last = || opened.import(name, function, Sizes::Open);
-        apart(Sizes::Apart).or_else(|_| last()).map_err(|_| error)
-    });
-    package.at_file(&opened.model_path)
+    let all = (0..RANGED).collect();
+    if let Ok(package) = read(&all) {
+        return Ok(package);
+    }
+    let mut alone = BTreeSet::new();
+    let mut package = match read(&alone) {
+        Ok(package) => package,
+        Err(error) => {
+            let last = opened.import(name, function, Sizes::Open);
+            return last.map_err(|_| error);
+        }
+    };
+    for place in 0..package
+        .inputs
+        .iter()
+        .map(open_axes)
+        .sum::<usize>()
+        .min(RANGED)
+    {
+        alone.insert(place);
+        match read(&alone) {
+            Ok(freer) => package = freer,
+            Err(_) => {
+                alone.remove(&place);
+            }
+        }
+    }
+    Ok(package)
+}
+
+/// How many axes of an input may vary.
+fn open_axes(feature: &Feature) -> usize {
+    match &feature.kind {
+        FeatureKind::MultiArray {
+            shape, flexibility, ..
+        } => match flexibility {
+            Flexibility::Fixed => 0,
+            Flexibility::Enumerated { .. } | Flexibility::Range { .. } => shape.len(),
+        },
+        FeatureKind::Image { .. } => 2,
+        FeatureKind::State { .. }
+        | FeatureKind::Int64
+        | FeatureKind::Double
+        | FeatureKind::String
+        | FeatureKind::Dictionary
+        | FeatureKind::Sequence => 0,
+    }
 }
 
 /// The inputs of a function as described, the default one's if none is named. Only the description is read.

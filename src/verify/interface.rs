@@ -169,6 +169,20 @@ impl<'a> Interface<'a> {
         all
     }
 
+    /// One more set of values, in which symbols that take the same sizes have different ones; none if there are no such symbols.
+    pub(super) fn apart(&self, longest: u64) -> Option<Bindings> {
+        let mut bindings = Bindings::new();
+        let mut seen: Vec<Vec<u64>> = Vec::new();
+        for (name, range) in &self.sizes {
+            let sizes = self.probe_sizes(range, self.batch_like(name), longest);
+            let before = seen.iter().filter(|s| **s == sizes).count();
+            bindings.insert(name.clone(), sizes[before % sizes.len()]);
+            seen.push(sizes);
+        }
+        let twice = |i: usize| seen[i].len() > 1 && seen[..i].contains(&seen[i]);
+        (0..seen.len()).any(twice).then_some(bindings)
+    }
+
     /// The values a symbol is enumerated over, for the sequence axis (axis 1) only.
     pub(super) fn enumerated_lengths(&self) -> Option<(&str, &[u64])> {
         self.sizes.iter().find_map(|(name, range)| match range {
@@ -220,6 +234,7 @@ impl<'a> Interface<'a> {
             inputs,
             expected: None,
             padded_from: None,
+            apart: false,
             notes: Vec::new(),
         })
     }
@@ -300,6 +315,7 @@ impl<'a> Interface<'a> {
             inputs,
             expected: (!case.outputs.is_empty()).then(|| case.outputs.clone()),
             padded_from: length.map(|(from, _)| from),
+            apart: false,
             notes,
         })
     }

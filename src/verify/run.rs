@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::eval::{Interpreter, Mode};
 use crate::ir::Module;
 use crate::runtime::{NamedTensors, Session};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, num};
 
 /// Compares a source with every given way of running an artifact.
 ///
@@ -233,6 +233,17 @@ impl<'a> Run<'a> {
                 probes.push(self.interface.seeded(stream, bindings, true)?);
             }
         }
+        let apart = self
+            .interface
+            .apart(self.request.options.longest_probe)
+            .filter(|_| self.request.inputs.is_none());
+        if let Some(bindings) = apart {
+            let mut probe = self
+                .interface
+                .seeded(num::u64_of(all.len()), &bindings, false)?;
+            probe.apart = true;
+            probes.push(probe);
+        }
         let files = [
             (self.request.reference, Origin::ReferenceFile),
             (self.request.inputs, Origin::InputsFile),
@@ -260,6 +271,14 @@ impl<'a> Run<'a> {
     fn probe(&mut self, probe: &Probe) {
         let mut reports = Vec::new();
         let source = self.source.run(probe);
+        if probe.apart
+            && let Some(error) = self.source.error.take()
+        {
+            self.warnings.push(format!(
+                "the source fails {error}: sizes that may be equal were compared where they are"
+            ));
+            return;
+        }
         if self.source.endless {
             // Only the interpreter would stop.
             return;

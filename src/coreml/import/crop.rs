@@ -76,7 +76,7 @@ pub(super) fn crop_resize(importer: &mut Importer<'_>, call: &mut Call) -> Resul
                 importer.step(call, "extent", op2(BinaryKind::Sub), &[b, a])?,
             )
         };
-        let (start, extent) = if old {
+        let (start, extent) = if old && mode == Mode::UnalignCorners {
             forwards(importer, call, start, extent, num::f64_of(size) - 1.0)?
         } else {
             (start, extent)
@@ -175,7 +175,7 @@ pub(super) fn crop_resize(importer: &mut Importer<'_>, call: &mut Call) -> Resul
     importer.result(call, Op::Reshape(Reshape { shape }), &[crops])
 }
 
-/// Before CoreML7 a box that ends before it begins is the whole axis.
+/// Before CoreML7 a box that ends before it begins is the whole axis where places are unaligned; elsewhere, and since, it is walked backwards.
 fn forwards(
     importer: &mut Importer<'_>,
     call: &Call,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::call::Call;
 use super::entry::{Dims, Entry};
 use crate::coreml::dtype::from_name;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ir::{Dim, DimOp, DimTree, Symbol, SymbolRange, normalize_axis};
 use crate::tensor::{DType, num};
 
@@ -308,7 +308,10 @@ fn slice(call: &Call, bounds: &Bounds, x: Option<Dims>) -> Result<Option<Dims>> 
         return Ok(None);
     };
     let mut call = call.clone();
-    let (begin, end) = (call.dims("begin")?, call.dims("end")?);
+    let bound = |p: &str| Ok::<_, Error>(call.peek(p).map(Entry::dims).transpose()?.flatten());
+    let (Some(begin), Some(end)) = (bound("begin")?, bound("end")?) else {
+        return Ok(None);
+    };
     let mask = |call: &mut Call, p: &str| -> Result<bool> {
         Ok(call
             .bools(p)?

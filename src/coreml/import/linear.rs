@@ -23,7 +23,9 @@ fn linear(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let x = importer.operand(call, "x")?;
     let mut operands = vec![x, importer.operand(call, "weight")?];
     operands.extend(importer.optional_operand(call, "bias")?);
-    if importer.ty(x).dtype.is_int() {
+    let dtype = importer.ty(x).dtype;
+    // Weights of integers may be floats; the result is of the type of `x` all the same.
+    if dtype.is_int() && operands.iter().all(|&v| importer.ty(v).dtype == dtype) {
         let product = Op::MatMul(MatMul {
             transpose_a: false,
             transpose_b: true,
@@ -34,7 +36,6 @@ fn linear(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
         let product = importer.step(call, "product", product, &operands[..2])?;
         return importer.result(call, op2(BinaryKind::Add), &[product, bias]);
     }
-    let dtype = importer.ty(x).dtype;
     importer.mixed(call, Op::Linear(Linear), &operands, dtype)
 }
 

@@ -2,7 +2,7 @@
 
 use super::call::Call;
 use super::entry::Entry;
-use super::{Handler, Importer, clipped};
+use super::{Handler, Importer, clipped, runtime};
 use crate::error::Result;
 use crate::ir::ops::{
     Cell, CellActivation, Direction, Recurrent, Reshape, Reverse, Transpose, Unsqueeze,
@@ -179,15 +179,21 @@ fn state(
     importer: &mut Importer<'_>,
     call: &mut Call,
     parameter: &str,
-    directions: usize,
+    (directions, rows): &(usize, Dim),
     dtype: DType,
 ) -> Result<ValueId> {
     let h = importer.operand(call, parameter)?;
-    let h = importer.cast(call, parameter, h, dtype)?;
+    let mut h = importer.cast(call, parameter, h, dtype)?;
     let ty = importer.ty(h);
     let [batch, width] = ty.shape.as_slice() else {
         return Err(call.wrong(parameter, "a matrix", &ty.to_string()).into());
     };
+    if batch.is_run_time() && batch != rows {
+        // Only a run tells how many there are; Apple's runtime takes as many as it needs.
+        let shape = vec![rows.clone(), width.clone()];
+        h = runtime::first(importer, call, h, shape)?;
+    }
+    let directions = *directions;
     if directions == 1 {
         let axes = vec![0];
         return importer.step(call, parameter, Op::Unsqueeze(Unsqueeze { axes }), &[h]);
@@ -196,7 +202,8 @@ fn state(
     let Some(width) = width else {
         return Err(call.unsupported(parameter, ty.to_string()).into());
     };
-    let shape = vec![batch.clone(), Dim::from(directions), width];
+    let batch = importer.ty(h).shape[0].clone();
+    let shape = vec![batch, Dim::from(directions), width];
     let h = importer.step(call, parameter, Op::Reshape(Reshape { shape }), &[h])?;
     let perm = vec![1, 0, 2];
     importer.step(call, parameter, Op::Transpose(Transpose { perm }), &[h])
@@ -252,10 +259,12 @@ fn recurrent(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>>
     let rows = rows.get(1).copied().unwrap_or(0);
     let b = biases(importer, call, back, rows, dtype)?;
     let mut operands = vec![x, w, r, b];
-    operands.push(state(importer, call, "initial_h", directions, dtype)?);
+    let batch = importer.ty(x).shape.get(1).cloned().unwrap_or_default();
+    let shape = (directions, batch);
+    operands.push(state(importer, call, "initial_h", &shape, dtype)?);
     let lstm = call.op == "lstm";
     if lstm {
-        operands.push(state(importer, call, "initial_c", directions, dtype)?);
+        operands.push(state(importer, call, "initial_c", &shape, dtype)?);
     }
     let (cell, one) = match call.op.as_str() {
         "rnn" => (Cell::Rnn, vec![activation(call, "activation", "tanh")?]),

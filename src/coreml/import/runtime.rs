@@ -171,6 +171,25 @@ pub(super) fn slice(
     importer.result(call, Op::Squeeze(Squeeze { axes }), &[part])
 }
 
+/// The first part of `x` of this shape, which differs from that of `x` along axis 0 only.
+pub(super) fn first(
+    importer: &mut Importer<'_>,
+    call: &Call,
+    x: ValueId,
+    shape: Shape,
+) -> Result<ValueId> {
+    let start = constant(importer, call, "first", vec![0])?;
+    let rows = shape.first().cloned().unwrap_or_default();
+    let end = Entry::Dims(Dims::vector(DType::I32, vec![rows]));
+    let end = importer.value(&end, &format!("{}/rows", call.name))?;
+    let op = Op::SliceBy(SliceBy {
+        axes: vec![0],
+        steps: vec![1],
+        shape,
+    });
+    importer.step(call, "rows", op, &[x, start, end])
+}
+
 /// `start, start + step, …` below `end`, each of them perhaps computed.
 pub(super) fn range(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let start = importer.operand(call, "start")?;

@@ -33,10 +33,8 @@ struct Axis {
 /// How sizes that vary are named.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::coreml) enum Sizes<'a> {
-    /// Axes that look as if they belonged together vary together.
-    Together,
-    /// Every axis varies on its own.
-    Apart,
+    /// Axes that look as if they belonged together vary together, but for these of the ranged ones, which vary on their own.
+    Ranged(&'a BTreeSet<usize>),
     /// Every axis varies on its own, and may turn out to be equal to any other.
     Open,
     /// They do not: the inputs have these shapes.
@@ -68,18 +66,25 @@ pub(in crate::coreml) fn assign(
     if let Sizes::Given(shapes) = sizes {
         return given(inputs, types, &axes, shapes);
     }
-    if matches!(sizes, Sizes::Apart | Sizes::Open) {
-        for (place, axis) in axes.iter_mut().enumerate() {
-            axis.key = match &axis.key {
-                Key::OneOf(sizes) => Key::Any(sizes.clone(), place),
-                Key::Between(min, max, _) | Key::Alone(min, max, _) => {
-                    Key::Alone(*min, *max, place)
-                }
-                Key::Any(sizes, _) => Key::Any(sizes.clone(), place),
-            };
+    let likely: Vec<Key> = axes.iter().map(|a| a.key.clone()).collect();
+    let mut names = BTreeMap::new();
+    for (place, axis) in axes.iter_mut().enumerate() {
+        axis.key = match (&axis.key, sizes) {
+            (Key::OneOf(sizes), Sizes::Open) => Key::Any(sizes.clone(), place),
+            (Key::Between(min, max, _), Sizes::Open) => Key::Alone(*min, *max, place),
+            (Key::Between(min, max, _), Sizes::Ranged(alone)) if alone.contains(&place) => {
+                Key::Alone(*min, *max, place)
+            }
+            (key, _) => key.clone(),
+        };
+        // What looks as if it belonged together has no name of its own.
+        let alike = likely.iter().filter(|key| **key == likely[place]);
+        if axis.key != likely[place] && alike.count() > 1 {
+            let input = &inputs[axis.input].1.name;
+            names.insert(axis.key.clone(), format!("{input}.{}", axis.axis));
         }
     }
-    let mut names = names(&axes, &types);
+    name(&axes, &types, &mut names);
     if matches!(sizes, Sizes::Open) {
         for name in names.values_mut() {
             name.insert(0, '?');
@@ -165,15 +170,15 @@ fn range(key: &Key, name: &str, warnings: &mut Vec<String>) -> SymbolRange {
     }
 }
 
-/// One name per key: `batch` for first axes, `seq` for the second axis of an integer matrix, else `dim0`, `dim1`…
-fn names(axes: &[Axis], types: &[Type]) -> BTreeMap<Key, String> {
-    let mut names: BTreeMap<Key, String> = BTreeMap::new();
+/// One name per key that has none yet: `batch` for first axes, `seq` for the second axis of an integer matrix, else `dim0`, `dim1`…
+fn name(axes: &[Axis], types: &[Type], names: &mut BTreeMap<Key, String>) {
     let is_seq = |a: &Axis| {
         let ty = &types[a.input];
         a.axis == 1 && ty.rank() == 2 && ty.dtype.is_int()
     };
     let is_batch = |a: &Axis| a.axis == 0;
-    if let Some(axis) = axes.iter().find(|a| is_seq(a)) {
+    let unnamed = |a: &&Axis| is_seq(a) && !names.contains_key(&a.key);
+    if let Some(axis) = axes.iter().find(unnamed) {
         names.insert(axis.key.clone(), "seq".to_owned());
     }
     let free = |a: &&Axis| is_batch(a) && !names.contains_key(&a.key);
@@ -187,7 +192,6 @@ fn names(axes: &[Axis], types: &[Type]) -> BTreeMap<Key, String> {
             format!("dim{}", next - 1)
         });
     }
-    names
 }
 
 fn contradiction(declared: &Declared, feature: &Feature) -> ImportError {
