@@ -159,6 +159,21 @@ pub(super) fn reshape(
     m.b.node(Op::ReshapeTo(op), &[x, wanted])
 }
 
+/// The same elements in this shape. Where a size that only the run tells stands between the two, the run checks that they are as many.
+pub(super) fn same_elements(m: &mut Importer<'_>, x: ValueId, shape: Shape) -> Result<ValueId> {
+    let size = |dims: &[Dim]| dims.iter().fold(Dim::from(1), |n, d| n.mul(d));
+    let (from, to) = (size(&m.b.shape(x)), size(&shape));
+    if from == to || !(from.is_run_time() || to.is_run_time()) {
+        return m.b.reshape(x, shape);
+    }
+    let wanted = m.dims_value(&Dims::vector(DType::I64, shape.clone()), "")?;
+    let op = ReshapeTo {
+        shape,
+        zero_copies: false,
+    };
+    m.b.node(Op::ReshapeTo(op), &[x, wanted])
+}
+
 fn rank(call: &Call<'_>, what: &str, rank: usize) -> Result<()> {
     if rank > limits::RANK.count() {
         return Err(call.wrong(what, "a sensible rank", rank).into());

@@ -141,7 +141,7 @@ fn reshape(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
             let shape = reshaped(call, &from, &target.values, allow_zero)?;
             let dims = Dims::vector(DType::I64, shape);
             check_shape(m, call, &dims)?;
-            m.b.reshape(x, dims.values)?
+            computed::same_elements(m, x, dims.values)?
         }
         Some(Numbers::Computed(target)) => computed::reshape(m, call, x, &target, allow_zero)?,
         None => return Err(call.missing("input 1").into()),
@@ -246,6 +246,13 @@ fn squeeze(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
                 .collect()
         }
     };
+    let shape = m.b.shape(x);
+    let computed = |a: &usize| shape.get(*a).is_some_and(Dim::is_run_time);
+    if axes.iter().any(computed) {
+        let kept = (0..shape.len()).filter(|a| !axes.contains(a));
+        let kept = kept.map(|a| shape[a].clone()).collect();
+        return one(computed::same_elements(m, x, kept)?);
+    }
     one(m.b.squeeze(x, &axes)?)
 }
 
