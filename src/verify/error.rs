@@ -136,6 +136,18 @@ pub enum VerifyError {
         /// The dimension.
         dim: String,
     },
+    /// Seeded inputs that take more memory than is allowed.
+    #[error(
+        "seeded inputs take more than the {limit} bytes that are allowed: `{input}` has shape {shape:?}"
+    )]
+    InputMemory {
+        /// The input that goes beyond.
+        input: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// The limit.
+        limit: u64,
+    },
     /// A task file that does not parse.
     #[error("{message}")]
     TaskSyntax {
@@ -224,6 +236,7 @@ impl Diagnostic for VerifyError {
                 "interface_mismatch"
             }
             VerifyError::Unsized { .. } => "unsized_input",
+            VerifyError::InputMemory { .. } => "value_too_large",
             VerifyError::TaskSyntax { .. } | VerifyError::TaskContent { .. } => "bad_task",
             VerifyError::UnevaluatedGate { .. } => "unevaluated_gate",
             VerifyError::NoTokenizer { .. } | VerifyError::Tokenizer { .. } => "tokenizer",
@@ -251,6 +264,9 @@ impl Diagnostic for VerifyError {
                 "name one with `tokenizer = \"tokenizer.json\"`, or give `input_ids`"
             }
             VerifyError::UnevaluatedGate { .. } => "remove the gate, or give what it needs",
+            VerifyError::InputMemory { .. } => {
+                "choose smaller sizes with `--dim` or `--shape`, or allow more with `--max-memory`"
+            }
             VerifyError::InputType { .. }
             | VerifyError::InputValue { .. }
             | VerifyError::UnknownInput { .. }

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::ir::{
     Bindings, Claim, Dim, Domain, Function, Module, Param, SymbolRange, display_shape,
 };
+use crate::limits;
 use crate::runtime::NamedTensors;
 use crate::tensor::{Tensor, num};
 
@@ -210,11 +211,23 @@ impl<'a> Interface<'a> {
     /// Seeded inputs for one set of sizes; with `padded`, every row of a mask ends in zeros where it is long enough.
     pub(super) fn seeded(&self, stream: u64, bindings: &Bindings, padded: bool) -> Result<Probe> {
         let mut inputs = NamedTensors::new();
+        let (mut bytes, limit) = (0_u64, limits::MEMORY_BYTES.get());
         for (i, param) in self.function.params.iter().enumerate() {
             // A stream per parameter: the ids do not depend on how many masks are drawn before them.
             let mut rng = Rng::new((stream << 16) ^ num::u64_of(i));
             let shape = self.concrete(param, bindings)?;
             let dtype = self.function.ty(param.value).dtype;
+            // Sizes of a file must not ask for any amount of memory: elements are drawn in eight bytes.
+            let drawn = |n: u64, d: &usize| n.saturating_mul(num::u64_of(*d));
+            bytes = bytes.saturating_add(shape.iter().fold(8, drawn));
+            if bytes > limit {
+                return Err(VerifyError::InputMemory {
+                    input: self.name(param).to_owned(),
+                    shape,
+                    limit,
+                }
+                .into());
+            }
             inputs.insert(
                 self.name(param).to_owned(),
                 draw(&mut rng, dtype, shape, &param.domain, padded)?,

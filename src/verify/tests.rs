@@ -556,3 +556,10 @@ fn an_artifact_of_other_inputs_is_refused() {
     asked.candidates[0].module = Some(&other);
     assert_eq!(run(&asked).unwrap_err().code(), "interface_mismatch");
 }
+
+#[test]
+fn sizes_of_a_file_ask_for_no_more_memory_than_is_allowed() {
+    let error = beyond_f16(&fixed(1 << 40, true), 4).unwrap_err();
+    assert_eq!(error.code(), "value_too_large");
+    assert!(error.to_string().contains("1099511627776"), "{error}");
+}
