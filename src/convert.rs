@@ -9,13 +9,13 @@ mod image;
 mod import;
 mod inspect;
 mod opened;
+mod parameters;
 mod reference;
 mod request;
 mod stage;
 mod statement;
 mod steps;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -23,13 +23,14 @@ use serde::Serialize;
 
 pub use audit::{Audit, AuditOptions, Finding, Held, audit};
 pub use check::{
-    Check, Engine, Ran, RunOptions, prediction_files, run, run_steps, verify, verify_artifact,
+    Answered, Check, Engine, Ran, RunOptions, prediction_files, prediction_names, run, run_steps,
+    verify, verify_artifact,
 };
 pub use error::ConvertError;
 pub use import::import;
 pub use inspect::inspect;
 pub use request::{
-    ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target,
+    ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target, named_model,
     parse_constant, parse_dim, parse_shape,
 };
 pub use statement::{ProvenanceOptions, StatementPath};
@@ -39,12 +40,14 @@ use crate::error::{Context, Result, io_error};
 use crate::ir::{CompressedWeights, Module};
 use crate::passes::{self, CleanReport, Islands, PrecisionReport};
 use crate::runtime::Session;
+use crate::source::lock::Identity;
 use crate::source::{Checkpoint, FileDigest, OpenOptions};
-use crate::verify::{EngineStatus, Report};
+use crate::verify::Report;
 use crate::{arch, coreml, files, onnx, source, verify};
 use files::Place;
 use opened::Opened;
 use stage::Stage;
+use statement::Evidence;
 
 /// A written artifact.
 #[derive(Clone, Debug, Serialize)]
@@ -155,6 +158,7 @@ fn check_finite(module: &Module, allow: bool, infinite: bool) -> Result<Vec<Stri
 /// When a step fails. A verification that does not pass is not an error: it is in the outcome.
 pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
     request.check()?;
+    let evidence = statement::evidence(request)?;
     let source = Opened::open(&request.model, &request.source)?;
     let (options, warning) = match &source {
         Opened::Checkpoint(checkpoint) => {
@@ -162,11 +166,12 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
         }
         Opened::Onnx(_) | Opened::Coreml(_) => (request.source.clone(), None),
     };
+    let Identity { repo, revision } = source.identity()?;
     let mut outcome = Outcome {
         architecture: String::new(),
         source_files: Vec::new(),
-        repo: source.repo(),
-        revision: source.revision(),
+        repo,
+        revision,
         warnings: source.notes().into_iter().chain(warning).collect(),
         artifacts: Vec::new(),
     };
@@ -182,7 +187,7 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
     });
     outcome.source_files = digests.map_err(|_| ConvertError::Interrupted)??;
     for staged in artifacts? {
-        staged.finish(request, &mut outcome)?;
+        staged.finish(request, &evidence, &mut outcome)?;
     }
     outcome.warnings.sort();
     outcome.warnings.dedup();
@@ -508,17 +513,16 @@ fn unproven(changes: &[TypeChange]) -> Option<String> {
 
 impl Staged {
     /// Records where the artifact came from and how it was verified, and moves it to its destination.
-    fn finish(mut self, request: &Request, outcome: &mut Outcome) -> Result<()> {
+    fn finish(
+        mut self,
+        request: &Request,
+        evidence: &[Evidence],
+        outcome: &mut Outcome,
+    ) -> Result<()> {
         self.sync.join().map_err(|_| ConvertError::Interrupted)??;
         let path = self.stage.path();
-        let mut metadata = provenance(request, outcome, &self.artifact);
-        let wanted = request.provenance.embed || request.provenance.statement.is_some();
-        let predicate = wanted
-            .then(|| statement::predicate(request, outcome, &self.artifact))
-            .transpose()?;
-        if let (true, Some(predicate)) = (request.provenance.embed, &predicate) {
-            metadata.insert(audit::EMBEDDED.to_owned(), predicate.to_text()?);
-        }
+        let predicate = statement::predicate(request, outcome, &self.artifact, evidence)?;
+        let metadata = statement::metadata(&predicate, request.is_stated())?;
         match self.artifact.target {
             Target::Onnx => onnx::append_metadata(&path, &metadata)?,
             Target::Coreml => coreml::set_metadata(&path, &metadata)?,
@@ -530,51 +534,6 @@ impl Staged {
         outcome.artifacts.push(self.artifact);
         Ok(())
     }
-}
-
-/// Our metadata keys: version, source digests, verification summary. Nothing that differs from run to run.
-fn provenance(
-    request: &Request,
-    outcome: &Outcome,
-    artifact: &Artifact,
-) -> BTreeMap<String, String> {
-    let mut map = BTreeMap::new();
-    let mut put =
-        |key: &str, value: String| map.insert(format!("com.distill-convert.{key}"), value);
-    put("version", env!("CARGO_PKG_VERSION").into());
-    put("source.architecture", outcome.architecture.clone());
-    if let Some(revision) = &outcome.revision {
-        put("source.revision", revision.clone());
-    }
-    let digests: Vec<String> = outcome
-        .source_files
-        .iter()
-        .map(|f| format!("{} sha256:{} {}", f.path, f.sha256, f.size))
-        .collect();
-    put("source.files", digests.join("\n"));
-    put("precision", request.precision(artifact.target).to_string());
-    put(
-        "verification",
-        artifact
-            .verification
-            .as_ref()
-            .map_or_else(|| "not run".into(), verdict),
-    );
-    map
-}
-
-/// The verdict and what it rests on. No figures: they may differ in the last digits between machines, and the bytes must not.
-fn verdict(report: &Report) -> String {
-    let ran = report
-        .engines
-        .iter()
-        .filter(|e| e.role == "artifact" && e.status == EngineStatus::Ran)
-        .map(|e| e.name.as_str());
-    format!(
-        "{} by {}",
-        report.status.name(),
-        ran.collect::<Vec<_>>().join(", ")
-    )
 }
 
 /// Whether a file or package was written by this program.

@@ -115,6 +115,10 @@ limits! {
         "Most memory of an ONNX model's graph, without the raw bytes of weights, once it is parsed. An empty message takes two bytes of a file and hundreds of memory; a transformer of 10,000 operations takes 20 MB.";
     NESTING = "nesting", 32, 64, "levels",
         "Deepest nesting of blocks in a program. Readers recurse: the cap is what the stack of any thread holds.";
+    FOLDER_FILES = "folder-files", 100_000, 10_000_000, "files",
+        "Most files in a model folder or package that is locked or hashed. The largest published repositories have some 2,000.";
+    FOLDER_DEPTH = "folder-depth", 16, 64, "levels",
+        "Deepest folder inside a model folder or package that is locked or hashed. Readers recurse; real ones are 4 deep.";
     FOLDED_ELEMENTS = "folded-elements", 4 * MI, 1 << 31, "elements",
         "Largest result of constant folding. Masks and index tables of 2,048 positions fit. Changes what is folded, and so the bytes of an artifact; provenance records it.";
     EXPANDED_ELEMENTS = "expanded-elements", 1 << 29, 1 << 40, "elements",

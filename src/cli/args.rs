@@ -183,9 +183,18 @@ pub(crate) struct AuditArgs {
     /// The statement [default: ARTIFACT.intoto.json]
     #[arg(long, value_name = "FILE")]
     pub(crate) statement: Option<PathBuf>,
-    /// The model folder that the artifact was made from, to be hashed again and compared with its lock
-    #[arg(long, value_name = "FOLDER")]
+    /// What the artifact was made from (model folder, checkpoint, ONNX file or Core ML model), to be hashed again and compared with its lock
+    #[arg(long, value_name = "MODEL")]
     pub(crate) source: Option<PathBuf>,
+    /// The task of the verification, to be hashed again together with its tokenizer
+    #[arg(long, value_name = "FILE")]
+    pub(crate) task: Option<PathBuf>,
+    /// The inputs of the verification, to be hashed again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) inputs: Option<PathBuf>,
+    /// The reference outputs of the verification, to be hashed again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) reference: Option<PathBuf>,
     /// The Ed25519 key that must have signed the statement (public key in PEM, or its 32 bytes)
     #[arg(long, value_name = "KEY")]
     pub(crate) verify_key: Option<PathBuf>,
@@ -234,7 +243,8 @@ pub(crate) struct CheckArgs {
     /// Task whose answers must be preserved (task.toml: classes and cases)
     #[arg(long, value_name = "FILE")]
     pub(crate) task: Option<PathBuf>,
-    /// Write source_predictions.json, artifact_predictions.json and comparison_metrics.json here (needs --task)
+    /// Write the answers to the task here: source_predictions.json, coreml_predictions.json and onnx_predictions.json (of the artifacts there
+    /// are), and how they compare, comparison_metrics.json (needs --task)
     #[arg(long, value_name = "FOLDER", requires = "task")]
     pub(crate) predictions: Option<PathBuf>,
     /// Write the report here, as JSON
@@ -298,7 +308,7 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) function: Option<String>,
     /// Write the artifact without running and comparing it
-    #[arg(long, conflicts_with_all = ["reference", "inputs", "task"])]
+    #[arg(long, conflicts_with_all = ["reference", "inputs", "task", "predictions"])]
     pub(crate) no_verify: bool,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
@@ -434,13 +444,14 @@ pub(crate) struct ImportArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LockArgs {
-    /// Model folder
+    /// Model folder, or a model file in it; every file of the folder and its subfolders is covered, but for hidden ones
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
     /// Check the files against the lock instead of writing it
     #[arg(long)]
     pub(crate) check: bool,
-    /// Repository the files came from, to be recorded
+    /// Repository the files came from, to be recorded [default: with the commit, what an older lock or the hub's cache says, if it is true of
+    /// every file]
     #[arg(long, conflicts_with = "check")]
     pub(crate) repo: Option<String>,
     /// Commit the files came from (40 hex digits), to be recorded

@@ -13,6 +13,9 @@ pub(super) fn run(args: &AuditArgs) -> Result<Answer> {
     let options = AuditOptions {
         statement: args.statement.clone(),
         source: args.source.clone(),
+        task: args.task.clone(),
+        inputs: args.inputs.clone(),
+        reference: args.reference.clone(),
         verify_key: args.verify_key.clone(),
     };
     let audit = convert::audit(&args.artifact, &options)?;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use distill_convert::arch::{Attention, RotaryFrequencies};
 use distill_convert::convert::{
-    self, Outcome, Precision, ProvenanceOptions, Request, SourceOptions, StatementPath, Target,
+    self, Answered, Outcome, Precision, ProvenanceOptions, Request, SourceOptions, StatementPath,
+    Target,
 };
 use distill_convert::coreml::{Basis, RmsNormForm, TypeChange};
 use distill_convert::error::Result;
@@ -19,30 +20,25 @@ use super::args::{
 };
 use super::output::{Answer, Status, bytes};
 use super::progress::Bar;
-use super::verify::{check, report_place, write_predictions, write_report};
+use super::verify::{Places, check, named_outputs};
 
 pub(super) fn run(args: &ConvertArgs) -> Result<Answer> {
     let request = request(args)?;
-    let report_to = args.check.report.as_deref().map(report_place).transpose()?;
-    let outcome = convert::convert(&request, &Bar::new(args.output_format.json))?;
+    let formats: Vec<&str> = request.targets.iter().map(|t| t.name()).collect();
+    request.keep_apart(&named_outputs(&args.check, &formats))?;
+    let places = Places::take(&args.check, &formats)?;
+    let mut outcome = convert::convert(&request, &Bar::new(args.output_format.json))?;
     let result = serde_json::to_value(&outcome).unwrap_or_default();
-    if let Some(place) = report_to {
-        write_report(place, &result)?;
-    }
-    if let Some(folder) = &args.check.predictions {
-        let reports = outcome
-            .artifacts
-            .iter()
-            .filter_map(|a| a.verification.as_ref().map(|r| (a.target, r)));
-        for (target, report) in reports {
-            let folder = if outcome.artifacts.len() > 1 {
-                folder.join(target.extension())
-            } else {
-                folder.clone()
-            };
-            write_predictions(&folder, report, &args.check, &args.model, target.name())?;
-        }
-    }
+    let answered = outcome.artifacts.iter().filter_map(|a| {
+        Some(Answered {
+            format: a.target.name(),
+            path: &a.path,
+            report: a.verification.as_ref()?,
+        })
+    });
+    let answered: Vec<Answered<'_>> = answered.collect();
+    let notes = places.fill(&args.check, &args.model, &answered, &result)?;
+    outcome.warnings.extend(notes);
     let status = if outcome.passed() {
         Status::Ok
     } else {
@@ -56,7 +52,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Answer> {
     })
 }
 
-fn request(args: &ConvertArgs) -> Result<Request> {
+pub(super) fn request(args: &ConvertArgs) -> Result<Request> {
     let mut targets: Vec<Target> = args.target.iter().map(|t| target(*t)).collect();
     targets.sort_unstable();
     targets.dedup();

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use distill_convert::error::Result;
-use distill_convert::source::lock::{self, Identity, Status as FileStatus};
+use distill_convert::source::lock::{self, Identity, Status as FileStatus, Written};
 use serde_json::json;
 
 use super::args::LockArgs;
@@ -18,13 +18,18 @@ fn write(args: &LockArgs) -> Result<Answer> {
         repo: args.repo.clone(),
         revision: args.revision.clone(),
     };
-    let lock = lock::write(&args.model, &identity, &|_| {})?;
+    let Written { lock, notes } = lock::write(&args.model, &identity, &|_| {})?;
     let total = lock.files.values().map(|f| f.size).sum();
-    let text = format!("locked {} files, {}", lock.files.len(), bytes(total));
-    Ok(Answer::ok(
+    let mut text = format!("locked {} files, {}", lock.files.len(), bytes(total));
+    if let (Some(repo), Some(revision)) = (&lock.repo, &lock.revision) {
+        text += &format!(", of {repo}@{revision}");
+    }
+    Ok(Answer {
+        status: Status::Ok,
         text,
-        serde_json::to_value(&lock).unwrap_or_default(),
-    ))
+        result: serde_json::to_value(&lock).unwrap_or_default(),
+        warnings: notes,
+    })
 }
 
 fn check(args: &LockArgs) -> Result<Answer> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use distill_convert::convert::{self, Engine, RunOptions};
 use distill_convert::error::{Result, escape_name};
 use distill_convert::eval::Mode;
+use distill_convert::files::{self, Named};
 use distill_convert::source::{TensorPlace, read_tensors};
 use distill_convert::tensor::{NamedTensors, Tensor};
 use serde_json::{Value, json};
@@ -33,6 +34,9 @@ pub(super) fn run(args: &RunArgs) -> Result<Answer> {
         function: args.function.clone(),
         images: args.images.clone(),
     };
+    let model = source_path(&args.model, &args.source)?;
+    let count = args.steps.len() + 1;
+    keep_apart(args, &model, count)?;
     let mut steps = vec![match &args.inputs {
         Some(inputs) => read_tensors(inputs)?,
         None => NamedTensors::new(),
@@ -40,8 +44,6 @@ pub(super) fn run(args: &RunArgs) -> Result<Answer> {
     for step in &args.steps {
         steps.push(read_tensors(step)?);
     }
-    let count = steps.len();
-    let model = source_path(&args.model, &args.source)?;
     let mut places = Vec::new();
     if let Some(output) = &args.output {
         for step in 0..count {
@@ -77,6 +79,24 @@ pub(super) fn run(args: &RunArgs) -> Result<Answer> {
     let mut answer = Answer::ok(text, result);
     answer.warnings = ran.warnings;
     Ok(answer)
+}
+
+/// Refuses outputs in the place of anything that is read, before it is read.
+fn keep_apart(args: &RunArgs, model: &Path, count: usize) -> Result<()> {
+    let mut inputs = vec![convert::named_model("MODEL", model)];
+    let given = args
+        .inputs
+        .iter()
+        .map(|path| Named::new("`--inputs`", path));
+    inputs.extend(given);
+    inputs.extend(args.steps.iter().map(|path| Named::new("`--steps`", path)));
+    let images = args.images.iter();
+    inputs.extend(images.map(|(_, path)| Named::new("`--input`", path)));
+    let outputs = args.output.iter().flat_map(|output| {
+        let all = (0..count).map(move |step| numbered(output, step));
+        all.map(|path| Named::new("`-o`", &path))
+    });
+    files::keep_apart(&inputs, &outputs.collect::<Vec<_>>())
 }
 
 /// One line per output, in columns.

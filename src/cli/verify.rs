@@ -1,12 +1,12 @@
 //! `verify`: an artifact against its source.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use distill_convert::convert::{self, Check, SourceOptions};
+use distill_convert::convert::{self, Answered, Check, SourceOptions};
 use distill_convert::error::Result;
-use distill_convert::files::Place;
+use distill_convert::files::{self, Named, Place};
 use distill_convert::limits;
-use distill_convert::verify::Report;
 use serde_json::Value;
 
 use super::args::{CheckArgs, VerifyArgs};
@@ -19,27 +19,26 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Answer> {
         function: args.function.clone(),
         ..source_options(&args.source)?
     };
-    let report_to = args.check.report.as_deref().map(report_place).transpose()?;
+    let model = source_path(&args.source_model, &args.source)?;
+    let format = if args.artifact.extension().is_some_and(|e| e == "onnx") {
+        "onnx"
+    } else {
+        "coreml"
+    };
+    let mut inputs = check(&args.check).named()?;
+    inputs.push(convert::named_model("SOURCE", &model));
+    inputs.push(convert::named_model("ARTIFACT", &args.artifact));
+    files::keep_apart(&inputs, &named_outputs(&args.check, &[format]))?;
+    let places = Places::take(&args.check, &[format])?;
     let bar = Bar::new(args.output_format.json);
-    let report = convert::verify(
-        &source_path(&args.source_model, &args.source)?,
-        &args.artifact,
-        &options,
-        &check(&args.check),
-        &bar,
-    )?;
+    let report = convert::verify(&model, &args.artifact, &options, &check(&args.check), &bar)?;
     let result = serde_json::to_value(&report).unwrap_or_default();
-    if let Some(place) = report_to {
-        write_report(place, &result)?;
-    }
-    if let Some(folder) = &args.check.predictions {
-        let format = if args.artifact.extension().is_some_and(|e| e == "onnx") {
-            "onnx"
-        } else {
-            "coreml"
-        };
-        write_predictions(folder, &report, &args.check, &args.source_model, format)?;
-    }
+    let answered = Answered {
+        format,
+        path: &args.artifact,
+        report: &report,
+    };
+    let warnings = places.fill(&args.check, &model, &[answered], &result)?;
     let status = if report.passed() {
         Status::Ok
     } else {
@@ -49,7 +48,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Answer> {
         status,
         text: report.human(),
         result,
-        warnings: Vec::new(),
+        warnings,
     })
 }
 
@@ -65,12 +64,12 @@ pub(super) fn check(args: &CheckArgs) -> Check {
 }
 
 /// The place of a report, taken before the work begins. A report of ours that stands there is replaced.
-pub(super) fn report_place(path: &Path) -> Result<Place> {
+fn report_place(path: &Path) -> Result<Place> {
     Place::in_new_folder(path, is_report)
 }
 
 /// Writes one JSON document, whole or not at all.
-pub(super) fn write_report(place: Place, value: &Value) -> Result<()> {
+fn write_report(place: Place, value: &Value) -> Result<()> {
     place.write(format!("{value:#}\n").as_bytes(), is_report)
 }
 
@@ -95,20 +94,61 @@ fn is_report(path: &Path) -> bool {
         || found.keys().any(|key| key.starts_with("source_vs_"))
 }
 
-/// Writes the predecessor's files.
-pub(super) fn write_predictions(
-    folder: &Path,
-    report: &Report,
-    check: &CheckArgs,
-    model: &Path,
-    format: &str,
-) -> Result<()> {
-    let Some(task) = &check.task else {
-        return Ok(());
-    };
-    let model = model.display().to_string();
-    for (name, value) in convert::prediction_files(report, task, &model, format)? {
-        write_report(report_place(&folder.join(name))?, &value)?;
+/// The places of what is written besides artifacts, taken before the work begins.
+pub(super) struct Places {
+    report: Option<Place>,
+    predictions: BTreeMap<String, Place>,
+}
+
+/// The files that the flags ask for besides artifacts of these formats.
+pub(super) fn named_outputs(args: &CheckArgs, formats: &[&str]) -> Vec<Named> {
+    let report = args.report.iter();
+    let mut outputs: Vec<Named> = report.map(|path| Named::new("`--report`", path)).collect();
+    if let Some(folder) = &args.predictions {
+        for name in convert::prediction_names(formats) {
+            let flag = format!("`{name}` of `--predictions`");
+            outputs.push(Named::new(&flag, &folder.join(name)));
+        }
     }
-    Ok(())
+    outputs
+}
+
+impl Places {
+    /// Takes the places that the flags ask for.
+    pub(super) fn take(args: &CheckArgs, formats: &[&str]) -> Result<Self> {
+        let mut predictions = BTreeMap::new();
+        if let Some(folder) = &args.predictions {
+            for name in convert::prediction_names(formats) {
+                let place = report_place(&folder.join(&name))?;
+                predictions.insert(name, place);
+            }
+        }
+        Ok(Places {
+            report: args.report.as_deref().map(report_place).transpose()?,
+            predictions,
+        })
+    }
+
+    /// Fills them. Gives what the user should know.
+    pub(super) fn fill(
+        mut self,
+        args: &CheckArgs,
+        model: &Path,
+        artifacts: &[Answered<'_>],
+        report: &Value,
+    ) -> Result<Vec<String>> {
+        if let Some(place) = self.report {
+            write_report(place, report)?;
+        }
+        let (Some(_), Some(task)) = (&args.predictions, &args.task) else {
+            return Ok(Vec::new());
+        };
+        let (files, notes) = convert::prediction_files(model, artifacts, task)?;
+        for (name, value) in files {
+            if let Some(place) = self.predictions.remove(&name) {
+                write_report(place, &value)?;
+            }
+        }
+        Ok(notes)
+    }
 }

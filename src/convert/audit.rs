@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::opened::SourcePlace;
 use super::request::ArtifactKind;
+use super::statement;
 use crate::error::{Result, io_error};
 use crate::provenance::{self, Dependency, Predicate, Verifier};
-use crate::source::{self, FileDigest, lock};
+use crate::source::lock::{self, Lock};
+use crate::source::{self, FileDigest};
 use crate::{coreml, onnx};
-
-/// The key under which a predicate stands in an artifact's metadata.
-pub(super) const EMBEDDED: &str = "com.distill-convert.provenance";
 
 /// What to audit.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,12 @@ pub struct AuditOptions {
     pub statement: Option<PathBuf>,
     /// The model that the artifact was made from.
     pub source: Option<PathBuf>,
+    /// The task that the verification asked.
+    pub task: Option<PathBuf>,
+    /// The inputs that the verification ran on.
+    pub inputs: Option<PathBuf>,
+    /// The reference outputs that the verification compared with.
+    pub reference: Option<PathBuf>,
     /// The key that must have signed the statement.
     pub verify_key: Option<PathBuf>,
 }
@@ -43,7 +49,7 @@ pub enum Held {
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// `statement`, `signature`, `output`, `metadata`, `verification`, `source`, `lock`.
+    /// `statement`, `signature`, `output`, `verification`, `metadata`, `evidence`, `source`, `lock`.
     pub check: &'static str,
     /// The file or key it is about.
     pub subject: String,
@@ -146,9 +152,10 @@ pub fn audit(artifact: &Path, options: &AuditOptions) -> Result<Audit> {
         .collect();
     outputs(&mut audit, artifact, &stated)?;
     verdict(&mut audit, &statement.predicate);
-    metadata(&mut audit, artifact, kind, &statement.predicate);
+    metadata(&mut audit, artifact, kind, &statement.predicate)?;
+    evidence(&mut audit, options, &statement.predicate)?;
     match &options.source {
-        Some(model) => source_files(&mut audit, model, &statement.predicate)?,
+        Some(model) => source(&mut audit, model, &statement.predicate)?,
         None => {
             let detail = "no `--source` was given";
             audit.add("source", "source files", Held::NotChecked, detail);
@@ -190,6 +197,17 @@ fn outputs(audit: &mut Audit, artifact: &Path, stated: &BTreeMap<String, String>
             _ => path.clone(),
         };
         match found.remove(&here) {
+            Some(file) if here != *path && *expected == file.sha256 => {
+                let detail = format!("stated as `{path}`: it was renamed");
+                audit.add("output", &here, Held::Holds, detail);
+            }
+            Some(file) if here != *path => {
+                let detail = format!(
+                    "the statement is of `{path}`: expected `{expected}`, found `{}`",
+                    file.sha256
+                );
+                audit.add("output", &here, Held::Broken, detail);
+            }
             Some(file) => audit.expect("output", &here, expected, &file.sha256),
             None => audit.add("output", &here, Held::Broken, "the file is missing"),
         }
@@ -221,105 +239,173 @@ fn verdict(audit: &mut Audit, predicate: &Predicate) {
     );
 }
 
-/// What the artifact says about itself against the statement.
-fn metadata(audit: &mut Audit, artifact: &Path, kind: ArtifactKind, predicate: &Predicate) {
-    let metadata = match kind {
+/// What the artifact says about itself against the statement: our keys, each as it follows from there, none missing, none more.
+fn metadata(
+    audit: &mut Audit,
+    artifact: &Path,
+    kind: ArtifactKind,
+    predicate: &Predicate,
+) -> Result<()> {
+    let found = match kind {
         ArtifactKind::Onnx => onnx::inspect(artifact).map(|s| s.metadata),
         ArtifactKind::Coreml => coreml::inspect(artifact).map(|s| s.metadata),
         ArtifactKind::Checkpoint => Ok(BTreeMap::new()),
     };
-    let metadata = match metadata {
+    let found = match found {
         Ok(metadata) => metadata,
         Err(error) => {
             audit.add("metadata", "artifact", Held::Broken, error.to_string());
+            return Ok(());
+        }
+    };
+    let expected = statement::metadata(predicate, true)?;
+    for name in statement::METADATA {
+        let key = statement::key(name);
+        match (expected.get(&key), found.get(&key)) {
+            (None, None) => {}
+            (Some(expected), Some(found)) if expected != found && name == "provenance" => {
+                let detail = "differs from the statement";
+                audit.add("metadata", &key, Held::Broken, detail);
+            }
+            (Some(expected), Some(found)) => audit.expect("metadata", &key, expected, found),
+            (Some(_), None) => {
+                let detail = "the artifact does not have it";
+                audit.add("metadata", &key, Held::Broken, detail);
+            }
+            (None, Some(_)) => {
+                let detail = "the statement says nothing of it";
+                audit.add("metadata", &key, Held::Broken, detail);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The files of the verification, those that were given and those that are stated.
+fn evidence(audit: &mut Audit, options: &AuditOptions, predicate: &Predicate) -> Result<()> {
+    let files = statement::evidence_files(
+        options.task.as_deref(),
+        options.inputs.as_deref(),
+        options.reference.as_deref(),
+    )?;
+    let stated: Vec<_> = predicate
+        .files()
+        .filter(|(name, _)| statement::is_evidence(name))
+        .collect();
+    let prefix_of = |name: &str| {
+        name.split_inclusive(':')
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    for (prefix, path) in &files {
+        if stated.iter().any(|(name, _)| prefix_of(name) == *prefix) {
+            continue;
+        }
+        let subject = format!("{prefix}{}", path.display());
+        let detail = "the statement names no such file";
+        audit.add("evidence", &subject, Held::Broken, detail);
+    }
+    for (name, stated) in stated {
+        let prefix = prefix_of(name);
+        match files.iter().find(|(given, _)| *given == prefix) {
+            Some((_, path)) => compare(audit, "evidence", name, stated, path),
+            None if prefix == statement::TOKENIZER && options.task.is_some() => {
+                let detail = "the task names no tokenizer";
+                audit.add("evidence", name, Held::Broken, detail);
+            }
+            None => {
+                let flag = match prefix.as_str() {
+                    statement::TOKENIZER => "task",
+                    other => other.trim_end_matches(':'),
+                };
+                let detail = format!("no `--{flag}` was given");
+                audit.add("evidence", name, Held::NotChecked, detail);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A file against what is stated about it.
+fn compare(audit: &mut Audit, check: &'static str, name: &str, stated: &Dependency, path: &Path) {
+    let file = match source::digest_of(path) {
+        Ok(file) => file,
+        Err(error) => {
+            audit.add(check, name, Held::Broken, error.to_string());
             return;
         }
     };
-    if let Some(text) = metadata.get(EMBEDDED) {
-        match Predicate::from_text(text) {
-            Ok(embedded) if embedded == *predicate => {
-                audit.add("metadata", EMBEDDED, Held::Holds, "");
-            }
-            Ok(_) => {
-                let detail = "differs from the statement";
-                audit.add("metadata", EMBEDDED, Held::Broken, detail);
-            }
-            Err(error) => audit.add("metadata", EMBEDDED, Held::Broken, error.to_string()),
+    match stated.size() {
+        Some(size) if size != file.size => {
+            let detail = format!("expected {size} bytes, found {}", file.size);
+            audit.add(check, name, Held::Broken, detail);
+        }
+        Some(_) | None => {
+            audit.expect(
+                check,
+                name,
+                stated.sha256().unwrap_or_default(),
+                &file.sha256,
+            );
         }
     }
-    let key = "com.distill-convert.source.files";
-    match metadata.get(key) {
-        Some(text) => audit.expect("metadata", key, &files_text(predicate), text),
-        None => audit.add(
-            "metadata",
-            key,
-            Held::Broken,
-            "the artifact does not name its source",
-        ),
-    }
-}
-
-/// The source files as the artifact's metadata has them.
-fn files_text(predicate: &Predicate) -> String {
-    let line = |(name, file): (&str, &Dependency)| {
-        let sha256 = file
-            .digest
-            .get("sha256")
-            .map(String::as_str)
-            .unwrap_or_default();
-        let size = file.annotations.get("size_bytes").map(ToString::to_string);
-        format!("{name} sha256:{sha256} {}", size.unwrap_or_default())
-    };
-    let own = predicate
-        .files()
-        .filter(|(name, _)| !is_of_verification(name));
-    own.map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn is_of_verification(name: &str) -> bool {
-    ["inputs:", "reference:", "task:"]
-        .iter()
-        .any(|p| name.starts_with(p))
 }
 
 /// The source against the statement, and against its own lock.
-fn source_files(audit: &mut Audit, model: &Path, predicate: &Predicate) -> Result<()> {
-    let folder = if model.is_dir() {
-        model
-    } else {
-        model.parent().unwrap_or(Path::new(""))
-    };
-    for (name, stated) in predicate
+fn source(audit: &mut Audit, model: &Path, predicate: &Predicate) -> Result<()> {
+    let SourcePlace { folder, file } = SourcePlace::of(model);
+    let stated: Vec<_> = predicate
         .files()
-        .filter(|(name, _)| !is_of_verification(name))
-    {
-        let expected = stated
-            .digest
-            .get("sha256")
-            .map(String::as_str)
-            .unwrap_or_default();
-        let inside = !name.split('/').any(|part| matches!(part, "" | "." | ".."));
-        if !inside {
-            audit.add(
-                "source",
-                name,
-                Held::Broken,
-                "no path inside a model folder",
-            );
+        .filter(|(name, _)| !statement::is_evidence(name))
+        .collect();
+    // A source of one file may be renamed; what lies beside it may not.
+    let is_main = |name: &str, file: &str| {
+        !name.contains('/') && Path::new(name).extension() == Path::new(file).extension()
+    };
+    let renamed = file.as_deref().filter(|file| {
+        let named = stated.iter().any(|(name, _)| name == file);
+        !named && stated.iter().filter(|(n, _)| is_main(n, file)).count() == 1
+    });
+    for (name, stated) in stated {
+        let inside = |part| !matches!(part, "" | "." | "..");
+        if !name.split('/').all(inside) || name.contains(['\\', ':']) {
+            let detail = "no path inside a model folder";
+            audit.add("source", name, Held::Broken, detail);
             continue;
         }
-        match source::digest_of(&folder.join(name)) {
-            Ok(file) => audit.expect("source", name, expected, &file.sha256),
-            Err(error) => audit.add("source", name, Held::Broken, error.to_string()),
-        }
+        let here = renamed.filter(|file| is_main(name, file)).unwrap_or(name);
+        compare(audit, "source", name, stated, &folder.join(here));
     }
-    match lock::of(model)? {
-        None => {
-            let detail = "the source has no lock";
-            audit.add("lock", lock::FILE_NAME, Held::NotChecked, detail);
-        }
-        Some(lock) => {
-            for (path, status) in lock::check(model, &|_| {})?.files {
+    match lock::of(model) {
+        Ok(None) => no_lock(audit, model, predicate),
+        Ok(Some(lock)) => locked(audit, model, &lock, predicate),
+        Err(error) => audit.add("lock", lock::FILE_NAME, Held::Broken, error.to_string()),
+    }
+    Ok(())
+}
+
+/// A source without a lock: was there one, and does its place tell where it comes from?
+fn no_lock(audit: &mut Audit, model: &Path, predicate: &Predicate) {
+    if predicate.flag("require_lock") {
+        let detail = "the conversion required a lock, and there is none";
+        audit.add("lock", lock::FILE_NAME, Held::Broken, detail);
+        return;
+    }
+    let detail = "the source has no lock";
+    audit.add("lock", lock::FILE_NAME, Held::NotChecked, detail);
+    let SourcePlace { folder, .. } = SourcePlace::of(model);
+    let place = source::hub::of_snapshot(&folder);
+    let place = place.as_ref().map(|p| (p.repo(), p.commit()));
+    origin(audit, "source", predicate.repository(), place);
+}
+
+/// A source against its lock, and the lock's origin against the statement.
+fn locked(audit: &mut Audit, model: &Path, lock: &Lock, predicate: &Predicate) {
+    match lock::check(model, &|_| {}) {
+        Err(error) => audit.add("lock", lock::FILE_NAME, Held::Broken, error.to_string()),
+        Ok(report) => {
+            for (path, status) in report.files {
                 let held = match status {
                     lock::Status::Ok => Held::Holds,
                     lock::Status::Missing
@@ -329,10 +415,38 @@ fn source_files(audit: &mut Audit, model: &Path, predicate: &Predicate) -> Resul
                 };
                 audit.add("lock", &path, held, status.to_string());
             }
-            if let (Some(stated), Some(locked)) = (predicate.commit(), &lock.revision) {
-                audit.expect("lock", "revision", stated, locked);
-            }
         }
     }
-    Ok(())
+    let named = match (&lock.repo, &lock.revision) {
+        (None, None) => None,
+        (repo, revision) => Some((
+            repo.as_deref().unwrap_or_default(),
+            revision.as_deref().unwrap_or_default(),
+        )),
+    };
+    origin(audit, "lock", predicate.repository(), named);
+}
+
+/// Where the source comes from: as stated, and as its lock or its place in a cache has it.
+fn origin(
+    audit: &mut Audit,
+    check: &'static str,
+    stated: Option<(&str, &str)>,
+    found: Option<(&str, &str)>,
+) {
+    match (stated, found) {
+        (None, None) => {}
+        (Some(stated), Some(found)) => {
+            audit.expect(check, "repo", stated.0, found.0);
+            audit.expect(check, "revision", stated.1, found.1);
+        }
+        (Some((repo, revision)), None) => {
+            let detail = format!("stated as {repo}@{revision}, but nothing here says so");
+            audit.add(check, "revision", Held::Broken, detail);
+        }
+        (None, Some(_)) => {
+            let detail = "the statement names no repository and commit";
+            audit.add(check, "revision", Held::NotChecked, detail);
+        }
+    }
 }

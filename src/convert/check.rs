@@ -12,6 +12,7 @@ use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step, Target
 use crate::arch::Extent;
 use crate::error::{Context, Result, io_error};
 use crate::eval::{Interpreter, Mode};
+use crate::files::Named;
 use crate::ir::{Dim, Module, Op, Symbol, SymbolRange};
 use crate::runtime::{NamedTensors, Session};
 use crate::source;
@@ -35,6 +36,28 @@ pub struct Check {
     pub task: Option<PathBuf>,
     /// ONNX Runtime's shared library.
     pub onnxruntime: Option<PathBuf>,
+}
+
+impl Check {
+    /// The files that are read, by their flags.
+    ///
+    /// # Errors
+    /// When the task file, which may name a tokenizer, cannot be read.
+    pub fn named(&self) -> Result<Vec<Named>> {
+        let tokenizer = self.task.as_deref().map(Task::tokenizer_file).transpose()?;
+        let tokenizer = tokenizer.flatten();
+        let all = [
+            ("`--reference`", &self.reference),
+            ("`--inputs`", &self.inputs),
+            ("`--task`", &self.task),
+            ("the tokenizer of `--task`", &tokenizer),
+            ("`--onnxruntime`", &self.onnxruntime),
+        ];
+        let given = all.into_iter();
+        Ok(given
+            .filter_map(|(flag, path)| Some(Named::new(flag, path.as_deref()?)))
+            .collect())
+    }
 }
 
 /// An engine that can run models.
@@ -726,40 +749,82 @@ fn fill_mask(name: &str, dtype: DType, inputs: &mut NamedTensors) -> Result<Opti
     )))
 }
 
-/// The predecessor's files for a report with a task: file name → document.
+/// The name of the predecessor's file of metrics.
+const COMPARISON: &str = "comparison_metrics.json";
+
+/// The stage of the model that artifacts are compared with.
+const SOURCE: &str = "source";
+
+fn predictions_of(stage: &str) -> String {
+    format!("{stage}_predictions.json")
+}
+
+/// The names of the files that [`prediction_files`] gives for artifacts of these formats.
+#[must_use]
+pub fn prediction_names(formats: &[&str]) -> Vec<String> {
+    let stages = std::iter::once(&SOURCE).chain(formats);
+    let files = stages.map(|stage| predictions_of(stage));
+    files.chain([COMPARISON.to_owned()]).collect()
+}
+
+/// An artifact whose answers are written in the predecessor's form.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered<'a> {
+    /// Its format: `coreml` or `onnx`.
+    pub format: &'a str,
+    /// Where it is, as the file names it.
+    pub path: &'a Path,
+    /// What its verification found.
+    pub report: &'a Report,
+}
+
+/// The predecessor's files: the answers of the source and of every artifact, and how they compare; file name → document. An artifact without
+/// answers is named among the notes.
 ///
 /// # Errors
 /// When the task file cannot be read again.
 pub fn prediction_files(
-    report: &Report,
+    model: &Path,
+    artifacts: &[Answered<'_>],
     task: &Path,
-    model: &str,
-    format: &str,
-) -> Result<BTreeMap<String, Value>> {
-    let mut files = BTreeMap::new();
-    let Some(found) = &report.task else {
-        return Ok(files);
-    };
+) -> Result<(BTreeMap<String, Value>, Vec<String>)> {
     let task = Task::load(task)?;
-    let mut put = |backend: &str, answers: &[Prediction]| {
-        files.insert(
-            format!("{backend}_predictions.json"),
-            predictions_json(&task, backend, model, answers),
-        );
+    let (mut files, mut comparison, mut notes) =
+        (BTreeMap::new(), serde_json::Map::new(), Vec::new());
+    let document = |stage: &str, path: &Path, answers: &[Prediction]| {
+        predictions_json(&task, stage, &path.display().to_string(), answers)
     };
-    put("source", &found.source_predictions);
-    // The interpreter that rounds comes last of the interpreters, and is the nearest to a device.
-    let nearest: Option<&PairReport> = found
-        .engines
-        .iter()
-        .rfind(|e| e.engine.starts_with("interpreter"))
-        .or(found.engines.last());
-    if let Some(pair) = nearest {
-        put(format, &pair.predictions);
+    for artifact in artifacts {
+        let found = artifact.report.task.as_ref();
+        // The interpreter that rounds comes last of the interpreters, and is the nearest to a device.
+        let nearest: Option<&PairReport> = found.and_then(|found| {
+            let engines = &found.engines;
+            let ours = engines
+                .iter()
+                .rfind(|e| e.engine.starts_with("interpreter"));
+            ours.or(engines.last())
+        });
+        let (Some(found), Some(pair)) = (found, nearest) else {
+            notes.push(format!(
+                "no engine answered the task for `{}`: its predictions are not written",
+                artifact.path.display()
+            ));
+            continue;
+        };
+        let stage = artifact.format;
+        files
+            .entry(predictions_of(SOURCE))
+            .or_insert_with(|| document(SOURCE, model, &found.source_predictions));
         files.insert(
-            "comparison_metrics.json".into(),
-            comparison_json(&format!("source_vs_{format}"), pair),
+            predictions_of(stage),
+            document(stage, artifact.path, &pair.predictions),
         );
+        if let Value::Object(pairs) = comparison_json(&format!("{SOURCE}_vs_{stage}"), pair) {
+            comparison.extend(pairs);
+        }
     }
-    Ok(files)
+    if !comparison.is_empty() {
+        files.insert(COMPARISON.to_owned(), Value::Object(comparison));
+    }
+    Ok((files, notes))
 }

@@ -63,6 +63,9 @@ pub enum ConvertError {
     /// One statement for several artifacts.
     #[error("one file cannot hold the statements of several artifacts")]
     OneStatement,
+    /// A file of the verification that is another after it.
+    #[error("the file was changed while it was used")]
+    Changed,
     /// A file that is none of the known kinds.
     #[error("neither a model folder, an `.onnx` file nor a Core ML package")]
     UnknownKind,
@@ -129,6 +132,7 @@ impl Diagnostic for ConvertError {
             | ConvertError::NotImage { .. }
             | ConvertError::ImageSize { .. }
             | ConvertError::ImageColor { .. }
+            | ConvertError::Changed
             | ConvertError::Interrupted => Class::Invalid,
             ConvertError::Engine { .. } | ConvertError::EngineAbsent { .. } => Class::Unsupported,
             ConvertError::Shape { .. }
@@ -163,6 +167,7 @@ impl Diagnostic for ConvertError {
             ConvertError::UnknownKind => "unknown_kind",
             ConvertError::Engine { .. } => "engine_unsuitable",
             ConvertError::EngineAbsent { .. } => "engine_absent",
+            ConvertError::Changed => "input_changed",
             ConvertError::Interrupted => "interrupted",
         }
     }
@@ -199,6 +204,7 @@ impl Diagnostic for ConvertError {
                 }
                 ConvertError::InputTwice { .. } => "give it once, with --input or in --inputs",
                 ConvertError::Stateless => "leave `--steps` away",
+                ConvertError::Changed => "run it again when nobody writes to the file",
                 ConvertError::Interrupted => return None,
             }
             .into(),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::stage::Stage;
 use crate::error::{Result, io_error};
+use crate::files::{self, Named};
 use crate::source::{self, Imported, OpenOptions};
 
 /// Imports the model at `model` into the folder `output`, which must not exist unless an earlier import made it.
@@ -17,6 +18,9 @@ pub fn import(
     config: Option<&Path>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Imported> {
+    let mut inputs = vec![Named::new("CHECKPOINT", model)];
+    inputs.extend(config.map(|path| Named::new("`--config`", path)));
+    files::keep_apart(&inputs, &[Named::whole("`-o`", output)])?;
     let mut notes = Vec::new();
     let stage = Stage::beside(output, source::is_imported, &mut notes)?;
     let folder = stage.path();

@@ -12,6 +12,7 @@ use crate::ir::{Bindings, Module, SymbolRange};
 use crate::onnx::{self, ReadOptions};
 use crate::passes;
 use crate::runtime::{NamedTensors, Session};
+use crate::source::lock::{self, Identity};
 use crate::source::{self, Checkpoint, FileDigest};
 use crate::tensor::{DType, num};
 use crate::{arch, coreml};
@@ -27,13 +28,32 @@ pub(super) enum Opened {
     Coreml(PathBuf),
 }
 
+/// Compares an ONNX or Core ML source with its lock, if there is one: what is parsed first before it is parsed.
+fn compare(model: &Path, require_lock: bool) -> Result<Identity> {
+    let SourcePlace { folder, file } = SourcePlace::of(model);
+    let first = file.unwrap_or_else(|| coreml::MANIFEST.to_owned());
+    let before = source::compare_files(&folder, &[first], require_lock)?;
+    if before == Identity::default() && lock::of(model)?.is_none() {
+        return Ok(before);
+    }
+    let all = read_files(model)?.into_iter().map(|path| {
+        let inner = path.strip_prefix(&folder).unwrap_or(&path);
+        source::plain_path(inner)
+    });
+    source::compare_files(&folder, &all.collect::<Vec<_>>(), require_lock)
+}
+
 impl Opened {
     /// Opens what stands at `model`.
     ///
     /// # Errors
     /// When it is no source, or a folder that cannot be opened.
     pub(super) fn open(model: &Path, options: &SourceOptions) -> Result<Self> {
-        match ArtifactKind::of(model)? {
+        let kind = ArtifactKind::of(model)?;
+        if kind != ArtifactKind::Checkpoint {
+            compare(model, options.require_lock)?;
+        }
+        match kind {
             ArtifactKind::Onnx => Ok(Opened::Onnx(model.to_path_buf())),
             ArtifactKind::Checkpoint => {
                 Ok(Opened::Checkpoint(Box::new(super::open(model, options)?)))
@@ -136,29 +156,32 @@ impl Opened {
         }
     }
 
-    /// Size and digest of every file that was read.
+    /// Size and digest of every file that was read, by its path from the [`SourcePlace`].
     ///
     /// # Errors
     /// When a file cannot be read.
     pub(super) fn digests(&self) -> Result<Vec<FileDigest>> {
         match self {
             Opened::Checkpoint(checkpoint) => checkpoint.digests(),
-            Opened::Onnx(path) => {
-                let folder = path.parent().unwrap_or(Path::new(""));
-                let mut files = vec![path.clone()];
-                let external = onnx::inspect(path)?.external_files;
-                files.extend(external.iter().map(|name| folder.join(name)));
-                source::digest_files(&files)
+            Opened::Onnx(path) | Opened::Coreml(path) => {
+                source::digest_files(&SourcePlace::of(path).folder, &read_files(path)?)
             }
-            Opened::Coreml(path) => source::digest_files(&coreml::files(path)?),
         }
     }
 
-    /// Pinned revision of the source, if there is one.
-    pub(super) fn revision(&self) -> Option<String> {
+    /// Repository and pinned revision of the source, if its lock or a cache names them.
+    ///
+    /// # Errors
+    /// When the lock cannot be read any more.
+    pub(super) fn identity(&self) -> Result<Identity> {
         match self {
-            Opened::Checkpoint(checkpoint) => checkpoint.revision.clone(),
-            Opened::Onnx(_) | Opened::Coreml(_) => None,
+            Opened::Checkpoint(checkpoint) => Ok(Identity {
+                repo: checkpoint.repo.clone(),
+                revision: checkpoint.revision.clone(),
+            }),
+            Opened::Onnx(path) | Opened::Coreml(path) => {
+                source::compare_files(&SourcePlace::of(path).folder, &[], false)
+            }
         }
     }
 
@@ -167,14 +190,6 @@ impl Opened {
         match self {
             Opened::Checkpoint(checkpoint) => checkpoint.notes.clone(),
             Opened::Onnx(_) | Opened::Coreml(_) => Vec::new(),
-        }
-    }
-
-    /// Repository of the source, if its lock names one.
-    pub(super) fn repo(&self) -> Option<String> {
-        match self {
-            Opened::Checkpoint(checkpoint) => checkpoint.repo.clone(),
-            Opened::Onnx(_) | Opened::Coreml(_) => None,
         }
     }
 
@@ -207,6 +222,42 @@ impl Opened {
         }
         Ok(reference)
     }
+}
+
+/// Where a source lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SourcePlace {
+    /// The folder that the names of its files start from: the model folder or package itself, or the one around a single file.
+    pub(super) folder: PathBuf,
+    /// The name of the file, where one was named.
+    pub(super) file: Option<String>,
+}
+
+impl SourcePlace {
+    /// The place of the source at `model`.
+    pub(super) fn of(model: &Path) -> Self {
+        if model.is_dir() {
+            let folder = model.to_path_buf();
+            return SourcePlace { folder, file: None };
+        }
+        let parent = model.parent().filter(|p| !p.as_os_str().is_empty());
+        let name = model.file_name().map(|n| n.to_string_lossy().into_owned());
+        SourcePlace {
+            folder: parent.unwrap_or(Path::new(".")).to_path_buf(),
+            file: name,
+        }
+    }
+}
+
+/// The files of an ONNX or Core ML source, the model first.
+fn read_files(model: &Path) -> Result<Vec<PathBuf>> {
+    if ArtifactKind::of(model)? == ArtifactKind::Coreml {
+        return coreml::files(model);
+    }
+    let folder = SourcePlace::of(model).folder;
+    let external = onnx::inspect(model)?.external_files;
+    let beside = external.iter().map(|name| folder.join(name));
+    Ok(std::iter::once(model.to_path_buf()).chain(beside).collect())
 }
 
 /// What runs a source besides our reading of it.

@@ -12,6 +12,7 @@ use super::statement::{ProvenanceOptions, StatementPath};
 use crate::arch::{self, Attention, Extent, RotaryFrequencies};
 use crate::coreml::{self, DeploymentTarget, RmsNormForm};
 use crate::error::Result;
+use crate::files::{Named, keep_apart};
 use crate::ir::{Dim, Module, SymbolRange, Type};
 use crate::limits;
 use crate::onnx;
@@ -433,6 +434,15 @@ pub fn parse_constant(text: &str) -> Result<(String, Tensor)> {
     Ok((name.to_owned(), tensor))
 }
 
+/// A source or artifact that is read: a package is one thing, beside the files of a model folder others may be written.
+#[must_use]
+pub fn named_model(flag: &str, path: &Path) -> Named {
+    match ArtifactKind::of(path) {
+        Ok(ArtifactKind::Coreml) => Named::whole(flag, path),
+        Ok(ArtifactKind::Checkpoint | ArtifactKind::Onnx) | Err(_) => Named::new(flag, path),
+    }
+}
+
 impl Request {
     pub(super) fn check(&self) -> Result<()> {
         if self.targets.is_empty() {
@@ -454,7 +464,49 @@ impl Request {
             }
             .into());
         }
-        Ok(())
+        self.keep_apart(&[])
+    }
+
+    /// Refuses outputs in the place of the source, of another file that is read, or of each other. `more` are outputs that the caller writes.
+    ///
+    /// # Errors
+    /// When two places meet; the error names both.
+    pub fn keep_apart(&self, more: &[Named]) -> Result<()> {
+        let mut inputs = vec![named_model("MODEL", &self.model)];
+        if let Some(check) = &self.check {
+            inputs.extend(check.named()?);
+        }
+        let mut outputs = Vec::new();
+        for &target in &self.targets {
+            let path = self.destination(target);
+            let flag = match self.targets.len() {
+                1 => "`-o`".to_owned(),
+                _ => format!("`-o` (of `--target {}`)", target.name()),
+            };
+            let statement = crate::provenance::beside(&path);
+            if target == Target::Onnx {
+                let mut data = path.clone().into_os_string();
+                data.push(".data");
+                outputs.push(Named::new("the `.data` file of `-o`", Path::new(&data)));
+            }
+            outputs.push(Named::new(&flag, &path));
+            match &self.provenance.statement {
+                Some(StatementPath::Beside) => {
+                    outputs.push(Named::new("`--provenance auto`", &statement));
+                }
+                Some(StatementPath::File(path)) => {
+                    outputs.push(Named::new("`--provenance`", path));
+                }
+                None => {}
+            }
+        }
+        outputs.extend_from_slice(more);
+        keep_apart(&inputs, &outputs)
+    }
+
+    /// Whether anything is recorded about the making.
+    pub(super) fn is_stated(&self) -> bool {
+        self.provenance.embed || self.provenance.statement.is_some()
     }
 
     /// Refuses a `--shape` for an input that the built model does not have, or with dimensions that it does not take.
@@ -508,14 +560,15 @@ impl Request {
         } else {
             &model
         };
-        let cached = crate::source::hub::name_of_snapshot(folder);
+        let cached = crate::source::hub::of_snapshot(folder);
+        let cached = cached.as_ref().map(crate::source::hub::Pinned::model_name);
         // A file that is called as all are says nothing, but its folder may.
         let own = self.model.file_stem().and_then(|n| n.to_str());
         let own = own.filter(|n| model.is_file() && !["model", "pytorch_model"].contains(n));
         let named = |stem: &str| format!("{stem}.{}", target.extension());
         let own = own.filter(|n| model.file_name().is_none_or(|m| m != named(n).as_str()));
         let stem = own
-            .or(cached.as_deref())
+            .or(cached)
             .or_else(|| folder.file_name().and_then(|n| n.to_str()))
             .unwrap_or("model");
         let name = named(stem);

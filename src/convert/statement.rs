@@ -1,18 +1,29 @@
 //! The statement of provenance of a conversion: gathered from the request and what came out, put beside the artifact and into it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::request::{Request, Target, only, sizes_text};
+use super::error::ConvertError;
+use super::request::Request;
 use super::{Artifact, Outcome, Stage};
-use crate::error::{Result, io_error};
+use crate::error::{Context, Result, io_error};
 use crate::files::Place;
-use crate::ir::SymbolRange;
 use crate::provenance::{self, Dependency, Predicate, Signer, Statement};
 use crate::source::{self, FileDigest};
-use crate::verify::EngineStatus;
+use crate::verify::{EngineStatus, Task};
+
+/// What stands before the names of files that the verification reads.
+pub(super) const INPUTS: &str = "inputs:";
+pub(super) const REFERENCE: &str = "reference:";
+pub(super) const TASK: &str = "task:";
+pub(super) const TOKENIZER: &str = "tokenizer:";
+const EVIDENCE: [&str; 4] = [INPUTS, REFERENCE, TASK, TOKENIZER];
+
+/// Parameters that come from the source, not from the user.
+const ARCHITECTURE: &str = "architecture";
+const REVISION: &str = "revision";
 
 /// Where a statement goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,98 +47,173 @@ pub struct ProvenanceOptions {
     pub finished_on: Option<String>,
 }
 
+/// A file that the verification reads, as it was before.
+#[derive(Debug)]
+pub(super) struct Evidence {
+    path: PathBuf,
+    stated: Dependency,
+}
+
+/// The files that the verification of a request reads, by the prefix of their names in a statement.
+///
+/// # Errors
+/// When the task file cannot be read.
+pub(super) fn evidence_files(
+    task: Option<&Path>,
+    inputs: Option<&Path>,
+    reference: Option<&Path>,
+) -> Result<Vec<(&'static str, PathBuf)>> {
+    let tokenizer = task.map(Task::tokenizer_file).transpose()?.flatten();
+    let all = [
+        (INPUTS, inputs),
+        (REFERENCE, reference),
+        (TASK, task),
+        (TOKENIZER, tokenizer.as_deref()),
+    ];
+    let given = all.into_iter();
+    Ok(given
+        .filter_map(|(prefix, path)| Some((prefix, path?.to_path_buf())))
+        .collect())
+}
+
+/// Hashes the files that the verification is going to read, if they are to be stated.
+///
+/// # Errors
+/// When one cannot be read.
+pub(super) fn evidence(request: &Request) -> Result<Vec<Evidence>> {
+    let check = request.check.as_ref().filter(|_| request.is_stated());
+    let Some(check) = check else {
+        return Ok(Vec::new());
+    };
+    let files = evidence_files(
+        check.task.as_deref(),
+        check.inputs.as_deref(),
+        check.reference.as_deref(),
+    )?;
+    let hashed = files.into_iter().map(|(prefix, path)| {
+        let stated = Dependency::file(prefix, &source::digest_of(&path)?);
+        Ok(Evidence { path, stated })
+    });
+    hashed.collect()
+}
+
+impl Evidence {
+    /// Refuses a file that is not what it was before the verification: what was read is not known then.
+    fn still_holds(&self) -> Result<()> {
+        let now = source::digest_of(&self.path)?;
+        if self.stated.sha256() == Some(now.sha256.as_str()) {
+            return Ok(());
+        }
+        Err(ConvertError::Changed).at_file(&self.path)
+    }
+}
+
 /// How an artifact was made.
 ///
 /// # Errors
-/// When a file of the verification cannot be read any more.
+/// When a file of the verification is not what it was before.
 pub(super) fn predicate(
     request: &Request,
     outcome: &Outcome,
     artifact: &Artifact,
+    evidence: &[Evidence],
 ) -> Result<Predicate> {
     let mut dependencies = Vec::new();
     if let (Some(repo), Some(commit)) = (&outcome.repo, &outcome.revision) {
         dependencies.push(Dependency::commit(repo, commit));
     }
     dependencies.extend(outcome.source_files.iter().map(|f| Dependency::file("", f)));
-    if let Some(check) = &request.check {
-        for (prefix, path) in [
-            ("inputs:", &check.inputs),
-            ("reference:", &check.reference),
-            ("task:", &check.task),
-        ] {
-            if let Some(path) = path {
-                dependencies.push(Dependency::file(prefix, &source::digest_of(path)?));
-            }
-        }
+    for file in evidence {
+        file.still_holds()?;
+        dependencies.push(file.stated.clone());
+    }
+    let mut parameters = request.parameters(artifact.target);
+    parameters.insert(ARCHITECTURE.into(), outcome.architecture.clone().into());
+    if let Some(revision) = &outcome.revision {
+        parameters.insert(REVISION.into(), revision.clone().into());
     }
     Ok(Predicate::new(
-        parameters(request, outcome, artifact.target),
+        parameters,
         dependencies,
         verification(artifact),
         request.provenance.finished_on.clone(),
     ))
 }
 
-/// What the user asked for. No paths: they differ between machines, the artifact does not.
-fn parameters(request: &Request, outcome: &Outcome, target: Target) -> BTreeMap<String, Value> {
-    let mut map = BTreeMap::new();
-    let mut put = |key: &str, value: Value| map.insert(key.to_owned(), value);
-    put("target", target.name().into());
-    put("architecture", outcome.architecture.clone().into());
-    put("precision", request.precision(target).to_string().into());
-    put("allow_nonfinite", request.source.allow_nonfinite.into());
-    put("require_lock", request.source.require_lock.into());
-    if let Some(revision) = &outcome.revision {
-        put("revision", revision.clone().into());
-    }
-    if let Some(attention) = request.source.attention {
-        put("attention", format!("{attention:?}").to_lowercase().into());
-    }
-    if let Some(rotary) = request.source.rotary {
-        put(
-            "rotary_frequencies",
-            format!("{rotary:?}").to_lowercase().into(),
-        );
-    }
-    if !request.seq.is_empty() {
-        put("seq", json!(request.seq));
-    }
-    if !request.shape.is_empty() {
-        put(
-            "shape",
-            json!(
-                request
-                    .shape
-                    .iter()
-                    .map(|(name, dims)| (name, dims.iter().map(size_json).collect::<Vec<_>>()))
-                    .collect::<BTreeMap<_, _>>()
-            ),
-        );
-    }
-    if !request.fp32_ops.is_empty() {
-        put("fp32_ops", json!(request.fp32_ops));
-    }
-    if request.expand_weights {
-        put("expand_weights", true.into());
-    }
-    match target {
-        Target::Coreml => {
-            let form = format!("{:?}", request.rms_norm).to_lowercase();
-            put("rms_norm", form.into());
-            if let Some(oldest) = request.deployment_target {
-                put("deployment_target", oldest.to_string().into());
-            }
-        }
-        Target::Onnx => {
-            put("opset", request.opset.into());
-            put("external_data", request.external_data.into());
-        }
-    }
-    map
+/// The names of our metadata keys, after their common prefix.
+pub(super) const METADATA: [&str; 8] = [
+    "precision",
+    "provenance",
+    "provenance.sha256",
+    "source.architecture",
+    "source.files",
+    "source.revision",
+    "verification",
+    "version",
+];
+
+/// The full name of one of [`METADATA`].
+pub(super) fn key(name: &str) -> String {
+    format!("com.distill-convert.{name}")
 }
 
-/// The verdict and what it rests on. No figures: their last digits may differ between machines.
+/// What an artifact says about itself in its metadata. Nothing that differs from run to run.
+///
+/// # Errors
+/// When the predicate cannot be written as text.
+pub(super) fn metadata(predicate: &Predicate, stated: bool) -> Result<BTreeMap<String, String>> {
+    let parameters = &predicate.build_definition.external_parameters;
+    let text = |name: &str| parameters.get(name).and_then(Value::as_str);
+    let mut map = BTreeMap::new();
+    let mut put = |name: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            map.insert(key(name), value.to_owned());
+        }
+    };
+    put("version", predicate.version());
+    put("source.architecture", text(ARCHITECTURE));
+    put("source.revision", text(REVISION));
+    put("source.files", Some(&files_text(predicate)));
+    put("precision", text("precision"));
+    put("verification", Some(&verdict(predicate)));
+    if stated {
+        // Whatever the statement says about the making cannot be said otherwise later: the artifact knows.
+        let whole = predicate.to_text()?;
+        put("provenance.sha256", Some(&source::sha256(whole.as_bytes())));
+        if parameters.contains_key("embed_provenance") {
+            put("provenance", Some(&whole));
+        }
+    }
+    Ok(map)
+}
+
+/// The source files with their digests and sizes, one on a line.
+fn files_text(predicate: &Predicate) -> String {
+    let own = predicate.files().filter(|(name, _)| !is_evidence(name));
+    let lines = own.map(|(name, file)| {
+        let sha256 = file.sha256().unwrap_or_default();
+        let size = file.size().map(|n| n.to_string()).unwrap_or_default();
+        format!("{name} sha256:{sha256} {size}")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a dependency was read by the verification, not as a part of the source.
+pub(super) fn is_evidence(name: &str) -> bool {
+    EVIDENCE.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The verdict and what it rests on. No figures: they may differ in the last digits between machines, and the bytes must not.
+fn verdict(predicate: &Predicate) -> String {
+    let status = predicate.verification().unwrap_or_default();
+    let engines = predicate.engines();
+    if engines.is_empty() {
+        return status.to_owned();
+    }
+    format!("{status} by {}", engines.join(", "))
+}
+
+/// The verdict and what it rests on, as a statement has it. No figures: their last digits may differ between machines.
 fn verification(artifact: &Artifact) -> BTreeMap<String, Value> {
     let Some(report) = &artifact.verification else {
         return BTreeMap::from([("status".to_owned(), "not run".into())]);
@@ -159,9 +245,9 @@ pub(super) fn place(request: &Request) -> Result<Option<Place>> {
 pub(super) fn stage(
     request: &Request,
     stage: &Stage,
-    predicate: Option<Predicate>,
+    predicate: Predicate,
 ) -> Result<Option<String>> {
-    let (Some(predicate), Some(place)) = (predicate, &request.provenance.statement) else {
+    let Some(place) = &request.provenance.statement else {
         return Ok(None);
     };
     let outputs: Vec<FileDigest> = source::digest_tree(&stage.folder())?;
@@ -182,13 +268,5 @@ pub(super) fn write(place: Option<Place>, text: Option<String>) -> Result<()> {
     match (place, text) {
         (Some(place), Some(text)) => place.write(text.as_bytes(), provenance::is_statement),
         _ => Ok(()),
-    }
-}
-
-/// A size as a number, a range as the flag has it.
-fn size_json(range: &SymbolRange) -> Value {
-    match only(range) {
-        Some(n) => json!(n),
-        None => json!(sizes_text(range)),
     }
 }

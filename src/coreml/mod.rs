@@ -34,7 +34,7 @@ pub use interface::{Color, Feature, FeatureKind, Flexibility, SizeRange};
 pub use legalize::{Basis, Place, TypeChange, type_changes};
 pub use lint::{Code, Finding, Findings, Severity, Spot, lint};
 pub use listing::listing;
-pub use package::{PackageError, is_compiled};
+pub use package::{MANIFEST, PackageError, is_compiled};
 pub use read::{
     Classifier, Package, files, functions, inputs, read, read_for_shapes, read_function,
 };

@@ -18,7 +18,8 @@ use crate::json::{self, JsonError};
 use crate::limits;
 use crate::tensor::{SourceFile, num};
 
-pub(super) const MANIFEST: &str = "Manifest.json";
+/// The file of a package that names its items.
+pub const MANIFEST: &str = "Manifest.json";
 pub(super) const DATA: &str = "Data";
 const AUTHOR: &str = "com.apple.CoreML";
 const MODEL: &str = "model.mlmodel";

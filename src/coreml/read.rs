@@ -201,7 +201,9 @@ pub fn read_for_shapes(
 /// When the manifest is malformed or points out of the package.
 pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
     let items = items(path)?;
-    Ok(std::iter::once(items.model).chain(items.weights).collect())
+    let manifest = (items.model != path).then(|| path.join(package::MANIFEST));
+    let all = std::iter::once(items.model).chain(items.weights);
+    Ok(all.chain(manifest).collect())
 }
 
 fn items(path: &Path) -> Result<package::Items> {

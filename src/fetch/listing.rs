@@ -9,7 +9,7 @@ use super::error::FetchError;
 use super::http::{Client, header};
 use crate::error::Result;
 use crate::limits;
-use crate::source::{hub, lock};
+use crate::source::{self, hub};
 
 /// Largest page of a listing, in bytes: some 100,000 files.
 const PAGE_BYTES: u64 = 32 * 1024 * 1024;
@@ -188,7 +188,7 @@ fn remote(entry: Entry) -> Result<Option<Remote>, FetchError> {
     Ok(Some(Remote { path, size, digest }))
 }
 
-/// The data files among `files`: what a lock covers, and pickles only if they are asked for.
+/// The data files among `files`, and pickles only if they are asked for.
 pub(super) fn select(files: Vec<Remote>, allow_pickle: bool) -> Result<Selection, FetchError> {
     let mut selection = Selection::default();
     let (mut names, mut pickles, mut total) = (BTreeSet::new(), 0, 0u64);
@@ -204,7 +204,7 @@ pub(super) fn select(files: Vec<Remote>, allow_pickle: bool) -> Result<Selection
         } else if pickle {
             pickles += 1;
             (!allow_pickle).then_some("pickles")
-        } else if lock::covers(path) {
+        } else if source::is_data(path) {
             None
         } else if is_code(path) {
             Some("code")

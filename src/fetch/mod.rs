@@ -20,6 +20,7 @@ pub use http::{Authorities, Timeouts, Token};
 
 use crate::error::{Context, Result, io_error};
 use crate::files::{self, FilesError, Partial};
+use crate::source;
 use crate::source::hub::{self, Pinned};
 use crate::source::lock::{self, Identity};
 use http::Client;
@@ -154,7 +155,8 @@ pub fn fetch(request: &Request, progress: Progress<'_>) -> Result<Fetched> {
     let from_cache = bring(&client, request, &selection, &partial.path(), progress)?;
     match &request.destination {
         Destination::Folder(folder) => {
-            write_lock(request, &selection, &partial.path())?;
+            remove_others(&selection, &partial.path())?;
+            write_lock(request, &partial.path())?;
             partial.install()?;
             Ok(fetched(folder, selection, from_cache))
         }
@@ -206,7 +208,8 @@ fn already_here(request: &Request, folder: &Path) -> Result<Fetched> {
         .at_file(folder)?;
     let same = locked.repo.as_deref() == Some(request.pinned.repo())
         && locked.revision.as_deref() == Some(request.pinned.commit());
-    if !same {
+    // An imported folder comes from the commit, but does not hold its files.
+    if !same || source::is_imported(folder) {
         return Err(foreign()).at_file(folder);
     }
     lock::check(folder, &|_| {})?.ok(folder)?;
@@ -263,13 +266,23 @@ fn bring(
     Ok(from_cache)
 }
 
-fn write_lock(request: &Request, selection: &Selection, folder: &Path) -> Result<()> {
+/// Removes what an earlier call has left that asked for more, such as pickles.
+fn remove_others(selection: &Selection, folder: &Path) -> Result<()> {
+    for path in files::files_below(folder)? {
+        let wanted = |f: &Remote| path == folder.join(&f.path);
+        if !selection.files.iter().any(wanted) {
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+fn write_lock(request: &Request, folder: &Path) -> Result<()> {
     let identity = Identity {
         repo: Some(request.pinned.repo().to_owned()),
         revision: Some(request.pinned.commit().to_owned()),
     };
-    let all: Vec<String> = selection.files.iter().map(|f| f.path.clone()).collect();
-    lock::write_with(folder, &identity, &all, &|_| {})?;
+    lock::write(folder, &identity, &|_| {})?;
     Ok(())
 }
 

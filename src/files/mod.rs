@@ -4,6 +4,7 @@
 //! program did not write is replaced, not even when it appears at the last moment; no link is followed at a destination; and all of it
 //! happens in the folder that was opened first, even if its path then leads elsewhere.
 
+mod apart;
 mod sys;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Class, Context, Diagnostic, Result, io_error};
+pub use apart::{Named, keep_apart};
 use sys::Folder;
 
 /// What the names of private folders begin with.
@@ -70,12 +72,20 @@ pub enum FilesError {
     /// A destination without a name.
     #[error("the output has no file name")]
     NoName,
+    /// An output in the place of something that is read, or of another output.
+    #[error("{one} and {other} name the same place, or one stands inside the other")]
+    Meet {
+        /// The flag of the output.
+        one: String,
+        /// The flag or argument of the other.
+        other: String,
+    },
 }
 
 impl Diagnostic for FilesError {
     fn class(&self) -> Class {
         match self {
-            FilesError::Exists | FilesError::NoName => Class::Usage,
+            FilesError::Exists | FilesError::NoName | FilesError::Meet { .. } => Class::Usage,
             FilesError::Moved => Class::Unsafe,
         }
     }
@@ -85,6 +95,7 @@ impl Diagnostic for FilesError {
             FilesError::Exists => "output_exists",
             FilesError::Moved => "output_moved",
             FilesError::NoName => "bad_output",
+            FilesError::Meet { .. } => "outputs_meet",
         }
     }
 
@@ -94,6 +105,7 @@ impl Diagnostic for FilesError {
                 FilesError::Exists => "name another output with `-o`, or move what is there",
                 FilesError::Moved => "use a folder that nobody else writes to",
                 FilesError::NoName => "name a file with `-o`",
+                FilesError::Meet { .. } => "name a place of its own for each; nothing was written",
             }
             .into(),
         )

@@ -10,8 +10,8 @@ use super::error::OnnxError;
 use super::external::Beside;
 use super::import::{display_op, is_read, standard};
 use super::proto::{
-    NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation, tensor_shape_proto,
-    type_proto,
+    NodeProto, SparseTensorProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation,
+    tensor_shape_proto, type_proto,
 };
 use super::types::{data_type_bits, data_type_name};
 use super::wire;
@@ -131,6 +131,19 @@ fn summary(path: &Path) -> Result<Summary> {
         let bytes = add_tensor(tensor, region.as_ref(), &mut beside, &mut out).at_tensor(&name)?;
         largest.push((Reverse(bytes), name, tensor));
     }
+    let mut find = |tensor: &TensorProto| match tensor.data_location() {
+        DataLocation::External => {
+            let name = tensor.name.as_deref().unwrap_or_default();
+            let (_, bytes) = extent(tensor).at_tensor(name)?;
+            beside.find(tensor, bytes).at_tensor(name).map(|_| ())
+        }
+        DataLocation::Default => Ok(()),
+    };
+    sparse(&graph.sparse_initializer).try_for_each(&mut find)?;
+    inner_tensors(&graph.node, &mut find)?;
+    for function in &proto.functions {
+        inner_tensors(&function.node, &mut find)?;
+    }
     out.external_files.extend(beside.locations());
     largest.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
     let named = largest.into_iter().take(LARGEST);
@@ -226,6 +239,54 @@ fn port(info: &ValueInfoProto) -> Port {
     }
 }
 
+/// The parts of sparse tensors.
+fn sparse(tensors: &[SparseTensorProto]) -> impl Iterator<Item = &TensorProto> {
+    let parts = tensors.iter().flat_map(|t| [&t.values, &t.indices]);
+    parts.filter_map(Option::as_ref)
+}
+
+/// Visits the tensors of attributes and of graphs inside nodes.
+fn inner_tensors(
+    nodes: &[NodeProto],
+    visit: &mut dyn FnMut(&TensorProto) -> Result<()>,
+) -> Result<()> {
+    for attribute in nodes.iter().flat_map(|node| &node.attribute) {
+        attribute
+            .t
+            .iter()
+            .chain(&attribute.tensors)
+            .chain(sparse(&attribute.sparse_tensors))
+            .chain(sparse(attribute.sparse_tensor.as_slice()))
+            .try_for_each(&mut *visit)?;
+        for graph in attribute.g.iter().chain(&attribute.graphs) {
+            graph.initializer.iter().try_for_each(&mut *visit)?;
+            sparse(&graph.sparse_initializer).try_for_each(&mut *visit)?;
+            inner_tensors(&graph.node, visit)?;
+        }
+    }
+    Ok(())
+}
+
+/// How many elements a tensor has, and bytes: 0 of strings, which have no fixed width.
+fn extent(tensor: &TensorProto) -> Result<(u64, u64), OnnxError> {
+    let malformed = || OnnxError::Malformed {
+        reason: format!("a tensor of shape {:?}", tensor.dims),
+    };
+    let elements = tensor
+        .dims
+        .iter()
+        .try_fold(1u64, |n, &d| n.checked_mul(u64::try_from(d).ok()?))
+        .ok_or_else(malformed)?;
+    let bytes = match data_type_bits(tensor.data_type.unwrap_or_default()) {
+        Some(bits) => elements
+            .checked_mul(bits)
+            .map(|bits| bits.div_ceil(8))
+            .ok_or_else(malformed)?,
+        None => 0,
+    };
+    Ok((elements, bytes))
+}
+
 fn add_tensor(
     tensor: &TensorProto,
     raw: Option<&FileRegion>,
@@ -234,20 +295,8 @@ fn add_tensor(
 ) -> Result<u64> {
     let number = tensor.data_type.unwrap_or_default();
     let malformed = |reason: String| OnnxError::Malformed { reason };
-    let elements = tensor
-        .dims
-        .iter()
-        .try_fold(1u64, |n, &d| n.checked_mul(u64::try_from(d).ok()?))
-        .ok_or_else(|| malformed(format!("a tensor of shape {:?}", tensor.dims)))?;
+    let (elements, bytes) = extent(tensor)?;
     let dtype = data_type_name(number);
-    let bytes = match data_type_bits(number) {
-        Some(bits) => elements
-            .checked_mul(bits)
-            .map(|bits| bits.div_ceil(8))
-            .ok_or_else(|| malformed(format!("a tensor of shape {:?}", tensor.dims)))?,
-        // Strings have no fixed width.
-        None => 0,
-    };
     if let Some(raw) = raw
         && raw.len != bytes
     {

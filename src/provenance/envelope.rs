@@ -148,15 +148,20 @@ impl Verifier {
     pub fn check(&self, envelope: Option<&Envelope>) -> Result<(), ProvenanceError> {
         let envelope = envelope.ok_or(ProvenanceError::Unsigned)?;
         let signed = encoded(&envelope.open()?);
+        let mut odd = None;
         for sig in &envelope.signatures {
             // The name in the envelope is a remark of whoever wrote it; only the signature counts.
             let bytes = Base64::decode_vec(&sig.sig)
                 .map_err(|_| ProvenanceError::Base64 { part: "signature" })?;
-            if let Ok(signature) = Signature::from_slice(&bytes)
-                && self.0.verify_strict(&signed, &signature).is_ok()
-            {
-                return Ok(());
+            match Signature::from_slice(&bytes) {
+                Ok(signature) if self.0.verify_strict(&signed, &signature).is_ok() => return Ok(()),
+                Ok(_) => {}
+                // Somebody else's, of another kind, or what is left of one.
+                Err(_) => odd = Some(bytes.len()),
             }
+        }
+        if let Some(found) = odd {
+            return Err(ProvenanceError::SignatureLength { found });
         }
         Err(ProvenanceError::Signature {
             count: envelope.signatures.len(),
@@ -204,6 +209,16 @@ mod tests {
         let mut changed = envelope.clone();
         changed.payload = Base64::encode_string(b"[]");
         assert!(verifier(&ours).check(Some(&changed)).is_err());
+        let mut cut = envelope.clone();
+        let bytes = Base64::decode_vec(&cut.signatures[0].sig).unwrap();
+        cut.signatures[0].sig = Base64::encode_string(&bytes[..63]);
+        assert_eq!(
+            verifier(&ours).check(Some(&cut)),
+            Err(ProvenanceError::SignatureLength { found: 63 })
+        );
+        // One of another kind beside ours does no harm.
+        cut.signatures.push(envelope.signatures[0].clone());
+        assert_eq!(verifier(&ours).check(Some(&cut)), Ok(()));
         let mut none = envelope.clone();
         none.signatures.clear();
         assert!(verifier(&ours).check(Some(&none)).is_err());

@@ -25,6 +25,32 @@ pub enum ProvenanceError {
     /// A statement about nothing.
     #[error("the statement names no file")]
     NoSubject,
+    /// A file that is stated twice.
+    #[error("the statement names `{name}` twice")]
+    Twice {
+        /// The file.
+        name: String,
+    },
+    /// A file without the digest that is compared, or with others.
+    #[error("the statement does not give SHA-256, and nothing else, as the digest of `{name}`")]
+    Digest {
+        /// The file.
+        name: String,
+    },
+    /// Something that was used, but is neither a file nor a commit.
+    #[error(
+        "the statement's dependency `{name}` is neither a file with size and SHA-256 nor a commit of a repository"
+    )]
+    Dependency {
+        /// Its name or address.
+        name: String,
+    },
+    /// Not one verification.
+    #[error("the statement has {found} byproducts, expected one: the verification")]
+    Byproducts {
+        /// How many there are.
+        found: usize,
+    },
     /// A path out of the artifact.
     #[error("the statement names `{path}`, which is no path inside the artifact's folder")]
     Path {
@@ -54,6 +80,14 @@ pub enum ProvenanceError {
     /// A bare statement where a signed one is expected.
     #[error("the statement is not signed")]
     Unsigned,
+    /// A signature that is too short or too long to be one.
+    #[error(
+        "a signature has {found} bytes, and one of Ed25519 has 64: it is damaged, or of another kind"
+    )]
+    SignatureLength {
+        /// Its bytes.
+        found: usize,
+    },
     /// No signature of the key.
     #[error("none of the {count} signatures is by the key `{keyid}`")]
     Signature {
@@ -79,10 +113,15 @@ impl Diagnostic for ProvenanceError {
             ProvenanceError::Syntax { .. }
             | ProvenanceError::Kind { .. }
             | ProvenanceError::NoSubject
+            | ProvenanceError::Twice { .. }
+            | ProvenanceError::Digest { .. }
+            | ProvenanceError::Dependency { .. }
+            | ProvenanceError::Byproducts { .. }
             | ProvenanceError::Path { .. }
             | ProvenanceError::Size { .. }
             | ProvenanceError::Base64 { .. }
             | ProvenanceError::Unsigned
+            | ProvenanceError::SignatureLength { .. }
             | ProvenanceError::Signature { .. } => Class::Unsafe,
         }
     }
@@ -90,10 +129,16 @@ impl Diagnostic for ProvenanceError {
     fn code(&self) -> &'static str {
         match self {
             ProvenanceError::Key { .. } => "bad_key",
-            ProvenanceError::Unsigned | ProvenanceError::Signature { .. } => "bad_signature",
+            ProvenanceError::Unsigned
+            | ProvenanceError::SignatureLength { .. }
+            | ProvenanceError::Signature { .. } => "bad_signature",
             ProvenanceError::Syntax { .. }
             | ProvenanceError::Kind { .. }
             | ProvenanceError::NoSubject
+            | ProvenanceError::Twice { .. }
+            | ProvenanceError::Digest { .. }
+            | ProvenanceError::Dependency { .. }
+            | ProvenanceError::Byproducts { .. }
             | ProvenanceError::Path { .. }
             | ProvenanceError::Size { .. }
             | ProvenanceError::Base64 { .. } => "bad_statement",
@@ -106,12 +151,18 @@ impl Diagnostic for ProvenanceError {
                 "`openssl genpkey -algorithm ed25519 -out key.pem`, and for the public one `openssl pkey -in key.pem -pubout`".into()
             }
             ProvenanceError::Size { .. } => crate::limits::SIDE_FILE_BYTES.hint(),
-            ProvenanceError::Unsigned | ProvenanceError::Signature { .. } => {
+            ProvenanceError::Unsigned
+            | ProvenanceError::SignatureLength { .. }
+            | ProvenanceError::Signature { .. } => {
                 "do not trust what the statement says".into()
             }
             ProvenanceError::Syntax { .. }
             | ProvenanceError::Kind { .. }
             | ProvenanceError::NoSubject
+            | ProvenanceError::Twice { .. }
+            | ProvenanceError::Digest { .. }
+            | ProvenanceError::Dependency { .. }
+            | ProvenanceError::Byproducts { .. }
             | ProvenanceError::Path { .. }
             | ProvenanceError::Base64 { .. } => {
                 "convert again with `--provenance auto` to get a statement of this version".into()

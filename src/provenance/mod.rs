@@ -9,7 +9,7 @@
 mod envelope;
 mod error;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,20 @@ pub const BUILD_TYPE: &str = "urn:distill-convert:conversion:v1";
 
 /// This program.
 const BUILDER: &str = "urn:distill-convert";
+
+/// Its name beside its version.
+const PROGRAM: &str = "distill-convert";
+
+/// Names of digests and annotations.
+const SHA256: &str = "sha256";
+const GIT_COMMIT: &str = "gitCommit";
+const SIZE: &str = "size_bytes";
+
+/// What names of a hub's repositories begin with.
+const HUB: &str = "pkg:huggingface/";
+
+/// The byproduct that tells how the verification came out.
+const VERIFICATION: &str = "verification";
 
 /// What a statement's file name ends with.
 pub const EXTENSION: &str = "intoto.json";
@@ -103,7 +117,7 @@ pub struct BuildDefinition {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dependency {
-    /// Path in the model folder; `reference:`, `inputs:` or `task:` stand before files of the verification.
+    /// Path in the model folder; `reference:`, `inputs:`, `task:` or `tokenizer:` stand before files of the verification.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The repository at its commit.
@@ -160,7 +174,7 @@ pub struct Byproduct {
 /// SHA-256 as digests.
 #[must_use]
 pub fn sha256(hex: &str) -> Digests {
-    BTreeMap::from([("sha256".to_owned(), hex.to_owned())])
+    BTreeMap::from([(SHA256.to_owned(), hex.to_owned())])
 }
 
 impl Dependency {
@@ -171,8 +185,47 @@ impl Dependency {
             name: Some(format!("{prefix}{}", file.path)),
             uri: None,
             digest: sha256(&file.sha256),
-            annotations: BTreeMap::from([("size_bytes".to_owned(), file.size.into())]),
+            annotations: BTreeMap::from([(SIZE.to_owned(), file.size.into())]),
         }
+    }
+
+    /// The file's SHA-256.
+    #[must_use]
+    pub fn sha256(&self) -> Option<&str> {
+        self.digest.get(SHA256).map(String::as_str)
+    }
+
+    /// The file's size in bytes.
+    #[must_use]
+    pub fn size(&self) -> Option<u64> {
+        self.annotations.get(SIZE)?.as_u64()
+    }
+
+    /// Refuses what says more or less than this version states and `audit` compares.
+    fn check(&self) -> Result<(), ProvenanceError> {
+        let is_file = self.name.is_some()
+            && self.uri.is_none()
+            && is_sha256(&self.digest)
+            && self.annotations.len() == 1
+            && self.size().is_some();
+        let is_commit = self.name.is_none()
+            && self.repository().is_some()
+            && self.digest.len() == 1
+            && self.annotations.is_empty();
+        if is_file || is_commit {
+            return Ok(());
+        }
+        let name = self.name.as_ref().or(self.uri.as_ref());
+        Err(ProvenanceError::Dependency {
+            name: name.cloned().unwrap_or_default(),
+        })
+    }
+
+    /// Repository and commit, of a commit.
+    fn repository(&self) -> Option<(&str, &str)> {
+        let commit = self.digest.get(GIT_COMMIT)?.as_str();
+        let (repo, same) = self.uri.as_deref()?.strip_prefix(HUB)?.split_once('@')?;
+        (same == commit).then_some((repo, commit))
     }
 
     /// A commit of a hub's repository.
@@ -180,8 +233,8 @@ impl Dependency {
     pub fn commit(repo: &str, commit: &str) -> Self {
         Dependency {
             name: None,
-            uri: Some(format!("pkg:huggingface/{repo}@{commit}")),
-            digest: BTreeMap::from([("gitCommit".to_owned(), commit.to_owned())]),
+            uri: Some(format!("{HUB}{repo}@{commit}")),
+            digest: BTreeMap::from([(GIT_COMMIT.to_owned(), commit.to_owned())]),
             annotations: BTreeMap::new(),
         }
     }
@@ -215,11 +268,11 @@ impl Predicate {
             run_details: RunDetails {
                 builder: Builder {
                     id: BUILDER.to_owned(),
-                    version: BTreeMap::from([("distill-convert".to_owned(), version)]),
+                    version: BTreeMap::from([(PROGRAM.to_owned(), version)]),
                 },
                 metadata: finished_on.map(|finished_on| Metadata { finished_on }),
                 byproducts: vec![Byproduct {
-                    name: "verification".to_owned(),
+                    name: VERIFICATION.to_owned(),
                     annotations: verification,
                 }],
             },
@@ -232,24 +285,44 @@ impl Predicate {
         all.filter_map(|d| d.name.as_deref().map(|name| (name, d)))
     }
 
-    /// The commit that the source came from, if it is known.
+    /// The repository and commit that the source came from, if they are known.
     #[must_use]
-    pub fn commit(&self) -> Option<&str> {
+    pub fn repository(&self) -> Option<(&str, &str)> {
         let all = &self.build_definition.resolved_dependencies;
-        all.iter()
-            .find_map(|d| d.digest.get("gitCommit"))
-            .map(String::as_str)
+        all.iter().find_map(Dependency::repository)
+    }
+
+    /// The version of this program that ran.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        let version = self.run_details.builder.version.get(PROGRAM)?;
+        Some(version)
+    }
+
+    /// A parameter that is a truth value.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
+        let parameters = &self.build_definition.external_parameters;
+        parameters.get(name).and_then(Value::as_bool) == Some(true)
+    }
+
+    /// The engines that ran the artifact.
+    #[must_use]
+    pub fn engines(&self) -> Vec<&str> {
+        let found = self.byproduct().and_then(|b| b.annotations.get("engines"));
+        let names = found.and_then(Value::as_array).into_iter().flatten();
+        names.filter_map(Value::as_str).collect()
+    }
+
+    fn byproduct(&self) -> Option<&Byproduct> {
+        let mut all = self.run_details.byproducts.iter();
+        all.find(|b| b.name == VERIFICATION)
     }
 
     /// What the verification came to: `passed`, `failed`, `inconclusive` or `not run`.
     #[must_use]
     pub fn verification(&self) -> Option<&str> {
-        let found = self
-            .run_details
-            .byproducts
-            .iter()
-            .find(|b| b.name == "verification")?;
-        found.annotations.get("status")?.as_str()
+        self.byproduct()?.annotations.get("status")?.as_str()
     }
 
     /// The predicate as one line of JSON.
@@ -271,8 +344,34 @@ impl Predicate {
     }
 
     fn check(&self) -> Result<(), ProvenanceError> {
-        expect("build type", BUILD_TYPE, &self.build_definition.build_type)
+        expect("build type", BUILD_TYPE, &self.build_definition.build_type)?;
+        expect("builder", BUILDER, &self.run_details.builder.id)?;
+        if let [only] = self.run_details.byproducts.as_slice() {
+            expect("byproduct", VERIFICATION, &only.name)?;
+        } else {
+            let found = self.run_details.byproducts.len();
+            return Err(ProvenanceError::Byproducts { found });
+        }
+        let mut names = BTreeSet::new();
+        for dependency in &self.build_definition.resolved_dependencies {
+            dependency.check()?;
+            let name = dependency.name.as_deref().unwrap_or_default();
+            if !names.insert(name) {
+                let name = name.to_owned();
+                return Err(ProvenanceError::Twice { name });
+            }
+        }
+        Ok(())
     }
+}
+
+/// Whether digests are SHA-256 and nothing that is not compared.
+fn is_sha256(digests: &Digests) -> bool {
+    let hex = |text: &String| {
+        let digit = |b| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        text.len() == 64 && text.bytes().all(digit)
+    };
+    digests.len() == 1 && digests.get(SHA256).is_some_and(hex)
 }
 
 fn expect(what: &'static str, expected: &'static str, found: &str) -> Result<(), ProvenanceError> {
@@ -334,14 +433,20 @@ impl Statement {
         if self.subject.is_empty() {
             return Err(ProvenanceError::NoSubject);
         }
+        let mut names = BTreeSet::new();
         for subject in &self.subject {
+            let name = || subject.name.clone();
+            if !names.insert(subject.name.as_str()) {
+                return Err(ProvenanceError::Twice { name: name() });
+            }
+            if !is_sha256(&subject.digest) {
+                return Err(ProvenanceError::Digest { name: name() });
+            }
             let inside = |part: &str| {
                 !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':', '\0'])
             };
             if !subject.name.split('/').all(inside) {
-                return Err(ProvenanceError::Path {
-                    path: subject.name.clone(),
-                });
+                return Err(ProvenanceError::Path { path: name() });
             }
         }
         Ok(())
@@ -453,7 +558,8 @@ mod tests {
         assert_eq!((found.statement, found.envelope), (statement(), None));
         let predicate = statement().predicate;
         assert_eq!(predicate.verification(), Some("passed"));
-        assert_eq!(predicate.commit(), Some("1".repeat(40).as_str()));
+        let commit = "1".repeat(40);
+        assert_eq!(predicate.repository(), Some(("a/b", commit.as_str())));
         assert_eq!(predicate.files().count(), 1);
         let text = predicate.to_text().unwrap();
         assert_eq!(Predicate::from_text(&text).unwrap(), predicate);

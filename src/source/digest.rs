@@ -46,6 +46,12 @@ pub fn hex(bytes: &[u8]) -> String {
     hex
 }
 
+/// SHA-256 of bytes in lower-case hex.
+#[must_use]
+pub fn sha256_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// SHA-256 of several files at once, in their order; of several errors, the first file's is returned.
 pub(super) fn sha256_all(files: &[Arc<SourceFile>], progress: Progress<'_>) -> Result<Vec<String>> {
     let digests: Vec<Result<String>> = files.par_iter().map(|f| sha256(f, progress)).collect();

@@ -159,6 +159,15 @@ pub enum SourceError {
         /// Their sizes together.
         found: u64,
     },
+    /// A folder that is nested deeper than any model's.
+    #[error("the folder lies deeper than {cap} levels", cap = limits::FOLDER_DEPTH.count())]
+    FolderDepth,
+    /// More files than any model has.
+    #[error("the folder holds more than {cap} files", cap = limits::FOLDER_FILES.count())]
+    FolderFiles,
+    /// Something was written while its digest was computed.
+    #[error("the file was changed, added or removed while the folder was locked")]
+    Changed,
     /// Nothing is there.
     #[error("no such file or folder")]
     NotFound,
@@ -296,6 +305,8 @@ impl Diagnostic for SourceError {
             | SourceError::JsonValues
             | SourceError::SideFileSize { .. }
             | SourceError::FolderSize { .. }
+            | SourceError::FolderDepth
+            | SourceError::FolderFiles
             | SourceError::PathName { .. }
             | SourceError::PathEscape { .. }
             | SourceError::NotAFile
@@ -307,6 +318,7 @@ impl Diagnostic for SourceError {
             | SourceError::TensorFileKind
             | SourceError::Foreign => Class::Usage,
             SourceError::LfsPointer
+            | SourceError::Changed
             | SourceError::Json { .. }
             | SourceError::JsonShape { .. }
             | SourceError::NotFound
@@ -343,7 +355,10 @@ impl Diagnostic for SourceError {
             | SourceError::JsonShape { .. }
             | SourceError::JsonValues
             | SourceError::SideFileSize { .. } => "bad_json",
-            SourceError::FolderSize { .. } => "too_large",
+            SourceError::FolderSize { .. }
+            | SourceError::FolderDepth
+            | SourceError::FolderFiles => "too_large",
+            SourceError::Changed => "input_changed",
             SourceError::NotFound => "not_found",
             SourceError::NotAModel => "not_a_model",
             SourceError::MissingFile { .. } => "missing_file",
@@ -373,6 +388,9 @@ impl Diagnostic for SourceError {
             SourceError::JsonValues => return Some(limits::JSON_VALUES.hint()),
             SourceError::SideFileSize { .. } => return Some(limits::SIDE_FILE_BYTES.hint()),
             SourceError::FolderSize { .. } => return Some(limits::READ_BYTES.hint()),
+            SourceError::FolderDepth => return Some(limits::FOLDER_DEPTH.hint()),
+            SourceError::FolderFiles => return Some(limits::FOLDER_FILES.hint()),
+            SourceError::Changed => "lock the folder when nobody writes to it",
             SourceError::UnsafeFormat { .. } => {
                 "a PyTorch checkpoint is read as data where it is named as what it is: `distill-convert import CHECKPOINT -o FOLDER`; \
                  nothing else may be a pickle"

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 
 use super::error::SourceError;
-use super::hub::Snapshot;
+use super::hub::{self, Snapshot};
 use super::lock::{self, Lock};
 use super::torch::{self, TorchError, TorchFile};
 use super::{Checkpoint, FileDigest, OpenOptions, Progress, SourceTensor};
@@ -25,11 +25,6 @@ const INDEX: &str = "model.safetensors.index.json";
 const CHECKPOINT: &str = "pytorch_model.bin";
 /// The index of one in several parts.
 const CHECKPOINT_INDEX: &str = "pytorch_model.bin.index.json";
-
-/// The checkpoint of a subfolder, which is read where it has no [`SIDE_WEIGHTS`].
-pub(super) const SIDE_CHECKPOINT: &str = "/pytorch_model.bin";
-/// The weights of a subfolder.
-pub(super) const SIDE_WEIGHTS: &str = "/model.safetensors";
 
 /// Where the weights are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +89,17 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Where the files come from, if that is known.
+    fn identity(&self) -> lock::Identity {
+        let (repo, revision) = match (&self.lock, &self.snapshot) {
+            // A lock that names no commit was written by somebody who knew of none, wherever the folder stands.
+            (Some(lock), _) => (lock.repo.clone(), lock.revision.clone()),
+            (None, Some(place)) => (Some(place.repo.clone()), Some(place.commit.clone())),
+            (None, None) => (None, None),
+        };
+        lock::Identity { repo, revision }
+    }
+
     /// The path under which the folder was named.
     pub(super) fn root(&self) -> &Path {
         &self.root
@@ -104,7 +110,7 @@ impl Folder {
     /// # Errors
     /// When `path` is not a plain path, leads out of the folder, or is not a regular file.
     pub(super) fn find(&self, path: &str) -> Result<Option<u64>> {
-        check_path(path)?;
+        check_plain(path)?;
         let full = self.root.join(path);
         match full.symlink_metadata() {
             Ok(_) => {}
@@ -164,6 +170,7 @@ impl Folder {
         if let Some(opened) = self.opened().get(path) {
             return Ok(Some(Arc::clone(&opened.file)));
         }
+        check_path(path)?;
         if self.find(path)?.is_none() {
             return Ok(None);
         }
@@ -179,6 +186,7 @@ impl Folder {
     ) -> Result<Vec<Arc<SourceFile>>> {
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
+            check_path(path)?;
             files.push(self.open(path)?);
         }
         let before: u64 = self.opened().values().map(|o| o.file.len()).sum();
@@ -220,18 +228,51 @@ impl Folder {
         Ok(files)
     }
 
-    /// A file that a cache keeps under its digest is compared with it. Gives its SHA-256 if that was computed.
+    /// A file of a cache's snapshot is compared with the digest in the name of what its link leads to; one that is no link has to be among
+    /// the cache's files all the same. Gives its SHA-256 if that was computed.
     fn check_blob(&self, path: &str, file: &SourceFile) -> Result<Option<String>> {
+        let Some((snapshot, target)) = self.in_snapshot(path)? else {
+            return Ok(None);
+        };
+        if snapshot.holds(&target) {
+            snapshot.check(&target, file)
+        } else {
+            snapshot.check_copy(file).map(Some)
+        }
+    }
+
+    /// As [`Folder::check_blob`], of links alone.
+    pub(super) fn check_linked_blob(&self, path: &str, file: &SourceFile) -> Result<()> {
+        match self.in_snapshot(path)? {
+            Some((snapshot, target)) if snapshot.holds(&target) => {
+                snapshot.check(&target, file).map(|_| ())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether a file is one that the cache holds under its digest.
+    pub(super) fn is_blob(&self, path: &str) -> Result<bool> {
+        match self.check_blob(path, &*self.open(path)?) {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == hub::UNPROVEN => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where a file of a cache's snapshot really stands.
+    fn in_snapshot(&self, path: &str) -> Result<Option<(&Snapshot, PathBuf)>> {
         let Some(snapshot) = &self.snapshot else {
             return Ok(None);
         };
         let full = self.root.join(path);
         let target = full.canonicalize().map_err(io_error("open", &full))?;
-        if snapshot.holds(&target) {
-            snapshot.check(&target, file)
-        } else {
-            Ok(None)
-        }
+        Ok(Some((snapshot, target)))
+    }
+
+    /// What is known of the folder from its place in a cache.
+    pub(super) fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
     }
 
     /// The bytes of a small file, if it is there.
@@ -331,6 +372,36 @@ impl Folder {
     }
 }
 
+/// Compares files of a folder with its lock, or with the cache that it stands in; see [`super::compare_files`].
+pub(super) fn compare_files(
+    root: &Path,
+    paths: &[String],
+    require_lock: bool,
+) -> Result<lock::Identity> {
+    let files = Folder::locked(root)?;
+    if require_lock && files.lock.is_none() {
+        return Err(SourceError::LockMissing).at_file(root);
+    }
+    if files.lock.is_none() && files.snapshot.is_none() {
+        return Ok(lock::Identity::default());
+    }
+    for path in paths {
+        let file = files.open(path)?;
+        match &files.lock {
+            Some(lock) => {
+                let entry = lock.entry(path).at_file(file.path())?;
+                entry.check_size(file.len()).at_file(file.path())?;
+                let digest = digest::sha256(&file, &|_| {})?;
+                entry.check_digest(&digest).at_file(file.path())?;
+            }
+            None => {
+                files.check_blob(path, &file)?;
+            }
+        }
+    }
+    Ok(files.identity())
+}
+
 /// The whole of a side file.
 pub(super) fn read_small(file: &SourceFile) -> Result<Vec<u8>> {
     if file.len() > limits::SIDE_FILE_BYTES.get() {
@@ -342,13 +413,19 @@ pub(super) fn read_small(file: &SourceFile) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether a path inside a folder is that of a PyTorch checkpoint, by its name.
-pub(super) fn is_checkpoint_name(path: &str) -> bool {
-    sniff::has_pickle_name(Path::new(path))
+/// Refuses paths that are anything but `file` or `folder/file`: what a model is read from.
+pub(super) fn check_path(path: &str) -> Result<(), SourceError> {
+    check_plain(path)?;
+    if path.matches('/').count() < 2 {
+        return Ok(());
+    }
+    Err(SourceError::PathName {
+        path: path.to_owned(),
+    })
 }
 
-/// Refuses paths that are anything but `file` or `folder/file`.
-pub(super) fn check_path(path: &str) -> Result<(), SourceError> {
+/// Refuses what is no path inside a folder, or means different things to different systems.
+pub(super) fn check_plain(path: &str) -> Result<(), SourceError> {
     let plain = |part: &str| {
         !part.is_empty()
             && part != "."
@@ -356,8 +433,7 @@ pub(super) fn check_path(path: &str) -> Result<(), SourceError> {
             && !part.contains(['\\', ':'])
             && !part.chars().any(char::is_control)
     };
-    let parts: Vec<&str> = path.split('/').collect();
-    if parts.len() <= 2 && parts.iter().all(|p| plain(p)) {
+    if path.split('/').all(plain) {
         return Ok(());
     }
     Err(SourceError::PathName {
@@ -457,21 +533,14 @@ pub(super) fn open(
         }
         None => config,
     };
+    let lock::Identity { repo, revision } = files.identity();
     Ok(Checkpoint {
         config,
         tensors: read.tensors,
         notes: read.notes,
         storages: read.storages,
-        repo: match (&files.lock, &files.snapshot) {
-            (Some(lock), _) if lock.repo.is_some() => lock.repo.clone(),
-            (_, Some(snapshot)) => Some(snapshot.repo.clone()),
-            _ => None,
-        },
-        revision: match (&files.lock, &files.snapshot) {
-            (Some(lock), _) if lock.revision.is_some() => lock.revision.clone(),
-            (_, Some(snapshot)) => Some(snapshot.commit.clone()),
-            _ => None,
-        },
+        repo,
+        revision,
         folder: root,
         files,
     })

@@ -11,6 +11,9 @@ use crate::tensor::SourceFile;
 
 use super::digest;
 
+/// The code of [`HubError::Unproven`].
+pub(super) const UNPROVEN: &str = "unproven_file";
+
 /// What can be wrong with a name of the hub or with its cache.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -48,6 +51,11 @@ pub enum HubError {
         /// The pinned name.
         name: Pinned,
     },
+    /// A file of a snapshot that no digest vouches for.
+    #[error(
+        "the file stands in the snapshot itself and not among the cache's files: nothing tells whether it is the commit's"
+    )]
+    Unproven,
     /// A file of the cache is not what its name says.
     #[error("the cached file does not match its name: expected {expected}, found {found}")]
     Blob {
@@ -66,7 +74,7 @@ impl Diagnostic for HubError {
             | HubError::Unpinned { .. }
             | HubError::NoCache => Class::Usage,
             HubError::NotCached { .. } => Class::Invalid,
-            HubError::Blob { .. } => Class::Unsafe,
+            HubError::Blob { .. } | HubError::Unproven => Class::Unsafe,
         }
     }
 
@@ -76,6 +84,7 @@ impl Diagnostic for HubError {
             HubError::Unpinned { .. } => "unpinned_revision",
             HubError::NoCache | HubError::NotCached { .. } => "not_cached",
             HubError::Blob { .. } => "digest_mismatch",
+            HubError::Unproven => UNPROVEN,
         }
     }
 
@@ -91,6 +100,9 @@ impl Diagnostic for HubError {
             HubError::NoCache => "set `HF_HUB_CACHE` to the cache folder".into(),
             HubError::NotCached { name } => {
                 format!("`distill-convert fetch {name} --cache` downloads it")
+            }
+            HubError::Unproven => {
+                "fetch the model again, or, if the file is meant, lock the folder with `distill-convert lock FOLDER`".into()
             }
             HubError::Blob { .. } => "delete the file, and fetch the model again".into(),
         })
@@ -244,11 +256,11 @@ fn cache_folder_in(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBu
         .ok_or(HubError::NoCache)
 }
 
-/// The name of the model, without its owner, if a folder is a snapshot in a cache.
+/// Repository and commit, if a folder is a snapshot in a cache.
 #[must_use]
-pub fn name_of_snapshot(folder: &Path) -> Option<String> {
+pub fn of_snapshot(folder: &Path) -> Option<Pinned> {
     let snapshot = Snapshot::of(&folder.canonicalize().ok()?)?;
-    snapshot.repo.rsplit('/').next().map(str::to_owned)
+    Pinned::new(&snapshot.repo, &snapshot.commit).ok()
 }
 
 /// What is known about a folder because it stands in a cache.
@@ -284,6 +296,18 @@ impl Snapshot {
     /// Whether a link of the snapshot may lead to `target` (canonical): a file directly in `blobs`.
     pub(super) fn holds(&self, target: &Path) -> bool {
         target.parent() == Some(&self.blobs)
+    }
+
+    /// Looks for a file of the snapshot that is no link among the files of the cache, by its digests: systems without links keep copies. Gives
+    /// its SHA-256.
+    pub(super) fn check_copy(&self, file: &SourceFile) -> Result<String> {
+        let sha256 = digest::sha256(file, &|_| {})?;
+        let known = self.blobs.join(&sha256).is_file()
+            || self.blobs.join(digest::git_blob(file)?).is_file();
+        if known {
+            return Ok(sha256);
+        }
+        Err(HubError::Unproven).at_file(file.path())
     }
 
     /// Compares a file of `blobs` with the digest that is its name: SHA-256 of large files, Git's object name of small ones. Gives the

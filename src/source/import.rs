@@ -12,7 +12,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::error::SourceError;
-use super::lock::{self, Entry, Lock};
+use super::lock::{self, Entry, Identity, Lock};
 use super::safetensors::{self, HeaderBytes};
 use super::torch::Stored;
 use super::{Checkpoint, OpenOptions, Progress, SourceTensor, digest, folder};
@@ -76,11 +76,24 @@ pub fn import(
     if source.is_dir() {
         copy_side_files(&checkpoint, target, &metadata, &mut files)?;
     }
-    let lock = lock::write_known(target, files)?;
+    let mut notes = checkpoint.notes;
+    let identity = match (options.config, &checkpoint.repo) {
+        (Some(_), Some(repo)) => {
+            notes.push(format!(
+                "the config is not that of `{repo}`, so that the lock names no repository and commit"
+            ));
+            Identity::default()
+        }
+        (_, _) => Identity {
+            repo: checkpoint.repo,
+            revision: checkpoint.revision,
+        },
+    };
+    let lock = lock::write_known(target, identity, files)?;
     Ok(Imported {
         tensors: checkpoint.tensors.len(),
         weight_bytes: checkpoint.tensors.values().map(|t| t.region.len).sum(),
-        notes: checkpoint.notes,
+        notes,
         lock,
     })
 }
@@ -127,8 +140,8 @@ fn copy_side_files(
         {
             subfolders.push(sub.to_owned());
         }
-        let is_weights = path.ends_with(".safetensors") || path.ends_with(".index.json");
-        if is_weights || path == CONFIG || folder::is_checkpoint_name(&path) {
+        let is_side = super::is_side_file(Path::new(&path)) && path.matches('/').count() < 2;
+        if !is_side || path.ends_with(".index.json") || path == CONFIG {
             continue;
         }
         if let Some(bytes) = checkpoint.files.read_optional(&path)? {

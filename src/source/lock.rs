@@ -1,20 +1,25 @@
-//! The lock file `distill-convert.lock`: size and SHA-256 of every file of a model folder, and the commit it came from, if known.
+//! The lock file `distill-convert.lock`: size and SHA-256 of every file of a model folder, and the commit they came from, if known.
 //!
-//! Owns the file's format, what it covers, and the comparison. Does not fetch anything.
+//! Owns the file's format, what it covers, whose commit it may name, and the comparison. Does not fetch anything.
+//!
+//! Covered is every file of the folder and its subfolders but the lock itself and what is hidden (names that start with a dot): the bookkeeping
+//! of other programs (`.git`, `.cache`, `.DS_Store`) changes by itself, and nothing in it is read where there is a lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::SourceError;
-use super::folder::{self, Folder, Weights};
-use super::sniff::has_pickle_name;
+use super::folder::{self, Folder};
 use super::{Progress, atomic, digest};
 use crate::error::{Context, Result, io_error};
 use crate::files::Place;
+use crate::limits;
+use crate::tensor::{SourceFile, Stamp};
 
 /// The name of the lock file, beside `config.json`.
 pub const FILE_NAME: &str = "distill-convert.lock";
@@ -22,8 +27,8 @@ pub const FILE_NAME: &str = "distill-convert.lock";
 /// The version of the format that is written, and the only one that is read.
 pub const SCHEMA_VERSION: u64 = 1;
 
-/// Files with these extensions are covered, in the folder and in its subfolders, unless a name starts with a dot.
-const COVERED: [&str; 5] = ["json", "model", "safetensors", "toml", "txt"];
+/// Files that are open at once while a folder is hashed: as many as the cores can use, far fewer than a process may open.
+const OPEN_FILES: usize = 64;
 
 /// Where a model comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -154,7 +159,7 @@ impl Lock {
         }
         check_revision(self.revision.as_deref())?;
         for (path, entry) in &self.files {
-            folder::check_path(path)?;
+            folder::check_plain(path)?;
             if !is_hex(&entry.sha256, 64) {
                 return Err(SourceError::LockSyntax {
                     detail: format!(
@@ -216,8 +221,18 @@ fn check_revision(revision: Option<&str>) -> Result<(), SourceError> {
 /// # Errors
 /// When the folder cannot be read, or the lock is malformed.
 pub fn of(model: &Path) -> Result<Option<Lock>> {
-    let (root, _) = folder::resolve(model)?;
-    read(&Folder::unlocked(&root)?)
+    read(&Folder::unlocked(&root_of(model)?)?)
+}
+
+/// The folder whose lock is meant: the model folder or package, or the one around a file that is a model or a part of one.
+fn root_of(model: &Path) -> Result<PathBuf> {
+    let ending = model.extension().and_then(|e| e.to_str());
+    let is_graph = ending.is_some_and(|e| ["mlmodel", "onnx"].contains(&e));
+    if is_graph && model.is_file() {
+        let parent = model.parent().filter(|p| !p.as_os_str().is_empty());
+        return Ok(parent.unwrap_or(Path::new(".")).to_path_buf());
+    }
+    Ok(folder::resolve(model)?.0)
 }
 
 /// Reads the lock of a folder, if there is one.
@@ -238,58 +253,154 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Lock, SourceError> {
     Ok(lock)
 }
 
-/// Writes the lock of the model at `model` (a folder, or a file in it that [`super::open`] takes), replacing an older one.
-///
-/// # Errors
-/// When the revision is not a commit, when a covered file is a link that leaves the folder, or when a file cannot be read or written.
-pub fn write(model: &Path, identity: &Identity, progress: Progress<'_>) -> Result<Lock> {
-    write_with(model, identity, &[], progress)
+/// A lock that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// What it says.
+    pub lock: Lock,
+    /// What the user should know.
+    pub notes: Vec<String>,
 }
 
-/// [`write`], covering these files as well.
+/// Writes the lock of the model at `model` (a folder or package, or a file in it that is a model), replacing an older one.
+///
+/// Repository and commit are those of `identity`; where it names neither, those that are known and still true: of the older lock if each
+/// file is as it says, of a cache's snapshot if each file is one of its blobs.
 ///
 /// # Errors
-/// As [`write`].
-pub fn write_with(
-    model: &Path,
-    identity: &Identity,
-    more: &[String],
-    progress: Progress<'_>,
-) -> Result<Lock> {
+/// When the revision is not a commit, when a file is a link that leaves the folder or changes meanwhile, or when a file cannot be read or
+/// written.
+pub fn write(model: &Path, identity: &Identity, progress: Progress<'_>) -> Result<Written> {
     check_revision(identity.revision.as_deref())?;
-    let (root, _) = folder::resolve(model)?;
+    let root = root_of(model)?;
     let place = place(&root)?;
     let files = Folder::unlocked(&root)?;
-    let mut paths = covered(&files)?;
-    paths.extend(more.iter().cloned());
-    let paths: Vec<String> = paths.into_iter().collect();
+    let paths = covered(&files)?;
     if paths.is_empty() {
         return Err(SourceError::NothingToLock).at_file(&root);
     }
-    files.open_all(&paths, progress)?;
-    let entries = files.digests(progress)?.into_iter().map(|d| {
-        let entry = Entry {
-            size: d.size,
-            sha256: d.sha256,
-        };
-        (d.path, entry)
-    });
+    let (entries, stamps) = hash(&files, &paths, progress)?;
+    unchanged(&files, &paths, &stamps)?;
+    let (identity, note) = if *identity == Identity::default() {
+        known_identity(&files, &entries)?
+    } else {
+        (identity.clone(), None)
+    };
     let lock = Lock {
         schema_version: SCHEMA_VERSION,
-        repo: identity.repo.clone(),
-        revision: identity.revision.clone(),
-        files: entries.collect(),
+        repo: identity.repo,
+        revision: identity.revision,
+        files: entries,
     };
     save(place, &lock)?;
-    Ok(lock)
+    let notes = note.into_iter().collect();
+    Ok(Written { lock, notes })
+}
+
+/// Size and digest of every file, and what would tell that it has changed since.
+fn hash(
+    files: &Folder,
+    paths: &BTreeSet<String>,
+    progress: Progress<'_>,
+) -> Result<(BTreeMap<String, Entry>, Vec<Stamp>)> {
+    let (mut entries, mut stamps) = (BTreeMap::new(), Vec::new());
+    let paths: Vec<&String> = paths.iter().collect();
+    let mut total = 0u64;
+    for part in paths.chunks(OPEN_FILES) {
+        let opened: Vec<Arc<SourceFile>> = part
+            .iter()
+            .map(|path| files.open(path))
+            .collect::<Result<_>>()?;
+        for file in &opened {
+            stamps.push(file.stamp()?);
+            total = total.saturating_add(file.len());
+        }
+        if total > limits::READ_BYTES.get() {
+            return Err(SourceError::FolderSize { found: total }).at_file(files.root());
+        }
+        let digests = digest::sha256_all(&opened, progress)?;
+        for ((path, file), sha256) in part.iter().zip(opened).zip(digests) {
+            files.check_linked_blob(path, &file)?;
+            let size = file.len();
+            entries.insert((*path).clone(), Entry { size, sha256 });
+        }
+    }
+    Ok((entries, stamps))
+}
+
+/// Refuses a folder in which a file was changed, replaced, added or removed while it was hashed: its lock would be of no moment at all.
+fn unchanged(files: &Folder, paths: &BTreeSet<String>, stamps: &[Stamp]) -> Result<()> {
+    let changed = |path: &str| {
+        let path = files.root().join(path);
+        Err(SourceError::Changed).at_file(&path)
+    };
+    let now = covered(files)?;
+    if let Some(path) = now.symmetric_difference(paths).next() {
+        return changed(path);
+    }
+    for (path, stamp) in paths.iter().zip(stamps) {
+        if files.open(path)?.stamp()? != *stamp {
+            return changed(path);
+        }
+    }
+    Ok(())
+}
+
+/// Repository and commit that are known and true of every file; else a note why they are not recorded.
+fn known_identity(
+    files: &Folder,
+    entries: &BTreeMap<String, Entry>,
+) -> Result<(Identity, Option<String>)> {
+    // A lock that cannot be read says nothing.
+    let older = read(files).ok().flatten();
+    let older = older.filter(|lock| lock.repo.is_some() || lock.revision.is_some());
+    let (known, others): (Identity, Vec<&String>) = match (older, files.snapshot()) {
+        (Some(lock), _) => {
+            let same = |path: &str, entry: &Entry| lock.files.get(path) == Some(entry);
+            let others = entries.iter().filter(|(path, entry)| !same(path, entry));
+            let others = others.map(|(path, _)| path).collect();
+            let Lock { repo, revision, .. } = lock;
+            (Identity { repo, revision }, others)
+        }
+        (None, Some(snapshot)) => {
+            let mut others = Vec::new();
+            for path in entries.keys() {
+                if !files.is_blob(path)? {
+                    others.push(path);
+                }
+            }
+            let known = Identity {
+                repo: Some(snapshot.repo.clone()),
+                revision: Some(snapshot.commit.clone()),
+            };
+            (known, others)
+        }
+        (None, None) => return Ok((Identity::default(), None)),
+    };
+    let Some(first) = others.first() else {
+        return Ok((known, None));
+    };
+    let name = known.repo.unwrap_or_default() + "@" + &known.revision.unwrap_or_default();
+    let more = match others.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let note = format!(
+        "`{first}`{more} is not known to come from {name}, so that neither is recorded; `--repo` and `--revision` record them all the same"
+    );
+    Ok((Identity::default(), Some(note)))
 }
 
 /// Writes the lock of a folder whose files were hashed while they were written.
-pub(super) fn write_known(root: &Path, files: BTreeMap<String, Entry>) -> Result<Lock> {
+pub(super) fn write_known(
+    root: &Path,
+    identity: Identity,
+    files: BTreeMap<String, Entry>,
+) -> Result<Lock> {
     let lock = Lock {
         schema_version: SCHEMA_VERSION,
-        repo: None,
-        revision: None,
+        repo: identity.repo,
+        revision: identity.revision,
         files,
     };
     save(place(root)?, &lock)?;
@@ -343,7 +454,7 @@ pub(super) fn list_all(root: &Path) -> Result<Vec<String>> {
 /// # Errors
 /// When there is no lock, it is malformed, or a file cannot be read. A difference is not an error here: see [`Report::ok`].
 pub fn check(model: &Path, progress: Progress<'_>) -> Result<Report> {
-    let (root, _) = folder::resolve(model)?;
+    let root = root_of(model)?;
     let files = Folder::unlocked(&root)?;
     let lock = read(&files)?
         .ok_or(SourceError::LockMissing)
@@ -353,7 +464,7 @@ pub fn check(model: &Path, progress: Progress<'_>) -> Result<Report> {
         .filter(|path| !lock.files.contains_key(path))
         .map(|path| (path, Status::Extra))
         .collect();
-    let (mut same_size, mut opened) = (Vec::new(), Vec::new());
+    let mut same_size = Vec::new();
     for (path, entry) in &lock.files {
         match files.find(path)? {
             None => {
@@ -365,64 +476,64 @@ pub fn check(model: &Path, progress: Progress<'_>) -> Result<Report> {
             }
             Some(_) => {
                 same_size.push((path, entry));
-                opened.push(files.open(path)?);
             }
         }
     }
-    let digests = digest::sha256_all(&opened, progress)?;
-    for ((path, entry), found) in same_size.into_iter().zip(digests) {
-        let status = if found == entry.sha256 {
-            Status::Ok
-        } else {
-            Status::Digest {
-                expected: entry.sha256.clone(),
-                found,
-            }
-        };
-        report.insert(path.clone(), status);
+    for part in same_size.chunks(OPEN_FILES) {
+        let opened: Vec<Arc<SourceFile>> = part
+            .iter()
+            .map(|(path, _)| files.open(path))
+            .collect::<Result<_>>()?;
+        let digests = digest::sha256_all(&opened, progress)?;
+        for ((path, entry), found) in part.iter().zip(digests) {
+            let status = if found == entry.sha256 {
+                Status::Ok
+            } else {
+                Status::Digest {
+                    expected: entry.sha256.clone(),
+                    found,
+                }
+            };
+            report.insert((*path).clone(), status);
+        }
     }
     Ok(Report { files: report })
 }
 
-/// Whether a lock covers files of this name, wherever they stand.
-#[must_use]
-pub fn covers(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str());
-    extension.is_some_and(|e| COVERED.contains(&e))
+/// Refuses folders deeper than any real one, and more files than one has.
+pub(super) fn check_extent(depth: usize, files: usize) -> Result<(), SourceError> {
+    if depth > limits::FOLDER_DEPTH.count() {
+        return Err(SourceError::FolderDepth);
+    }
+    if files > limits::FOLDER_FILES.count() {
+        return Err(SourceError::FolderFiles);
+    }
+    Ok(())
 }
 
 /// The files that a lock covers.
 pub(super) fn covered(files: &Folder) -> Result<BTreeSet<String>> {
     let mut paths = BTreeSet::new();
-    for (name, is_folder) in list(files.root())? {
-        if !is_folder {
-            paths.insert(name);
-            continue;
-        }
-        for (inner, is_folder) in list(&files.root().join(&name))? {
-            if !is_folder {
-                paths.insert(format!("{name}/{inner}"));
-            }
-        }
-    }
-    let weights = files.weights();
-    // A checkpoint is covered where it is what the model is read from.
-    let is_read = |path: &str| match &weights {
-        Ok(Weights::Checkpoint(name)) => name == path,
-        Ok(Weights::CheckpointShards) => !path.contains('/') && has_pickle_name(Path::new(path)),
-        Ok(Weights::Safetensors | Weights::Shards) | Err(_) => false,
-    };
-    let all = paths.clone();
-    let is_side = |path: &str| {
-        let sub = path.strip_suffix(folder::SIDE_CHECKPOINT);
-        sub.is_some_and(|sub| !all.contains(&format!("{sub}{}", folder::SIDE_WEIGHTS)))
-    };
-    paths.retain(|path| covers(Path::new(path)) || is_read(path) || is_side(path));
+    walk(files.root(), "", &mut paths)?;
     // A link that leaves the folder, or a name that no lock can hold, is an error rather than a gap.
     for path in &paths {
         files.find(path)?;
     }
     Ok(paths)
+}
+
+fn walk(folder: &Path, prefix: &str, paths: &mut BTreeSet<String>) -> Result<()> {
+    let depth = prefix.matches('/').count();
+    for (name, is_folder) in list(folder)? {
+        let path = format!("{prefix}{name}");
+        if is_folder {
+            walk(&folder.join(&name), &format!("{path}/"), paths)?;
+        } else if path != FILE_NAME {
+            paths.insert(path);
+        }
+        check_extent(depth, paths.len()).at_file(folder)?;
+    }
+    Ok(())
 }
 
 /// Name and kind of everything in a folder that is not hidden. Links to folders are not followed.

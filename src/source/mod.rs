@@ -29,7 +29,7 @@ mod sniff;
 mod tensors;
 mod torch;
 
-pub use digest::hex;
+pub use digest::{hex, sha256_of as sha256};
 pub use error::SourceError;
 pub use image::{Image, ImageError, read_image};
 pub use import::{Imported, import, is_imported};
@@ -63,23 +63,59 @@ pub struct FileDigest {
     pub sha256: String,
 }
 
-/// Size and SHA-256 of single files, such as a model and what lies beside it; called by their names.
+/// Size and SHA-256 of files below `folder`, such as a model and what lies beside it; called by their paths from there.
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn digest_files(paths: &[PathBuf]) -> Result<Vec<FileDigest>> {
+pub fn digest_files(folder: &Path, paths: &[PathBuf]) -> Result<Vec<FileDigest>> {
     paths
         .iter()
         .map(|path| {
-            let file = crate::tensor::SourceFile::open(path)?;
-            let name = path.file_name().unwrap_or_default();
-            Ok(FileDigest {
-                path: name.to_string_lossy().into_owned(),
-                size: file.len(),
-                sha256: digest::sha256(&file, &|_| {})?,
+            let file = digest_of(path)?;
+            Ok(match path.strip_prefix(folder) {
+                Ok(inner) => FileDigest {
+                    path: plain_path(inner),
+                    ..file
+                },
+                Err(_) => file,
             })
         })
         .collect()
+}
+
+/// A relative path with `/` as separator.
+#[must_use]
+pub fn plain_path(path: &Path) -> String {
+    let parts = path.components().map(|c| c.as_os_str().to_string_lossy());
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// Compares the files at `paths` of an ONNX or Core ML model in `folder` with the folder's lock, or, where there is none, with the digests of the
+/// hub's cache that it is a snapshot of. Gives where they come from, if that is known.
+///
+/// # Errors
+/// When a file is not as locked or not in the lock, when a required lock is missing, or a cached file is not what its name says.
+pub fn compare_files(
+    folder: &Path,
+    paths: &[String],
+    require_lock: bool,
+) -> Result<lock::Identity> {
+    folder::compare_files(folder, paths, require_lock)
+}
+
+/// Files with these endings are data beside a model's weights: config, tokenizer, lists, descriptions.
+const SIDE_KINDS: [&str; 4] = ["json", "model", "toml", "txt"];
+
+/// Whether a file is data by its name: weights as safetensors, or what lies beside them. Not among them: what may be code, and pickles.
+#[must_use]
+pub fn is_data(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "safetensors") || is_side_file(path)
+}
+
+/// Whether a file is, by its name, data that lies beside a model's weights.
+fn is_side_file(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str());
+    extension.is_some_and(|e| SIDE_KINDS.contains(&e))
 }
 
 /// How a checkpoint is opened.
@@ -216,9 +252,7 @@ pub fn digest_tree(folder: &Path) -> Result<Vec<FileDigest>> {
 fn walk(folder: &Path, prefix: &str, files: &mut Vec<FileDigest>) -> Result<()> {
     use crate::error::io_error;
     let depth = prefix.matches('/').count();
-    if depth > crate::limits::NESTING.count() || files.len() > crate::limits::TENSORS.count() {
-        return Err(SourceError::NotAFile).at_file(folder);
-    }
+    lock::check_extent(depth, files.len()).at_file(folder)?;
     for entry in folder.read_dir().map_err(io_error("list", folder))? {
         let entry = entry.map_err(io_error("list", folder))?;
         let path = entry.path();

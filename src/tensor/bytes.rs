@@ -17,6 +17,17 @@ pub struct SourceFile {
     relay: OnceLock<Relay>,
 }
 
+/// What the system knows of a file that is another when the file was written to or replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    len: u64,
+    modified: Option<std::time::SystemTime>,
+    #[cfg(unix)]
+    changed: (i64, i64),
+    #[cfg(unix)]
+    place: (u64, u64),
+}
+
 /// Where a [`SourceFile`] reads from.
 #[derive(Debug)]
 enum Backing {
@@ -95,6 +106,31 @@ impl SourceFile {
             Backing::File(_) => 1,
             Backing::Memory(_) => 1,
         }
+    }
+
+    /// What tells later whether the file has changed.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn stamp(&self) -> Result<Stamp> {
+        let metadata = match &self.backing {
+            Backing::File(file) => file.metadata().map_err(io_error("look at", &self.path))?,
+            Backing::Memory(_) => return Ok(Stamp::default()),
+        };
+        Ok(Stamp {
+            len: metadata.len(),
+            modified: metadata.modified().ok(),
+            #[cfg(unix)]
+            changed: {
+                use std::os::unix::fs::MetadataExt;
+                (metadata.ctime(), metadata.ctime_nsec())
+            },
+            #[cfg(unix)]
+            place: {
+                use std::os::unix::fs::MetadataExt;
+                (metadata.dev(), metadata.ino())
+            },
+        })
     }
 
     /// The path it was opened under.

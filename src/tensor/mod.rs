@@ -9,7 +9,7 @@ mod relay;
 mod target;
 mod value;
 
-pub use bytes::{FileRegion, Region, SourceFile};
+pub use bytes::{FileRegion, Region, SourceFile, Stamp};
 pub use dtype::DType;
 pub use target::TargetFile;
 pub use value::{NamedTensors, Storage, Tensor, TensorError, decode_floats, encode_floats};

@@ -149,14 +149,22 @@ impl Task {
         Task::parse(&text, folder).at_file(path)
     }
 
+    /// The tokenizer file that a task file names, without reading it.
+    ///
+    /// # Errors
+    /// When the task file cannot be read.
+    pub fn tokenizer_file(path: &Path) -> Result<Option<PathBuf>> {
+        let file = parse_file(&read_text(path)?).at_file(path)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        Ok(file.tokenizer.map(|name| folder.join(name)))
+    }
+
     /// As [`Task::load`], from the file's text and folder.
     ///
     /// # Errors
     /// As [`Task::load`].
     pub fn parse(text: &str, folder: &Path) -> Result<Self> {
-        let file: File = toml::from_str(text).map_err(|e| VerifyError::TaskSyntax {
-            message: e.to_string().trim_end().to_owned(),
-        })?;
+        let file = parse_file(text)?;
         if file.cases.len() > limits::TASK_CASES.count() {
             return Err(content(format!(
                 "{} cases, expected at most {}",
@@ -215,6 +223,12 @@ impl Task {
             tokenizer_sha256: tokenizer.sha256,
         })
     }
+}
+
+fn parse_file(text: &str) -> Result<File, VerifyError> {
+    toml::from_str(text).map_err(|e| VerifyError::TaskSyntax {
+        message: e.to_string().trim_end().to_owned(),
+    })
 }
 
 fn content(message: String) -> VerifyError {

@@ -1,6 +1,7 @@
 //! Every subcommand on the shipped models.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -107,13 +108,66 @@ fn every_toy_keeps_its_answers() {
             let stated = artifact["bytes"].as_u64().unwrap();
             assert!(stated <= bytes && bytes < stated + 4096, "{stated} {bytes}");
         }
-        let metrics =
-            fs::read_to_string(folder.path().join("p/mlpackage/comparison_metrics.json")).unwrap();
-        let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
-        let (_, pair) = metrics.as_object().unwrap().iter().next().unwrap();
-        assert_eq!(pair["exact_match_rate"], json!(1.0), "{metrics:#}");
-        assert!(pair["mean_kl_divergence"].as_f64().unwrap() <= 1e-3);
+        assert_eq!(
+            entries(&folder.path().join("p"), &[]),
+            [
+                "comparison_metrics.json",
+                "coreml_predictions.json",
+                "onnx_predictions.json",
+                "source_predictions.json"
+            ]
+        );
+        let read = |name: &str| -> serde_json::Value {
+            let text = fs::read_to_string(folder.path().join("p").join(name)).unwrap();
+            serde_json::from_str(&text).unwrap()
+        };
+        let metrics = read("comparison_metrics.json");
+        let pairs: Vec<&String> = metrics.as_object().unwrap().keys().collect();
+        assert_eq!(pairs, ["source_vs_coreml", "source_vs_onnx"]);
+        for (pair, figures) in metrics.as_object().unwrap() {
+            assert_eq!(
+                figures["exact_match_rate"],
+                json!(1.0),
+                "{pair}: {metrics:#}"
+            );
+            assert!(figures["mean_kl_divergence"].as_f64().unwrap() <= 1e-3);
+            assert!(figures["mean_l2_drift"].is_f64());
+        }
+        // As the predecessor has them, one entry for every case.
+        let task = distill_convert::verify::Task::load(&model.join("task.toml")).unwrap();
+        for stage in ["source", "coreml", "onnx"] {
+            let file = read(&format!("{stage}_predictions.json"));
+            assert_eq!(file["backend"], stage);
+            let name = Path::new(file["model"].as_str().unwrap())
+                .file_name()
+                .unwrap()
+                .to_owned();
+            assert!(
+                name.to_str().unwrap().starts_with(name_of(&model)),
+                "{name:?}"
+            );
+            let list = file["predictions"].as_array().unwrap();
+            assert_eq!(list.len(), task.cases.len());
+            for entry in list {
+                assert!(entry.get("question").is_some(), "{entry}");
+                for key in [
+                    "predicted_class_id",
+                    "predicted_class_name",
+                    "predicted_answer",
+                ] {
+                    assert!(!entry[key].is_null(), "{key}: {entry}");
+                }
+                assert_eq!(
+                    entry["class_probabilities"].as_array().unwrap().len(),
+                    task.classes.len()
+                );
+            }
+        }
     }
+}
+
+fn name_of(model: &Path) -> &str {
+    model.file_name().unwrap().to_str().unwrap()
 }
 
 #[test]

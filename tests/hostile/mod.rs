@@ -74,6 +74,7 @@ pub(crate) fn sentence_folder() -> TempDir {
         ("3_Dense/pytorch_model.bin", b"\x80\x02"),
         ("tokenizer.json", b"{}"),
         (".hidden/secret.json", b"{}"),
-        ("notes.md", b"not covered"),
+        ("notes.md", b"notes"),
+        ("onnx/deep/model.onnx", b"a graph"),
     ])
 }

@@ -107,6 +107,9 @@ fn every_cap_refuses_what_is_above_it() {
     let binary = root().join("models/binary").display().to_string();
     let task = format!("{binary}/task.toml");
     let inspect = ["inspect", "model"];
+    let lock = ["lock", "deep"];
+    fs::create_dir_all(at("deep/onnx/deep")).unwrap();
+    fs::write(at("deep/onnx/deep/notes.txt"), "").unwrap();
     let run_npz = ["run", "model", "--inputs", "in.npz", "-o", "out.npz"];
     let run_bomb = ["run", "model", "--inputs", "bomb.npz", "-o", "out.npz"];
     let import = [
@@ -168,6 +171,8 @@ fn every_cap_refuses_what_is_above_it() {
         ("json-values", &inspect, 4, 1),
         ("rank", &inspect, 4, 1),
         ("read-bytes", &inspect, 4, 1),
+        ("folder-files", &lock, 4, 1),
+        ("folder-depth", &lock, 4, 1),
         ("nodes", &["inspect", "model.onnx"], 1, 1),
         ("message-bytes", &["inspect", "model.onnx"], 1, 1),
         ("expanded-elements", &run_table, 1, 1),

@@ -2,8 +2,11 @@
 
 #[cfg(feature = "fetch")]
 mod fetch;
+mod leaves;
 mod limits;
 mod outputs;
+mod places;
 mod promises;
 mod provenance;
+mod sources;
 mod supply_chain;

@@ -263,6 +263,8 @@ fn audit_sees_every_change() {
             vec![
                 ("verification", "conversion"),
                 ("metadata", "com.distill-convert.provenance"),
+                ("metadata", "com.distill-convert.provenance.sha256"),
+                ("metadata", "com.distill-convert.verification"),
             ],
         ),
         (
@@ -321,6 +323,88 @@ fn a_signature_is_of_the_statement_and_of_one_key() {
         &["audit", &name, "--verify-key", &key("private.pem")],
     );
     assert_eq!((wrong.0, &wrong.1["error"]["code"]), (2, &json!("bad_key")));
+}
+
+/// The details of what is broken, by check.
+fn details(folder: &Path, arguments: &[&str]) -> Vec<(String, String)> {
+    let all: Vec<&str> = ["audit"].iter().chain(arguments).copied().collect();
+    let (code, document) = run_json(folder, &all);
+    let text = |v: &Value| v.as_str().unwrap().to_owned();
+    let findings = document["result"]["findings"].as_array().unwrap();
+    let broken = findings.iter().filter(|f| f["held"] == "broken");
+    let found: Vec<_> = broken
+        .map(|f| (text(&f["check"]), text(&f["detail"])))
+        .collect();
+    assert_eq!(code, if found.is_empty() { 0 } else { 4 }, "{document:#}");
+    found
+}
+
+#[test]
+fn a_wrong_key_a_cut_signature_and_a_swapped_statement_are_each_named() {
+    let keys = root().join("tests/fixtures/keys");
+    let key = |name: &str| keys.join(name).display().to_string();
+    let (folder, name) = converted("onnx", &["--sign-key", &key("private.pem")]);
+    let (public, other) = (key("public.pem"), key("other.pem"));
+    let all = |verify: &str| details(folder.path(), &[&name, "--verify-key", verify]);
+    assert!(all(&public).is_empty());
+    let check = |verify: &str| {
+        let mut found = all(verify);
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    };
+    let (of, why) = check(&other);
+    assert_eq!(of, "signature");
+    assert!(
+        why.starts_with("none of the 1 signatures is by the key `"),
+        "{why}"
+    );
+    // A signature that lost its end.
+    let path = folder.path().join("m.onnx.intoto.json");
+    let whole = fs::read(&path).unwrap();
+    let mut envelope = statement(folder.path(), &name);
+    let sig = envelope["signatures"][0]["sig"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(sig.len(), 88, "64 bytes in base64");
+    envelope["signatures"][0]["sig"] = json!(sig[..84]);
+    fs::write(&path, envelope.to_string()).unwrap();
+    let (of, why) = check(&public);
+    assert_eq!(of, "signature");
+    assert!(
+        why.starts_with("a signature has 63 bytes, and one of Ed25519 has 64"),
+        "{why}"
+    );
+    envelope["signatures"][0]["sig"] = json!(sig[..87]);
+    fs::write(&path, envelope.to_string()).unwrap();
+    let (_, why) = check(&public);
+    assert_eq!(why, "the envelope's signature is not base64");
+    fs::write(&path, whole).unwrap();
+    // The signed statement of another artifact of the same source: the signature is good, and says nothing of this one.
+    let arguments = [
+        "--target",
+        "onnx",
+        "model",
+        "-o",
+        "n.onnx",
+        "--seq",
+        "4",
+        "--provenance",
+        "auto",
+        "--sign-key",
+        &key("private.pem"),
+    ];
+    assert_eq!(run_json(folder.path(), &arguments).0, 0);
+    fs::copy(&path, folder.path().join("n.onnx.intoto.json")).unwrap();
+    let found = details(folder.path(), &["n.onnx", "--verify-key", &public]);
+    assert!(found.iter().all(|(of, _)| of != "signature"), "{found:?}");
+    let (_, why) = found.iter().find(|(of, _)| of == "output").unwrap();
+    assert!(
+        why.starts_with("the statement is of `m.onnx`: expected `"),
+        "{why}"
+    );
+    let (_, why) = found.iter().find(|(of, _)| of == "metadata").unwrap();
+    assert!(why.starts_with("expected `"), "{why}");
 }
 
 #[test]
