@@ -327,7 +327,7 @@ impl Compression {
         Ok(all.then_some(out))
     }
 
-    /// Axes of size 1 come and go.
+    /// Axes of size 1 come and go, but one stays.
     fn reshaped(&self, shape: &[usize]) -> Result<Option<Compression>> {
         let old = self.whole_shape();
         let wide = |shape: &[usize]| -> Vec<usize> {
@@ -337,7 +337,7 @@ impl Compression {
         let sizes = |shape: &[usize], axes: &[usize]| -> Vec<usize> {
             axes.iter().map(|&a| shape[a]).collect()
         };
-        if sizes(&old, &from) != sizes(shape, &to) {
+        if shape.is_empty() || sizes(&old, &from) != sizes(shape, &to) {
             return Ok(None);
         }
         let mut out = self.clone();
@@ -654,14 +654,16 @@ fn tensor(dtype: DType, shape: Vec<usize>, values: Vec<f32>) -> Result<Tensor> {
 }
 
 impl Constant {
-    /// A constant in a compressed form. Nothing is read but where there is a mask.
+    /// A constant in a compressed form. Nothing is read but where there is a mask. A scalar is decoded at once: it takes no fewer bytes
+    /// compressed, and targets hold tensors with axes in these forms only.
     ///
     /// # Errors
     /// When the parts do not fit each other, or it would have more than [`limits::EXPANDED_ELEMENTS`] elements.
     pub fn compressed(name: &str, form: Compression) -> Result<Self> {
         form.check()?;
         let (dtype, shape) = (form.dtype(), form.shape());
-        Ok(Constant {
+        let scalar = shape.is_empty();
+        let constant = Constant {
             name: name.into(),
             dtype,
             shape: shape.clone(),
@@ -672,7 +674,11 @@ impl Constant {
             scan: Arc::default(),
             seen: Arc::default(),
             compression: Some(Arc::new(form)),
-        })
+        };
+        if scalar {
+            return Constant::from_tensor(name, &constant.read()?);
+        }
+        Ok(constant)
     }
 
     /// Whether it is stored in a compressed form.

@@ -131,6 +131,25 @@ fn streaming_equals_reading_and_transforms_keep_the_form() {
 }
 
 #[test]
+fn a_scalar_is_decoded_at_once() {
+    let form = |shape: &[usize]| Compression {
+        affine: Some(Affine {
+            scale: float(shape.to_vec(), vec![0.5]),
+            offset: Some(int(DType::I8, shape.to_vec(), vec![-3])),
+        }),
+        ..Compression::of(int(DType::I8, shape.to_vec(), vec![50]))
+    };
+    let scalar = made(form(&[]));
+    assert!(!scalar.is_compressed());
+    assert_eq!((scalar.shape(), values(&scalar)), (&[][..], vec![26.5]));
+    assert_eq!(streamed(&scalar), scalar.read().unwrap());
+    // What becomes one is none of the forms any more.
+    let vector = made(form(&[1])).reshape(vec![]).unwrap();
+    assert!(vector.compression().unwrap().is_none());
+    assert_eq!(values(&vector), [26.5]);
+}
+
+#[test]
 fn scales_too_small_for_half_precision_keep_no_form() {
     let mut form = affine();
     let small = float(vec![2, 2], vec![1.0, 1e-6, 1.0, 1.0]);
