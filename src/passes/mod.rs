@@ -20,6 +20,7 @@ mod attention_tests;
 mod bind;
 mod casts;
 mod clean;
+mod exact;
 mod fold;
 mod graph;
 mod norm;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::exact::{self, Exact};
 use super::parts::PARTS;
 use super::rewrite::{Bodies, Rewrite};
 use crate::error::{Class, Context, Diagnostic, Result};
@@ -168,17 +169,19 @@ fn matches(pattern: &str, text: &str) -> bool {
 ///
 /// # Numerics
 /// Constants are rounded once, to nearest even. A node with a constant beyond ±65504 stays in `f32`, and so does what it feeds only through a cast;
-/// a parameter-sized constant that would round to 0 becomes the smallest positive `f16`.
+/// a parameter-sized constant that would round to 0 becomes the smallest positive `f16`. Numbers from which indices are computed and angles of
+/// positions stay in `f32`, too. Fills of masks beyond ±2·10⁴ become ±2·10⁴.
 ///
 /// # Errors
 /// When a pattern of `islands` matches nothing, or a constant cannot be read.
 pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, PrecisionReport)> {
     let mut report = PrecisionReport::default();
     let mut unmatched: BTreeSet<&str> = islands.patterns.iter().map(String::as_str).collect();
-    // Values of one function mean nothing in the next; each end of a function clears the casts.
-    let state = RefCell::new((&mut report, Casts::default()));
+    // Values of one function mean nothing in the next; each end of a function clears the casts and what is known of it.
+    let state = RefCell::new((&mut report, Casts::default(), None::<Exact>));
     let rebuild = |rewrite: &mut Rewrite<'_>, node: &Node| {
-        let (report, casts) = &mut *state.borrow_mut();
+        let (report, casts, exact) = &mut *state.borrow_mut();
+        let exact = exact.get_or_insert_with(|| Exact::of(rewrite.function));
         let name = rewrite.function.value(node.result()).name.clone();
         if !touches_floats(rewrite, node) {
             return rewrite.copy(node);
@@ -198,7 +201,8 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
             None if islands.overflowing.contains(&name) => {
                 Some("its values reach beyond f16's 65504".to_owned())
             }
-            None => overflowing_constant(rewrite, node, islands.unseen_in_range, report)
+            None if exact.reason(node).is_some() => exact.reason(node).map(str::to_owned),
+            None => overflowing_constant(rewrite, node, exact, islands.unseen_in_range, report)
                 .at_node(&name)?,
         };
         let dtype = match reason {
@@ -217,7 +221,7 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
         let operands: Vec<ValueId> = node
             .operands
             .iter()
-            .map(|&v| casts.operand(rewrite, v, dtype, report))
+            .map(|&v| casts.operand(rewrite, v, dtype, exact, report))
             .collect::<Result<_>>()?;
         let mut op = node.op.clone();
         if let Op::Cast(cast) = &mut op
@@ -230,7 +234,8 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
         Ok(())
     };
     let end = |rewrite: &mut Rewrite<'_>| {
-        state.borrow_mut().1 = Casts::default();
+        let mut cleared = state.borrow_mut();
+        (cleared.1, cleared.2) = (Casts::default(), None);
         for output in &rewrite.function.outputs {
             let declared = rewrite.function.ty(output.value).dtype;
             let value = rewrite.get(output.value);
@@ -271,10 +276,11 @@ fn touches_floats(rewrite: &Rewrite<'_>, node: &Node) -> bool {
 fn overflowing_constant(
     rewrite: &Rewrite<'_>,
     node: &Node,
+    exact: &Exact,
     unseen_in_range: bool,
     report: &mut PrecisionReport,
 ) -> Result<Option<String>> {
-    for &operand in &node.operands {
+    for &operand in node.operands.iter().filter(|v| !exact.is_mask(**v)) {
         if let crate::ir::Def::Const(id) = rewrite.function.value(operand).def {
             let constant = rewrite.module.constant(id);
             if constant.dtype().is_float() && constant.stored_dtype() != DType::F16 {
@@ -307,6 +313,7 @@ impl Casts {
         rewrite: &mut Rewrite<'_>,
         old: ValueId,
         dtype: DType,
+        exact: &Exact,
         report: &mut PrecisionReport,
     ) -> Result<ValueId> {
         if !rewrite.function.ty(old).dtype.is_float() {
@@ -317,6 +324,11 @@ impl Casts {
         }
         let value = if let crate::ir::Def::Const(id) = rewrite.function.value(old).def {
             let constant = rewrite.module.constant(id);
+            let constant = if exact.is_mask(old) {
+                &exact::filled(constant)?
+            } else {
+                constant
+            };
             let cast = if dtype == DType::F16 {
                 narrowed(constant, report)?
             } else {
