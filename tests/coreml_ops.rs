@@ -9,11 +9,12 @@ use distill_convert::eval::{Interpreter, Mode};
 use distill_convert::ir::ops::{
     Activation, ActivationKind, ArgReduce, BatchNorm, Binary, BinaryKind, BlockOrder, Cast, Cell,
     CellActivation, Classify, ClassifyKind, Compare, CompareKind, Conv, ConvTranspose, Coordinates,
-    DepthToSpace, Dequantize, Direction, ExpandTo, GatherNd, Granularity, GridSample, If,
-    InstanceNorm, Loop, Lrn, NonMaxSuppression, NonZero, Outside, Pad, PadBy, PadMode, Pool,
-    PoolKind, Quantize, RangeBy, Recurrent, Reduce, ReduceKind, ReshapeTo, Resize, ResizeAxis,
-    Reverse, Rounding, Sampling, ScatterElements, ScatterMode, ScatterNd, Size, SliceBy,
-    SpaceToDepth, Tile, TileBy, TopK, Unary, UnaryKind, Window,
+    DepthToSpace, Dequantize, Direction, Expand, ExpandTo, Gather, GatherNd, Granularity,
+    GridSample, If, InstanceNorm, Loop, Lrn, NonMaxSuppression, NonZero, Outside, Pad, PadBy,
+    PadMode, Pool, PoolKind, Quantize, RangeBy, Recurrent, Reduce, ReduceKind, Reshape, ReshapeTo,
+    Resize, ResizeAxis, Reverse, Rounding, Sampling, ScatterElements, ScatterMode, ScatterNd, Size,
+    Slice, SliceBy, SliceRange, Softmax, SpaceToDepth, Squeeze, Tile, TileBy, TopK, Transpose,
+    Unary, UnaryKind, Unsqueeze, Window,
 };
 use distill_convert::ir::{Builder, Dim, Domain, Module, Op, Type, ValueId};
 use distill_convert::tensor::{DType, NamedTensors, Tensor};
@@ -853,6 +854,52 @@ fn cases() -> Vec<(String, Make)> {
             }
         }
     }
+    // More steps than are unrolled.
+    for (name, cell, direction) in [
+        (
+            "gru",
+            Cell::Gru { reset_after: true },
+            Direction::Bidirectional,
+        ),
+        ("lstm", Cell::Lstm { coupled: true }, Direction::Reverse),
+        ("rnn", Cell::Rnn, Direction::Forward),
+    ] {
+        add(
+            &format!("{name}_long"),
+            Box::new(move |c| {
+                let d = if direction == Direction::Bidirectional {
+                    2
+                } else {
+                    1
+                };
+                let (rows, lstm) = (cell.gates() * 3, matches!(cell, Cell::Lstm { .. }));
+                let (x, w) = (c.x(&[520, 2, 2]), c.w("w", &[d, rows, 2]));
+                let (r, b) = (c.w("r", &[d, rows, 3]), c.w("b", &[d, 2 * rows]));
+                let mut operands = vec![x, w, r, b, c.x(&[d, 2, 3])];
+                if lstm {
+                    operands.push(c.x(&[d, 2, 3]));
+                }
+                operands.push(c.ints(DType::I64, &[2], &[517, 520]));
+                if lstm {
+                    operands.push(c.x(&[d, 9]));
+                }
+                let activations = match cell {
+                    Cell::Rnn => vec![tanh],
+                    Cell::Gru { .. } => vec![sigmoid, tanh],
+                    Cell::Lstm { .. } => vec![sigmoid, tanh, tanh],
+                };
+                let op = Recurrent {
+                    cell,
+                    direction,
+                    activations: activations.repeat(d),
+                    clip: None,
+                    lengths: true,
+                    peepholes: lstm,
+                };
+                c.out(Op::Recurrent(op), &operands);
+            }),
+        );
+    }
     for to in [DType::I8, DType::U8, DType::I16, DType::I4] {
         for constant in [true, false] {
             add(
@@ -993,7 +1040,105 @@ fn cases() -> Vec<(String, Make)> {
             }),
         );
     }
+    all.extend(wide());
     all
+}
+
+/// More axes than Core ML has, on the way.
+fn wide() -> Vec<(String, Make)> {
+    let orders: [(&[usize], &[usize]); 5] = [
+        (&[1, 2, 4, 2, 4, 3], &[0, 1, 3, 2, 4, 5]),
+        (&[2, 3, 2, 2, 5, 1], &[0, 1, 4, 2, 5, 3]),
+        (&[2, 3, 4, 3, 3, 2], &[5, 4, 3, 2, 1, 0]),
+        (&[2, 3, 2, 2, 3, 2], &[3, 5, 1, 4, 0, 2]),
+        (&[2, 3, 2, 1, 3, 2, 2], &[0, 5, 1, 3, 2, 6, 4]),
+    ];
+    let mut all: Vec<(String, Make)> = Vec::new();
+    for (i, (sizes, perm)) in orders.into_iter().enumerate() {
+        all.push((
+            format!("wide_{i}"),
+            Box::new(move |c| {
+                let total: usize = sizes.iter().product();
+                let x = c.x(&[total / 2, 2]);
+                let shape = dims(sizes);
+                let apart = c.op(Op::Reshape(Reshape { shape }), &[x])[0];
+                let half = c.unary(UnaryKind::Tanh, apart);
+                let perm = perm.to_vec();
+                let moved = c.op(Op::Transpose(Transpose { perm }), &[half])[0];
+                let flat = |shape: &[usize]| Op::Reshape(Reshape { shape: dims(shape) });
+                c.out(flat(&[total / 2, 2]), &[moved]);
+                let own = c.b.ty(moved).known_shape().unwrap();
+                // Broadcast along every second axis, then along all but the last.
+                let mut alternate = own.clone();
+                alternate[1] = 1;
+                alternate[2] = 1;
+                let by = c.w("by", &alternate);
+                let sum = c.binary(BinaryKind::Add, moved, by);
+                c.out(flat(&[total]), &[sum]);
+                let mean = Reduce {
+                    kind: ReduceKind::Mean,
+                    axes: vec![0, 3],
+                    keep_dims: i % 2 == 0,
+                };
+                let mean = c.op(Op::Reduce(mean), &[sum])[0];
+                c.out(flat(&[total / own[0] / own[3]]), &[mean]);
+                let at = own.len() - 2;
+                let ranges = vec![
+                    SliceRange::new(1, 0usize, 1usize),
+                    SliceRange::new(at, 1usize, own[at]),
+                ];
+                if own[at] > 1 {
+                    let part = c.op(Op::Slice(Slice { ranges }), &[sum])[0];
+                    let n = total / own[1] / own[at] * (own[at] - 1);
+                    c.out(flat(&[n]), &[part]);
+                }
+                let last = own.len() - 1;
+                let row = c.op(Op::Softmax(Softmax { axis: last }), &[sum])[0];
+                c.out(flat(&[total]), &[row]);
+                let place = Tensor::i64(vec![], vec![0]).unwrap();
+                let place = c.b.tensor("place", &place).unwrap();
+                let one = c.op(Op::Gather(Gather { axis: 2 }), &[row, place])[0];
+                c.out(flat(&[total / own[2]]), &[one]);
+            }),
+        ));
+    }
+    all.push((
+        "wide_repeats".to_owned(),
+        Box::new(|c| {
+            let x = c.x(&[2, 3, 4]);
+            let axes = vec![1, 3, 5];
+            let apart = c.op(Op::Unsqueeze(Unsqueeze { axes }), &[x])[0];
+            let shape = dims(&[2, 1, 3, 2, 4, 3]);
+            let wide = c.op(Op::Expand(Expand { shape }), &[apart])[0];
+            let axes = vec![1];
+            c.out(Op::Squeeze(Squeeze { axes }), &[wide]);
+            let shape = dims(&[2, 6, 12]);
+            c.out(Op::Reshape(Reshape { shape }), &[wide]);
+        }),
+    ));
+    all
+}
+
+#[test]
+fn axes_that_cannot_be_merged_are_refused_by_name() {
+    let mut c = Case::new(DType::F32);
+    let x = c.x(&[64]);
+    let shape = dims(&[2; 6]);
+    let apart = c.op(Op::Reshape(Reshape { shape }), &[x])[0];
+    // One after the other is whole and repeated.
+    let by = c.w("by", &[1, 2, 1, 2, 1, 2]);
+    let sum =
+        c.b.binary("alternating", BinaryKind::Add, apart, by)
+            .unwrap();
+    let shape = dims(&[64]);
+    c.out(Op::Reshape(Reshape { shape }), &[sum]);
+    let folder = tempfile::tempdir().unwrap();
+    let module = c.b.finish().unwrap();
+    let why = write(&module, &folder.path().join("m"), DeploymentTarget::IOS17).unwrap_err();
+    assert_eq!(
+        why,
+        "write: node `alternating`: Core ML tensors have at most 5 axes, found 6"
+    );
 }
 
 const TARGETS: [DeploymentTarget; 4] = [

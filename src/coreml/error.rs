@@ -115,8 +115,8 @@ pub enum CoremlError {
         /// The element type.
         dtype: DType,
     },
-    /// An integer constant that does not fit Core ML's only wide integer type.
-    #[error("the constant holds {value}, which does not fit int32")]
+    /// An integer that does not fit Core ML's only wide integer type.
+    #[error("{value} does not fit int32, the widest integer that programs have")]
     IntegerRange {
         /// The value.
         value: i64,

@@ -666,6 +666,8 @@ fn arguments(ids: Vec<String>) -> Argument {
 fn scalar(dtype: DType, x: f64) -> Result<Tensor> {
     let tensor = if dtype.is_float() {
         Tensor::f32(vec![], vec![num::f32_of_f64(x)])?.cast(dtype)
+    } else if dtype == DType::I32 {
+        value::int32(vec![], vec![num::i64_of_f64(x)])?
     } else {
         Tensor::int(dtype, vec![], vec![num::i64_of_f64(x)])?
     };
@@ -675,7 +677,7 @@ fn scalar(dtype: DType, x: f64) -> Result<Tensor> {
 /// The value of a parameter that is not a variable.
 fn literal(arg: &Arg<'_>) -> Result<Value> {
     let ints = |shape: Vec<usize>, values: Vec<i64>| -> Result<Value> {
-        Ok(value::inline(&Tensor::int(DType::I32, shape, values)?))
+        Ok(value::inline(&value::int32(shape, values)?))
     };
     match arg {
         Arg::Var(_) | Arg::Vars(_) => Err(CoremlError::NoPart { part: "literal" }.into()),

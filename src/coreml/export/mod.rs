@@ -36,6 +36,7 @@ pub(in crate::coreml) use image::{factors, modes};
 pub(in crate::coreml) use interface::required_target;
 pub(in crate::coreml) use recurrent::has_recurrent;
 pub(in crate::coreml) use state::kept;
+pub(in crate::coreml) use value::int32;
 
 /// What a root-mean-square normalisation of half-precision values is made of. Those of single-precision values are computed as defined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

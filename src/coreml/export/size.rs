@@ -1,11 +1,12 @@
 //! Sizes that are known only at run time: read from the shapes of values that have them, computed as `int32` vectors of one element, each once.
 
 use super::emit::{Arg, Emitter, Var};
+use super::value::int32;
 use crate::coreml::error::CoremlError;
 use crate::coreml::target::Opset;
 use crate::error::{Context, Result};
 use crate::ir::{Dim, DimOp, DimTree, Type};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::DType;
 
 impl Emitter<'_> {
     /// A size as a vector of one `int32`.
@@ -15,7 +16,7 @@ impl Emitter<'_> {
         }
         let var = match (dim.integer(), dim.as_symbol()) {
             (Some(n), _) => {
-                let tensor = Tensor::int(DType::I32, vec![1], vec![n])?;
+                let tensor = int32(vec![1], vec![n])?;
                 let name = format!("size#{n}");
                 self.weight(&name, &crate::ir::Constant::from_tensor(&name, &tensor)?)?
             }
@@ -30,7 +31,7 @@ impl Emitter<'_> {
     pub(super) fn sizes(&mut self, step: &str, dims: &[Dim]) -> Result<Var> {
         let known: Option<Vec<i64>> = dims.iter().map(Dim::integer).collect();
         if let Some(values) = known {
-            let tensor = Tensor::int(DType::I32, vec![values.len()], values)?;
+            let tensor = int32(vec![values.len()], values)?;
             return self.tensor(step, &tensor);
         }
         let parts = dims

@@ -1,6 +1,7 @@
 //! Types and values of programs, from ours.
 
 use crate::coreml::dtype::to_mil;
+use crate::coreml::error::CoremlError;
 use crate::coreml::package::WEIGHT_REFERENCE;
 use crate::coreml::proto::mil_spec::dimension::{ConstantDimension, UnknownDimension};
 use crate::coreml::proto::mil_spec::tensor_value::{
@@ -12,6 +13,7 @@ use crate::coreml::proto::mil_spec::{
     tensor_value, value, value_type,
 };
 use crate::coreml::target::Opset;
+use crate::error::Result;
 use crate::ir::{Constant, Dim, Type};
 use crate::tensor::{DType, Storage, Tensor, num};
 
@@ -97,6 +99,17 @@ pub(super) fn inline(tensor: &Tensor) -> Value {
         }),
     };
     immediate(ty, value)
+}
+
+/// Integers as `int32`, the widest integer that programs have. Nothing wraps.
+///
+/// # Errors
+/// When one of them does not fit, or there are not as many as the shape says.
+pub(in crate::coreml) fn int32(shape: Vec<usize>, values: Vec<i64>) -> Result<Tensor> {
+    match values.iter().find(|&&x| i32::try_from(x).is_err()) {
+        Some(&value) => Err(CoremlError::IntegerRange { value }.into()),
+        None => Ok(Tensor::int(DType::I32, shape, values)?),
+    }
 }
 
 /// Whether a constant belongs in the weight file.

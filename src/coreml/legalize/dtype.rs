@@ -7,7 +7,7 @@ use crate::ir::{Constant, Dim, Type, display_shape};
 use crate::tensor::{DType, num};
 
 /// Most axes of a tensor.
-const MAX_RANK: usize = 5;
+pub(super) const MAX_RANK: usize = 5;
 
 /// What stands for an element type inside a program: wide and unsigned integers are `int32`, narrow ones too before programs had them, and so are
 /// those of less than 8 bits; other floats are single precision.

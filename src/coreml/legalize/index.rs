@@ -1,13 +1,14 @@
 //! What is picked and put by index.
 
 use super::lower::{Lower, dims};
+use crate::coreml::export::int32;
 use crate::coreml::target::Opset;
 use crate::error::Result;
 use crate::ir::ops::{
     BinaryKind, GatherElements, GatherNd, ScatterElements, ScatterMode, ScatterNd,
 };
 use crate::ir::{Op, ValueId};
-use crate::tensor::{DType, Tensor, num};
+use crate::tensor::{DType, num};
 
 pub(super) fn gather_elements(
     l: &mut Lower<'_>,
@@ -47,7 +48,7 @@ pub(super) fn gather_nd(
     let mut begin_shape = shape[..batch].to_vec();
     begin_shape.resize(last, 1);
     let begins = (0..batches).map(|b| num::i64_of(b * per_batch)).collect();
-    let mut place = l.tensor(&Tensor::int(DType::I32, begin_shape, begins)?)?;
+    let mut place = l.tensor(&int32(begin_shape, begins)?)?;
     for k in 0..depth {
         let index = l.pick(indices, last, k)?;
         let offset = l.with(BinaryKind::Mul, index, num::f64_of(strides[batch + k]))?;
@@ -112,7 +113,7 @@ pub(super) fn scatter_elements(
             let places = (0..count)
                 .map(|i| num::i64_of(i / inner % shape[axis]))
                 .collect();
-            l.tensor(&Tensor::int(DType::I32, vec![count, 1], places)?)?
+            l.tensor(&int32(vec![count, 1], places)?)?
         };
         columns.push(column);
     }

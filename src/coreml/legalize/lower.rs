@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::dtype::{legal, legal_constant};
+use super::wide::{self, Views};
 use crate::coreml::error::CoremlError;
+use crate::coreml::export::int32;
 use crate::coreml::target::Opset;
 use crate::error::{Context, Error, Result};
 use crate::ir::ops::{
@@ -239,11 +241,16 @@ impl<'m> Lower<'m> {
 
     /// Rewrites the nodes of an old function into the function under construction.
     pub(super) fn nodes(&mut self, old: &Function, map: &mut Map) -> Result<()> {
+        let mut views = Views::new();
         for node in &old.nodes {
             let name = &old.value(node.result()).name;
             let first = self.function.values.len();
             self.at(name);
-            let results = super::node::lower(self, old, map, node).at_node(name)?;
+            let few = wide::lower(self, old, map, &mut views, node).at_node(name)?;
+            let results = match few {
+                Some(results) => results,
+                None => super::node::lower(self, old, map, node).at_node(name)?,
+            };
             for (&was, new) in node.results.iter().zip(results) {
                 // The value keeps its name, but for one that merely passes through.
                 let value = old.value(was);
@@ -291,6 +298,11 @@ impl<'m> Lower<'m> {
         Ok(new)
     }
 
+    /// A name for a body that belongs to the value that is worked on; no other body has it.
+    pub(super) fn open_body(&self, part: &str) -> String {
+        format!("{}/{part}{}", self.node, self.bodies.len())
+    }
+
     /// A new body.
     pub(super) fn build(
         &mut self,
@@ -318,13 +330,16 @@ impl<'m> Lower<'m> {
 
     /// A vector of `int32`.
     pub(super) fn ints(&mut self, values: Vec<i64>) -> Result<ValueId> {
-        self.tensor(&Tensor::int(DType::I32, vec![values.len()], values)?)
+        let tensor = int32(vec![values.len()], values).at_node(&self.node)?;
+        self.tensor(&tensor)
     }
 
     /// A scalar of a number type.
     pub(super) fn scalar(&mut self, dtype: DType, x: f64) -> Result<ValueId> {
         let tensor = if dtype.is_float() {
             Tensor::f32(vec![], vec![num::f32_of_f64(x)])?.cast(dtype)
+        } else if dtype == DType::I32 {
+            int32(vec![], vec![num::i64_of_f64(x)]).at_node(&self.node)?
         } else {
             Tensor::int(dtype, vec![], vec![num::i64_of_f64(x)])?
         };

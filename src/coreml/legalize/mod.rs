@@ -23,6 +23,7 @@ mod recurrent;
 mod reduce;
 mod shape;
 mod suppress;
+mod wide;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -45,6 +45,16 @@ pub(super) fn lower(
             }
         })
         .collect::<Result<Vec<_>>>()?;
+    apply(l, old, node, &operands)
+}
+
+/// What stands for the results of an old node with these operands.
+pub(super) fn apply(
+    l: &mut Lower<'_>,
+    old: &Function,
+    node: &Node,
+    operands: &[ValueId],
+) -> Result<Vec<ValueId>> {
     let at = |i: usize| -> Result<ValueId> {
         let operand = operands.get(i).copied();
         Ok(operand.ok_or(IrError::Undefined { operand: i })?)
@@ -64,25 +74,25 @@ pub(super) fn lower(
         Op::Classify(o) => one(elementwise::classify(l, o.kind, at(0)?)),
         Op::Reduce(o) => one(reduce::reduce(l, o, at(0)?, was(0))),
         Op::CumSum(_) | Op::MatMul(_) if is_small_int(was(0)) => {
-            one(elementwise::widened(l, &node.op, &operands, was(0)))
+            one(elementwise::widened(l, &node.op, operands, was(0)))
         }
         Op::ArgReduce(o) => one(reduce::arg_reduce(l, o, at(0)?)),
-        Op::TopK(o) => reduce::top_k(l, o, &operands),
+        Op::TopK(o) => reduce::top_k(l, o, operands),
         Op::Inverse(_) => Err(l.refuse("inverse", "programs have no inverse of a matrix")),
-        Op::Attention(o) => one(attention::attention(l, *o, &operands)),
-        Op::Conv(o) => one(conv::conv(l, o, &operands)),
-        Op::ConvTranspose(o) => one(conv::conv_transpose(l, o, &operands)),
+        Op::Attention(o) => one(attention::attention(l, *o, operands)),
+        Op::Conv(o) => one(conv::conv(l, o, operands)),
+        Op::ConvTranspose(o) => one(conv::conv_transpose(l, o, operands)),
         Op::Pool(o) => one(conv::pool(l, o, at(0)?, was(0))),
-        Op::BatchNorm(o) => one(norm::batch_norm(l, o, &operands)),
-        Op::InstanceNorm(o) => one(norm::instance_norm(l, o, &operands)),
-        Op::LayerNorm(o) => one(norm::layer_norm(l, o, &operands)),
+        Op::BatchNorm(o) => one(norm::batch_norm(l, o, operands)),
+        Op::InstanceNorm(o) => one(norm::instance_norm(l, o, operands)),
+        Op::LayerNorm(o) => one(norm::layer_norm(l, o, operands)),
         Op::Lrn(o) => one(norm::lrn(l, o, at(0)?)),
-        Op::Pad(o) => one(shape::pad(l, o, &operands)),
+        Op::Pad(o) => one(shape::pad(l, o, operands)),
         Op::DepthToSpace(o) => one(shape::depth_to_space(l, o, at(0)?)),
         Op::SpaceToDepth(o) => one(shape::space_to_depth(l, o, at(0)?)),
         Op::ExpandTo(o) => one(shape::expand_to(l, o, at(0)?, at(1)?)),
-        Op::PadBy(o) => one(shape::pad_by(l, o, &operands)),
-        Op::RangeBy(_) => one(shape::range_by(l, &node.op, &operands)),
+        Op::PadBy(o) => one(shape::pad_by(l, o, operands)),
+        Op::RangeBy(_) => one(shape::range_by(l, &node.op, operands)),
         Op::NonZero(o) => one(shape::non_zero(l, o, at(0)?)),
         Op::Iota(o) => {
             let dtype = DType::I32;
@@ -100,14 +110,14 @@ pub(super) fn lower(
         Op::GatherElements(o) => one(index::gather_elements(l, o, at(0)?, at(1)?)),
         Op::ScatterElements(o) => one(index::scatter_elements(l, o, at(0)?, at(1)?, at(2)?)),
         Op::ScatterNd(o) => one(index::scatter_nd(l, o, at(0)?, at(1)?, at(2)?)),
-        Op::NonMaxSuppression(o) => one(suppress::non_max_suppression(l, o, &operands)),
+        Op::NonMaxSuppression(o) => one(suppress::non_max_suppression(l, o, operands)),
         Op::Resize(o) => one(image::resize(l, o, at(0)?)),
         Op::GridSample(o) => one(image::grid_sample(l, o, at(0)?, at(1)?)),
-        Op::Recurrent(o) => recurrent::recurrent(l, o, &operands),
-        Op::Quantize(o) => one(quant::quantize(l, o, &operands)),
-        Op::Dequantize(o) => one(quant::dequantize(l, o, &operands, results[0])),
-        Op::If(o) => control::branch(l, o, &operands),
-        Op::Loop(o) => control::repeat(l, o, old, node, &operands),
+        Op::Recurrent(o) => recurrent::recurrent(l, o, operands),
+        Op::Quantize(o) => one(quant::quantize(l, o, operands)),
+        Op::Dequantize(o) => one(quant::dequantize(l, o, operands, results[0])),
+        Op::If(o) => control::branch(l, o, operands),
+        Op::Loop(o) => control::repeat(l, o, old, node, operands),
         Op::Compare(_)
         | Op::Select(_)
         | Op::Clip(_)
@@ -128,7 +138,7 @@ pub(super) fn lower(
         | Op::Tile(_)
         | Op::Reverse(_)
         | Op::ReshapeTo(_)
-        | Op::TileBy(_) => l.push_all(node.op.clone(), &operands),
+        | Op::TileBy(_) => l.push_all(node.op.clone(), operands),
         Op::SliceBy(_) => Err(CoremlError::NotWritten { op: node.op.name() }.into()),
     }
 }

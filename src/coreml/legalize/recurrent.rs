@@ -1,16 +1,17 @@
-//! Recurrent layers that programs do not have: with computed weights, lengths, peepholes, other activations. Their steps are unrolled.
+//! Recurrent layers that programs do not have: with computed weights, lengths, peepholes, other activations, a reset after the product. Their steps
+//! are unrolled, or are the rounds of a loop where there are many, or as many as an input says.
 
 use super::elementwise::real;
 use super::lower::Lower;
 use crate::error::Result;
 use crate::ir::ops::{
     Activation, ActivationKind, BinaryKind, Cell, CellActivation, Clip, CompareKind, Direction,
-    Linear, Recurrent, Reverse, UnaryKind,
+    Linear, Loop, Recurrent, Reverse, ScatterMode, ScatterNd, Size, UnaryKind,
 };
-use crate::ir::{Op, ValueId};
-use crate::tensor::DType;
+use crate::ir::{Domain, IrError, Op, Type, ValueId};
+use crate::tensor::{DType, Tensor};
 
-/// Most steps that are unrolled.
+/// Most steps that are unrolled; each is a dozen operations.
 const MAX_STEPS: usize = 512;
 
 /// What one direction of a layer computes with.
@@ -35,19 +36,9 @@ pub(super) fn recurrent(
     }
     let lstm = matches!(op.cell, Cell::Lstm { .. });
     let (x, w, r, b) = (operands[0], operands[1], operands[2], operands[3]);
-    let known = l.ty(x).shape[0].known().zip(l.ty(r).shape[2].known());
-    let Some((steps, hidden)) = known else {
-        return Err(l.refuse(
-            "recurrent layer",
-            "what programs do not have is unrolled, so the number of steps must be known",
-        ));
+    let Some(hidden) = l.ty(r).shape[2].known() else {
+        return Err(l.refuse("recurrent layer", "its width must be known"));
     };
-    if steps > MAX_STEPS {
-        return Err(l.refuse(
-            "recurrent layer",
-            "what programs do not have is unrolled, for at most 512 steps",
-        ));
-    }
     let mut rest = operands.iter().skip(if lstm { 6 } else { 5 }).copied();
     let lengths = if op.lengths { rest.next() } else { None };
     let lengths = match lengths {
@@ -84,35 +75,22 @@ pub(super) fn recurrent(
         let weight = l.pick(w, 0, d)?;
         let input_bias = l.part(bias, 0, 0, rows)?;
         let sums = l.push(Op::Linear(Linear), &[x, weight, input_bias])?;
-        let mut h = l.pick(operands[4], 0, d)?;
-        let mut c = if lstm {
+        let h = l.pick(operands[4], 0, d)?;
+        let c = if lstm {
             Some(l.pick(operands[5], 0, d)?)
         } else {
             None
         };
-        let reverse = op.direction == Direction::Reverse || d == 1;
-        let mut outputs = vec![h; steps];
-        for k in 0..steps {
-            let t = if reverse { steps - 1 - k } else { k };
-            let sum = l.pick(sums, 0, t)?;
-            let (mut next_h, mut next_c) = layer.step(l, sum, h, c)?;
-            outputs[t] = next_h;
-            if let Some(lengths) = lengths {
-                let counts = l.compare_with(CompareKind::Greater, lengths, real(t))?;
-                let zero = l.like(h, 0.0)?;
-                outputs[t] = l.select(counts, next_h, zero)?;
-                next_h = l.select(counts, next_h, h)?;
-                if let (Some(new), Some(old)) = (next_c, c) {
-                    next_c = Some(l.select(counts, new, old)?);
-                }
-            }
-            (h, c) = (next_h, next_c);
-        }
-        let rows = outputs
-            .into_iter()
-            .map(|y| l.unsqueeze(y, vec![0, 1]))
-            .collect::<Result<Vec<_>>>()?;
-        by_time.push(l.concat(&rows, 0)?);
+        let run = Run {
+            sums,
+            lengths,
+            reverse: op.direction == Direction::Reverse || d == 1,
+        };
+        let (y, h, c) = match l.ty(x).shape[0].known() {
+            Some(steps) if steps <= MAX_STEPS => unrolled(l, &layer, &run, steps, h, c)?,
+            Some(_) | None => looped(l, &layer, &run, h, c)?,
+        };
+        by_time.push(l.unsqueeze(y, vec![1])?);
         last_h.push(l.unsqueeze(h, vec![0])?);
         if let Some(c) = c {
             last_c.push(l.unsqueeze(c, vec![0])?);
@@ -123,6 +101,149 @@ pub(super) fn recurrent(
         out.push(l.concat(&last_c, 0)?);
     }
     Ok(out)
+}
+
+/// What one direction of a layer runs over.
+struct Run {
+    /// What the inputs add to the gates: `[T, B, G·H]`
+    sums: ValueId,
+    /// `[B, 1]`
+    lengths: Option<ValueId>,
+    /// Whether it begins at the end.
+    reverse: bool,
+}
+
+/// The hidden state of every step, `[T, B, H]`, and the states after the last one, `[B, H]`.
+type Ran = (ValueId, ValueId, Option<ValueId>);
+
+/// The steps one after the other.
+fn unrolled(
+    l: &mut Lower<'_>,
+    layer: &Layer<'_>,
+    run: &Run,
+    steps: usize,
+    mut h: ValueId,
+    mut c: Option<ValueId>,
+) -> Result<Ran> {
+    let mut outputs = vec![h; steps];
+    for k in 0..steps {
+        let t = if run.reverse { steps - 1 - k } else { k };
+        let sum = l.pick(run.sums, 0, t)?;
+        let counts = match run.lengths {
+            Some(lengths) => Some(l.compare_with(CompareKind::Greater, lengths, real(t))?),
+            None => None,
+        };
+        (outputs[t], h, c) = layer.counted(l, sum, counts, h, c)?;
+    }
+    let rows = outputs
+        .into_iter()
+        .map(|y| l.unsqueeze(y, vec![0]))
+        .collect::<Result<Vec<_>>>()?;
+    Ok((l.concat(&rows, 0)?, h, c))
+}
+
+/// The steps as rounds of a loop, which puts each hidden state into its row of a tensor that it carries.
+fn looped(
+    l: &mut Lower<'_>,
+    layer: &Layer<'_>,
+    run: &Run,
+    h: ValueId,
+    c: Option<ValueId>,
+) -> Result<Ran> {
+    let time = l.shape(run.sums)[0].clone();
+    let size = Size {
+        dtype: DType::I32,
+        dim: time.clone(),
+    };
+    let steps = l.push(Op::Size(size), &[])?;
+    let last = l.with(BinaryKind::Sub, steps, 1.0)?;
+    let yes = l.tensor(&Tensor::bool(vec![], vec![true])?)?;
+    let zero = l.like(h, 0.0)?;
+    let rows = l.expand(zero, [vec![time], l.shape(h)].concat())?;
+    let carried: Vec<ValueId> = [Some(h), c, Some(rows)].into_iter().flatten().collect();
+    let mut captured = vec![run.sums, last, layer.recurrent, layer.bias];
+    captured.extend(layer.peepholes.iter().flatten());
+    captured.extend(run.lengths);
+    let types = |l: &Lower<'_>, all: &[ValueId]| -> Vec<Type> {
+        all.iter().map(|&v| l.ty(v).clone()).collect()
+    };
+    let (carried_types, captured_types) = (types(l, &carried), types(l, &captured));
+    let constants: Vec<_> = captured
+        .iter()
+        .map(|&v| l.as_constant(v).cloned())
+        .collect();
+    let name = l.open_body("steps");
+    let body = l.build(&name, |l| {
+        let scalar = |dtype| Type::known(dtype, &[]);
+        let round = l.param(&format!("{name}/round"), scalar(DType::I32), Domain::Any);
+        let on = l.param(&format!("{name}/on"), scalar(DType::Bool), Domain::Any);
+        let mut carried = Vec::with_capacity(carried_types.len());
+        for (i, ty) in carried_types.iter().enumerate() {
+            carried.push(l.param(&format!("{name}/carried{i}"), ty.clone(), Domain::Any));
+        }
+        let mut captured = Vec::with_capacity(captured_types.len());
+        for (i, (ty, constant)) in captured_types.iter().zip(constants).enumerate() {
+            let param = l.param(&format!("{name}/captured{i}"), ty.clone(), Domain::Any);
+            captured.push(match constant {
+                Some(constant) => l.constant(constant),
+                None => param,
+            });
+        }
+        l.at(&name);
+        let mut captured = captured.into_iter();
+        let mut next = || captured.next().ok_or(IrError::Undefined { operand: 0 });
+        let (sums, last, recurrent, bias) = (next()?, next()?, next()?, next()?);
+        let peepholes = match layer.peepholes {
+            Some(_) => Some([next()?, next()?, next()?]),
+            None => None,
+        };
+        let lengths = match run.lengths {
+            Some(_) => Some(next()?),
+            None => None,
+        };
+        let layer = Layer {
+            recurrent,
+            bias,
+            peepholes,
+            ..*layer
+        };
+        let t = if run.reverse {
+            l.binary(BinaryKind::Sub, last, round)?
+        } else {
+            round
+        };
+        let place = l.unsqueeze(t, vec![0])?;
+        let sum = l.gather(sums, place, 0)?;
+        let sum = l.squeeze(sum, vec![0])?;
+        let counts = match lengths {
+            Some(lengths) => Some(l.compare(CompareKind::Greater, lengths, t)?),
+            None => None,
+        };
+        let (h, c) = (carried[0], c.map(|_| carried[1]));
+        let (y, h, c) = layer.counted(l, sum, counts, h, c)?;
+        let place = l.unsqueeze(place, vec![1])?;
+        let row = l.unsqueeze(y, vec![0])?;
+        let put = ScatterNd {
+            mode: ScatterMode::Update,
+        };
+        let rows = l.push(
+            Op::ScatterNd(put),
+            &[carried[carried.len() - 1], place, row],
+        )?;
+        let outputs = [Some(on), Some(h), c, Some(rows)];
+        for (i, value) in outputs.into_iter().flatten().enumerate() {
+            l.output(&format!("{name}#{i}"), value);
+        }
+        Ok(())
+    })?;
+    let op = Loop {
+        body,
+        carried: carried.len(),
+        results: carried_types,
+    };
+    let operands = [vec![steps, yes], carried, captured].concat();
+    let out = l.push_all(Op::Loop(op), &operands)?;
+    Ok((out[out.len() - 1], out[0], c.map(|_| out[1])))
 }
 
 /// What runs backwards runs forwards over the reversed sequence: so nothing depends on the order in which a reverse layer gives its results.
@@ -167,6 +288,28 @@ impl Layer<'_> {
             None => x,
         };
         activate(l, self.functions[k], x)
+    }
+
+    /// The hidden state that a step shows, and the next states: behind the end of a sequence 0, and the states as they were.
+    fn counted(
+        &self,
+        l: &mut Lower<'_>,
+        sums: ValueId,
+        counts: Option<ValueId>,
+        h: ValueId,
+        c: Option<ValueId>,
+    ) -> Result<Ran> {
+        let (next_h, next_c) = self.step(l, sums, h, c)?;
+        let Some(counts) = counts else {
+            return Ok((next_h, next_h, next_c));
+        };
+        let zero = l.like(h, 0.0)?;
+        let shown = l.select(counts, next_h, zero)?;
+        let kept_c = match (next_c, c) {
+            (Some(new), Some(old)) => Some(l.select(counts, new, old)?),
+            (_, _) => next_c,
+        };
+        Ok((shown, l.select(counts, next_h, h)?, kept_c))
     }
 
     /// The next hidden and cell state.
