@@ -2,6 +2,7 @@
 //!
 //! Owns the order of the steps. Staging of outputs is in `stage`, what runs a comparison in `check`. Knows no format's details.
 
+mod admit;
 mod audit;
 mod check;
 mod error;
@@ -256,7 +257,7 @@ fn stage_target(
         progress,
     };
     let original = match &request.check {
-        Some(check) => source.engine(options, check.onnxruntime.as_deref())?,
+        Some(check) => source.engine(&parts[0].source, options, check.onnxruntime.as_deref())?,
         None => opened::Reference::default(),
     };
     outcome.warnings.extend(original.warnings);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::admit;
 use super::error::ConvertError;
 use super::opened::Opened;
 use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step, Target};
@@ -244,6 +245,7 @@ pub fn verify_artifact(
     progress.begin(Step::Verify, 0);
 
     let original = Interpreter::new(source, Mode::F32)?;
+    let admitted = || -> Result<()> { Ok(admit::fits_memory(source)?) };
     let mut engines = Engines::default();
     let mut read_back = None;
     let numerics = match kind {
@@ -260,20 +262,20 @@ pub fn verify_artifact(
                     .push(Interpreter::new(&module, Mode::F16)?);
             }
             // An engine that shares no code with ours: ONNX Runtime, or tract, which is always here.
-            let session = through_onnx(&module, Engine::Ort, library);
+            let session = admitted().and_then(|()| through_onnx(&module, Engine::Ort, library));
             if !engines.add(Engine::Ort, library.is_some(), session) {
                 engines.add(
                     Engine::Tract,
                     false,
-                    through_onnx(&module, Engine::Tract, None),
+                    admitted().and_then(|()| through_onnx(&module, Engine::Tract, None)),
                 );
             }
             read_back = Some(module);
             if halves { Numerics::F16 } else { Numerics::F32 }
         }
         ArtifactKind::Onnx => {
-            let tract = Engine::Tract.open(artifact, library);
-            let session = Engine::Ort.open(artifact, library);
+            let tract = admitted().and_then(|()| Engine::Tract.open(artifact, library));
+            let session = admitted().and_then(|()| Engine::Ort.open(artifact, library));
             if session.is_ok() && has_loops(source) {
                 // That is no finding about the artifact, as long as another engine runs it.
                 engines.absent.push(Absent {
@@ -477,7 +479,7 @@ fn verify_function(
             (options.clone(), None, built)
         }
     };
-    let engine = source.engine(&options, check.onnxruntime.as_deref())?;
+    let engine = source.engine(&built.module, &options, check.onnxruntime.as_deref())?;
     let mut report = verify_artifact(
         &built.module,
         engine.session.as_deref(),
@@ -650,6 +652,7 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
             built.module
         }
         ArtifactKind::Onnx => {
+            admit::file(model, &inputs)?;
             let session = options
                 .engine
                 .unwrap_or(Engine::Tract)

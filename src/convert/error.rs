@@ -102,6 +102,18 @@ pub enum ConvertError {
     /// Several steps for a model that keeps nothing between them.
     #[error("only core ml models keep states between steps")]
     Stateless,
+    /// A model that engines, which count no memory, are not given.
+    #[error(
+        "`{value}` of shape {shape} takes more than {limit} bytes, so no engine is given the model"
+    )]
+    EngineMemory {
+        /// The value.
+        value: String,
+        /// Its shape.
+        shape: String,
+        /// The cap.
+        limit: u64,
+    },
     /// An engine that cannot run this kind of file.
     #[error("`{engine}` cannot run {kind}")]
     Engine {
@@ -134,7 +146,9 @@ impl Diagnostic for ConvertError {
             | ConvertError::ImageColor { .. }
             | ConvertError::Changed
             | ConvertError::Interrupted => Class::Invalid,
-            ConvertError::Engine { .. } | ConvertError::EngineAbsent { .. } => Class::Unsupported,
+            ConvertError::Engine { .. }
+            | ConvertError::EngineAbsent { .. }
+            | ConvertError::EngineMemory { .. } => Class::Unsupported,
             ConvertError::Shape { .. }
             | ConvertError::Dim { .. }
             | ConvertError::OnlyOnnx { .. }
@@ -168,6 +182,7 @@ impl Diagnostic for ConvertError {
             ConvertError::Engine { .. } => "engine_unsuitable",
             ConvertError::EngineAbsent { .. } => "engine_absent",
             ConvertError::Changed => "input_changed",
+            ConvertError::EngineMemory { .. } => "too_large",
             ConvertError::Interrupted => "interrupted",
         }
     }
@@ -193,6 +208,9 @@ impl Diagnostic for ConvertError {
                 ConvertError::UnknownKind => "see `distill-convert --help` for what can be read",
                 ConvertError::Engine { .. } => "leave `--runtime` away to use the engine that fits",
                 ConvertError::EngineAbsent { .. } => "build with the default features",
+                ConvertError::EngineMemory { .. } => {
+                    "run with a smaller batch or sequence, or allow more with `--max-memory`"
+                }
                 ConvertError::NotImage { .. } => {
                     "`distill-convert inspect MODEL` lists the inputs; tensors are given with --inputs FILE.npz"
                 }

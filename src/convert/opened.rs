@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::admit;
 use super::check::Engine;
 use super::error::ConvertError;
 use super::request::{
@@ -194,12 +195,13 @@ impl Opened {
     }
 
     /// An engine that shares no code with ours, with the original file in it: ONNX Runtime, else tract. None for a model folder, and where
-    /// neither can run the file, such as a Core ML model.
+    /// neither can run the file, such as a Core ML model, runs it as it is meant, or may be given it. `module` is the source as it was read.
     ///
     /// # Errors
     /// When the file cannot be looked into.
     pub(super) fn engine(
         &self,
+        module: &Module,
         options: &SourceOptions,
         library: Option<&Path>,
     ) -> Result<Reference> {
@@ -207,6 +209,23 @@ impl Opened {
         let Opened::Onnx(path) = self else {
             return Ok(reference);
         };
+        if let Err(error) = admit::fits_memory(module) {
+            reference.warnings.push(error.to_string());
+            return Ok(reference);
+        }
+        let approximate = onnx::inspect(path)?.approximate_ops;
+        if !approximate.is_empty() {
+            let ops: Vec<String> = approximate
+                .iter()
+                .map(|(op, n)| format!("`{op}` ({n})"))
+                .collect();
+            reference.warnings.push(format!(
+                "ONNX Runtime rounds to 8 bits, by design, what goes into {}: the reference is the interpreter, which computes them as they are \
+                 defined, and shares its reading of the source with the converter",
+                ops.join(", ")
+            ));
+            return Ok(reference);
+        }
         for engine in [Engine::Ort, Engine::Tract] {
             match engine.open(path, library) {
                 Ok(session) => {

@@ -82,6 +82,9 @@ pub struct Summary {
     pub largest: Vec<LargeInitializer>,
     /// Operators that are not read → number of nodes, subgraphs and functions included.
     pub unsupported_ops: BTreeMap<String, usize>,
+    /// Operators whose kernels in ONNX Runtime are approximate by design → number of nodes, subgraphs and functions included: what the file says is
+    /// computed in floats, they compute in 8 bits.
+    pub approximate_ops: BTreeMap<String, usize>,
     /// Files with external data.
     pub external_files: BTreeSet<String>,
     /// Metadata.
@@ -180,10 +183,15 @@ fn summary(path: &Path) -> Result<Summary> {
         })
         .collect();
     for nodes in nodes {
-        count_nodes(nodes, &mut |domain, op| {
+        count_nodes(nodes, &mut |node| {
+            let domain = standard(node.domain.as_deref());
+            let op = node.op_type.as_deref().unwrap_or_default();
             let name = display_op(domain, op);
             if !is_read(domain, op) && !own.contains(&name) {
                 *out.unsupported_ops.entry(name.clone()).or_insert(0) += 1;
+            }
+            if is_approximate(domain, op, node) {
+                *out.approximate_ops.entry(name.clone()).or_insert(0) += 1;
             }
             *out.ops.entry(name).or_insert(0) += 1;
         });
@@ -192,15 +200,31 @@ fn summary(path: &Path) -> Result<Summary> {
 }
 
 /// Recursion ends where the parser's limit ended it.
-fn count_nodes(nodes: &[NodeProto], count: &mut dyn FnMut(&str, &str)) {
+fn count_nodes(nodes: &[NodeProto], count: &mut dyn FnMut(&NodeProto)) {
     for node in nodes {
-        let op = node.op_type.as_deref().unwrap_or_default();
-        count(standard(node.domain.as_deref()), op);
+        count(node);
         for attribute in &node.attribute {
             for graph in attribute.g.iter().chain(&attribute.graphs) {
                 count_nodes(&graph.node, count);
             }
         }
+    }
+}
+
+/// Whether ONNX Runtime rounds the operands of a node to 8 bits that are floats in the file. `DynamicQuantizeLSTM` always does;
+/// `MatMulNBits` where its accuracy level, an upper bound, allows for `int8`.
+fn is_approximate(domain: &str, op: &str, node: &NodeProto) -> bool {
+    /// Accuracy level of `int8`.
+    const INT8: i64 = 4;
+    let level = || {
+        let mut attributes = node.attribute.iter();
+        let level = attributes.find(|a| a.name.as_deref() == Some("accuracy_level"));
+        level.and_then(|a| a.i).unwrap_or_default()
+    };
+    match (domain, op) {
+        ("com.microsoft", "DynamicQuantizeLSTM") => true,
+        ("com.microsoft", "MatMulNBits") => level() >= INT8,
+        (_, _) => false,
     }
 }
 
