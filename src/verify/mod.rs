@@ -16,6 +16,7 @@ mod predictions;
 mod preservation;
 mod report;
 mod run;
+mod steps;
 mod summary;
 mod task;
 mod tolerance;

@@ -153,6 +153,9 @@ pub struct GatesReport {
     /// Most max|Δ| / max|reference|.
     #[serde(serialize_with = "optional_float")]
     pub max_relative: Option<f64>,
+    /// Most elements, as a share, that may be a step apart in outputs that are rounded to steps.
+    #[serde(serialize_with = "float")]
+    pub max_step_share: f64,
     /// Least cosine.
     #[serde(serialize_with = "optional_float")]
     pub min_cosine: Option<f64>,
@@ -182,6 +185,7 @@ impl GatesReport {
             max_magnitude: gates.max_magnitude,
             max_mean_kl: gates.max_mean_kl,
             max_relative: gates.max_relative,
+            max_step_share: gates.max_step_share,
             min_cosine: gates.min_cosine,
             min_psnr_db: gates.min_psnr_db,
             min_top1: gates.min_top1,

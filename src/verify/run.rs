@@ -1,6 +1,6 @@
 //! The verification itself: every probe through source and candidates, then claims, intermediate values and the task.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cases::{input_cases, reference_cases};
 use super::claims::{self, Base, ClaimStatus};
@@ -14,7 +14,7 @@ use super::report::{
 };
 use super::summary::summary;
 use super::tolerance::{Gates, Numerics};
-use super::{Candidate, Format, Request, Role, Subject, types};
+use super::{Candidate, Format, Request, Role, Subject, steps, types};
 use crate::error::Result;
 use crate::eval::{Interpreter, Mode};
 use crate::ir::Module;
@@ -168,6 +168,8 @@ struct Run<'a> {
     source: Engine<'a>,
     candidates: Vec<Engine<'a>>,
     reference_gates: Gates,
+    /// Outputs that are rounded to steps, with the size of one.
+    steps: BTreeMap<String, f64>,
     probes: Vec<ProbeReport>,
     claims: Vec<claims::ClaimReport>,
     divergence: Vec<Divergence>,
@@ -205,6 +207,7 @@ impl<'a> Run<'a> {
         Ok(Run {
             request,
             interface,
+            steps: steps::steps(request.source.module, interface.function)?,
             source: Engine::new(source, None, None),
             candidates,
             reference_gates: options.reference.clone().unwrap_or(options.f32.clone()),
@@ -377,7 +380,11 @@ impl<'a> Run<'a> {
                         allow_rounded: against == "reference_file",
                     };
                     match aligned(self.interface, probe, output, rule, r, c) {
-                        Ok(Some(comparison)) => {
+                        Ok(Some(mut comparison)) => {
+                            let step = self.steps.get(output);
+                            if let Some(&step) = step.filter(|_| probe.padded_from.is_none()) {
+                                steps::judge(&mut comparison, step, r, c, gates);
+                            }
                             failures.extend(comparison.failures.iter().cloned());
                             failures.extend(
                                 comparison
@@ -516,6 +523,17 @@ impl<'a> Run<'a> {
         if compared == 0 {
             self.failures
                 .push("vacuous: no output was compared".to_owned());
+        }
+        let shows = |o: &OutputReport| {
+            let figures = o.comparison.as_ref().map(|c| c.figures.as_ref());
+            figures.is_some_and(|f| f.is_none_or(|f| f.reference_peak > 0.0))
+        };
+        let mut all = self.probes.iter().flat_map(|p| &p.outputs);
+        if compared > 0 && !all.any(shows) {
+            self.unproven.push(
+                "all outputs are zero in the source, which shows nothing; `--inputs` gives it others"
+                    .to_owned(),
+            );
         }
     }
 

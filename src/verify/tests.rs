@@ -84,6 +84,16 @@ fn references_that_disagree_are_reported_as_such_and_prove_nothing_of_the_artifa
 }
 
 #[test]
+fn zeros_on_both_sides_are_no_disagreement_and_no_proof() {
+    let module = fixed(8, false);
+    let zeros = Fake::constant(0.0);
+    let report = run(&request(&module, &zeros, &zeros)).unwrap();
+    assert_eq!(report.status, Status::Inconclusive, "{}", report.human());
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert!(report.unproven[0].contains("all outputs are zero in the source"));
+}
+
+#[test]
 fn an_engine_known_to_be_inexact_is_overruled_by_one_that_is_not() {
     let module = dynamic();
     let honest = Fake::honest();

@@ -27,6 +27,8 @@ pub struct Gates {
     pub max_mean_kl: Option<f64>,
     /// Least share of logit rows whose top-1 agrees or is a tie of the reference.
     pub min_top1: Option<f64>,
+    /// Most elements, as a share, that may be a step apart in outputs that are rounded to steps; one element always may.
+    pub max_step_share: f64,
     /// A reference margin up to this share of the row's top |logit| is a tie.
     ///
     /// Not 2·max|Δ| of the comparison itself: no flip can have a larger margin than that, so such a rule would excuse every flip.
@@ -54,6 +56,8 @@ impl Gates {
                 min_psnr_db: None,
                 max_mean_kl: Some(1e-5),
                 min_top1: Some(1.0),
+                // Near the middle of two steps, the order of a sum decides.
+                max_step_share: 0.01,
                 tie_margin: 1e-3,
                 warn_magnitude: f64::MAX,
                 max_magnitude: None,
@@ -68,6 +72,8 @@ impl Gates {
                 min_psnr_db: Some(40.0),
                 max_mean_kl: Some(1e-3),
                 min_top1: Some(0.99),
+                // Numbers of a few hundred are off by a sixteenth: that much before any sum.
+                max_step_share: 0.5,
                 tie_margin: 1e-2,
                 warn_magnitude: 30_000.0,
                 max_magnitude: Some(60_000.0),
