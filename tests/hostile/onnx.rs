@@ -456,3 +456,39 @@ fn an_input_that_is_an_output_is_handed_through_around_onnx_runtime() {
     let session = OrtSession::open(&library.path, &path).unwrap();
     assert_eq!(session.run(&inputs).unwrap(), inputs);
 }
+
+/// Engines count no memory, and tell less about what is wrong.
+#[test]
+fn no_engine_is_given_what_is_not_valid_or_does_not_fit_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = BTreeMap::from([(
+        "x".to_owned(),
+        Tensor::f32(vec![2], vec![1.0, 2.0]).unwrap(),
+    )]);
+    distill_convert::source::write_tensors(&folder.path().join("in.npz"), &tensors).unwrap();
+    let huge = [
+        node("ConstantOfShape", &["s"], &["c"], &[]),
+        node("ReduceSum", &["c"], &["r"], &[attribute_int("keepdims", 0)]),
+        node("Add", &["x", "r"], &["y"], &[]),
+    ];
+    let lacking = [node("Add", &["x"], &["y"], &[])];
+    for (nodes, says) in [
+        (&huge[..], "a tensor that fits memory, found 40000000000"),
+        (&lacking[..], "`Add` lacks input 1"),
+    ] {
+        let graph = graph(
+            nodes,
+            &[longs("s", &[2], &[200_000, 200_000])],
+            &[value_info("x", FLOAT, &[2])],
+            &[value_info("y", FLOAT, &[2])],
+        );
+        fs::write(folder.path().join("m.onnx"), model(&graph).0).unwrap();
+        for runtime in ["tract", "ort"] {
+            let arguments = ["run", "m.onnx", "--inputs", "in.npz", "--runtime", runtime];
+            let (code, document) = crate::common::run_json(folder.path(), &arguments);
+            let message = document["error"]["message"].as_str().unwrap_or_default();
+            assert_eq!(code, 1, "{document:#}");
+            assert!(message.contains(says), "{document:#}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use distill_convert::coreml;
 use serde_json::json;
 
+use crate::common::onnx_file::{FLOAT, attribute_int, graph, model, node, value_info};
 use crate::common::{TinyModel, root, run, run_json};
 
 #[test]
@@ -88,4 +89,27 @@ fn both_formats_name_their_largest_weights() {
             assert_eq!(document["result"]["unsupported_ops"], json!({}));
         }
     }
+}
+
+#[test]
+fn kernels_that_round_to_eight_bits_by_design_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let product = |level| {
+        let level = attribute_int("accuracy_level", level);
+        node("MatMulNBits", &["x", "q", "s"], &["y"], &[level]).text(7, "com.microsoft")
+    };
+    let layer = node("DynamicQuantizeLSTM", &["x"], &["z"], &[]).text(7, "com.microsoft");
+    let graph = graph(
+        &[product(4), product(1), layer],
+        &[],
+        &[value_info("x", FLOAT, &[2, 64])],
+        &[value_info("y", FLOAT, &[2, 32])],
+    );
+    std::fs::write(folder.path().join("m.onnx"), model(&graph).0).unwrap();
+    let (_, document) = run_json(folder.path(), &["inspect", "m.onnx"]);
+    assert_eq!(
+        document["result"]["approximate_ops"],
+        json!({"com.microsoft.DynamicQuantizeLSTM": 1, "com.microsoft.MatMulNBits": 1}),
+        "{document:#}"
+    );
 }
