@@ -569,9 +569,14 @@ mod tests {
     }
 
     #[test]
-    fn all_zero_and_empty_outputs_fail() {
-        let zero = tensor(&[4], &[0.0; 4]);
-        assert!(!judged(Numerics::F16, &zero, &zero).passed);
+    fn zeros_for_numbers_and_empty_outputs_fail_and_zeros_for_zeros_are_said() {
+        let (zero, one) = (tensor(&[4], &[0.0; 4]), tensor(&[4], &[1.0; 4]));
+        let c = judged(Numerics::F16, &one, &zero);
+        assert_eq!(c.failures, ["the output is all zero"]);
+        assert!(!judged(Numerics::F16, &zero, &one).passed);
+        let c = judged(Numerics::F16, &zero, &zero);
+        assert!(c.passed);
+        assert_eq!(c.warnings, ["all zero, as in the reference"]);
         let empty = tensor(&[0], &[]);
         assert!(!judged(Numerics::F32, &empty, &empty).passed);
     }

@@ -88,9 +88,11 @@ fn zeros_on_both_sides_are_no_disagreement_and_no_proof() {
     let module = fixed(8, false);
     let zeros = Fake::constant(0.0);
     let report = run(&request(&module, &zeros, &zeros)).unwrap();
-    assert_eq!(report.status, Status::Inconclusive, "{}", report.human());
-    assert!(report.failures.is_empty(), "{:?}", report.failures);
-    assert!(report.unproven[0].contains("all outputs are zero in the source"));
+    // That the output depends on nothing is another matter.
+    let depends = |f: &String| f.contains("does not depend on");
+    assert!(report.failures.iter().all(depends), "{}", report.human());
+    let zero = "all outputs are zero in the source";
+    assert!(report.unproven[0].contains(zero), "{}", report.human());
 }
 
 #[test]
