@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::metrics::Comparison;
+use super::report::show;
 use super::tolerance::{Check, Gates};
 use crate::error::Result;
 use crate::ir::{Def, Function, Module, Node, Op, ValueId};
@@ -84,7 +85,8 @@ pub(super) fn judge(
     ];
     comparison.passed = comparison.checks.iter().all(|c| c.passed);
     comparison.warnings.push(format!(
-        "it is rounded to steps of {step}, and {off} of {} elements are a step apart: judged by steps",
+        "it is rounded to steps of {}, and {off} of {} elements are a step apart: judged by steps",
+        show(step),
         apart.len()
     ));
 }
