@@ -117,13 +117,13 @@ impl fmt::Display for At<Box<dyn Diagnostic>> {
             write!(f, ": ")?;
         }
         if let Some(pass) = &place.pass {
-            write!(f, "pass `{}`: ", escape_name(pass))?;
+            write!(f, "pass `{}`: ", shown(pass))?;
         }
         if let Some(node) = &place.node {
-            write!(f, "node `{}`: ", escape_name(node))?;
+            write!(f, "node `{}`: ", shown(node))?;
         }
         if let Some(tensor) = &place.tensor {
-            write!(f, "tensor `{}`: ", escape_name(tensor))?;
+            write!(f, "tensor `{}`: ", shown(tensor))?;
         }
         write!(f, "{}", escape(&self.error.to_string()))
     }
@@ -142,6 +142,19 @@ pub fn escape(text: &str) -> String {
 #[must_use]
 pub fn escape_name(text: &str) -> String {
     escape_all(text, false)
+}
+
+/// Longest name from a file that a message repeats, in characters.
+const SHOWN: usize = 200;
+
+/// A name from a file as a message shows it: escaped, and cut when it is so long that it would bury the rest.
+#[must_use]
+pub fn shown(name: &str) -> String {
+    let Some((cut, _)) = name.char_indices().nth(SHOWN) else {
+        return escape_name(name);
+    };
+    let more = name.len() - cut;
+    format!("{}… ({more} more bytes)", escape_name(&name[..cut]))
 }
 
 fn escape_all(text: &str, lines: bool) -> String {
@@ -301,5 +314,22 @@ mod tests {
         assert_eq!(text, "x\\nok\\u{202e}: cannot read: c1 \\u{9b}31m");
         assert_eq!(escape("a\nb\r\u{2028}"), "a\nb\\r\\u{2028}");
         assert_eq!(escape("höhe 模型 é"), "höhe 模型 é");
+    }
+
+    #[test]
+    fn names_of_any_length_are_shown_in_a_line() {
+        assert_eq!(shown("model.embed\n"), "model.embed\\n");
+        let long = "é".repeat(SHOWN);
+        assert_eq!(shown(&long), long);
+        let text = shown(&format!("{long}\u{1b}é"));
+        assert_eq!(text, format!("{long}… (3 more bytes)"));
+        let error: Result<()> = Err(io_error("read", Path::new("x"))(std::io::Error::other(
+            "no",
+        )));
+        let text = error
+            .at_tensor(&"w".repeat(1 << 20))
+            .unwrap_err()
+            .to_string();
+        assert!(text.len() < 300, "{text}");
     }
 }

@@ -149,8 +149,8 @@ limits! {
         "Intermediate values of the source that are kept for comparison. Those beyond are counted in the report.";
     PICKLE_BYTES = "pickle-bytes", 256 * MI, 4 * GI, "bytes",
         "Longest pickle in a PyTorch checkpoint, without the weights. That of a model of 100,000 tensors has some 20 MB.";
-    PICKLE_VALUES = "pickle-values", 8_000_000, GI, "values",
-        "Most values in one pickle. A checkpoint of 100,000 tensors, optimizer included, has some 5 million; memory stays below 1 GB.";
+    PICKLE_MEMORY = "pickle-memory", 512 * MI, 64 * GI, "bytes",
+        "Most memory that one pickle may take, with what is copied or compared while it is read. A checkpoint of 100,000 tensors, optimizer included, takes some 400 MB; the whole program stays below 1 GB.";
     REPEATED_BYTES = "repeated-bytes", 256 * MI, TI, "bytes",
         "Most bytes that views of a PyTorch checkpoint which repeat elements of their storage (broadcast masks, tables) may have together, written out.";
     IMAGE_PIXELS = "image-pixels", 64 * MI, 4 * GI, "pixels",

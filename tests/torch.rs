@@ -140,7 +140,7 @@ fn what_was_left_out_and_taken_off_is_said() {
 
 #[test]
 fn what_is_no_model_or_not_plain_data_is_refused_with_the_reason() {
-    let table: [(&str, u8, &str, &str); 10] = [
+    let table: [(&str, u8, &str, &str); 9] = [
         (
             "complex",
             1,
@@ -184,12 +184,6 @@ fn what_is_no_model_or_not_plain_data_is_refused_with_the_reason() {
             "`torch._utils._rebuild_qtensor`",
         ),
         (
-            "config",
-            1,
-            "bad_config",
-            "`config.dtype` of the checkpoint is a name",
-        ),
-        (
             "negated",
             4,
             "unsafe_pickle",
@@ -214,6 +208,161 @@ fn what_is_no_model_or_not_plain_data_is_refused_with_the_reason() {
     let offset = usize::try_from(error.place.offset.unwrap()).unwrap();
     let bytes = fs::read(&path).unwrap();
     assert!(bytes[offset..].starts_with(b"c__main__\nSmall\n"));
+}
+
+/// What a training script may keep beside a model, as PyTorch and Python pickle it.
+const KEPT: &[(&str, &[u8])] = &[
+    (
+        "a counter",
+        b"ccollections\nCounter\n}X\x01\0\0\0aK\x02s\x85R",
+    ),
+    ("an empty counter", b"ccollections\nCounter\n)R"),
+    (
+        "a byte array of protocol 2",
+        b"c__builtin__\nbytearray\nX\x02\0\0\0\xc3\xbfX\x07\0\0\0latin-1\x86R",
+    ),
+    (
+        "a byte array of protocol 4",
+        b"cbuiltins\nbytearray\nC\x02ab\x85R",
+    ),
+    ("a byte array of protocol 5", b"\x96\x02\0\0\0\0\0\0\0ab"),
+    (
+        "a complex number",
+        b"c__builtin__\ncomplex\nG\x3f\xf0\0\0\0\0\0\0G\0\0\0\0\0\0\0\0\x86R",
+    ),
+    (
+        "a layout",
+        b"ctorch.serialization\n_get_layout\nX\x0d\0\0\0torch.strided\x85R",
+    ),
+    ("a memory format", b"ctorch\ntorch.channels_last\n"),
+    ("a quantization scheme", b"ctorch\nper_channel_affine\n"),
+    ("an element type", b"ctorch\nbfloat16\n"),
+    ("a device", b"ctorch\ndevice\nX\x04\0\0\0cudaK\x01\x86R"),
+    ("a shape", b"ctorch\nSize\nK\x02K\x03\x86\x85R"),
+    (
+        "numbers as keys",
+        b"}(G\x3f\xe0\0\0\0\0\0\0NG\x7f\xf0\0\0\0\0\0\0NK\x01NNNu",
+    ),
+    (
+        "long integers as keys",
+        b"}(\x8a\x09\0\0\0\0\0\0\0\0\x01N\x8a\x09\0\0\0\0\0\0\0\0\x02Nu",
+    ),
+    (
+        "tuples as keys",
+        b"}(K\x01K\x02\x86NK\x01K\x02\x86\x85NX\x01\0\0\0aG\x3f\xe0\0\0\0\0\0\0\x86Nu",
+    ),
+    ("tuples in a set", b"\x8f(K\x01K\x02\x86K\x01\x85\x90"),
+];
+
+#[test]
+fn what_training_scripts_keep_beside_a_model_is_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("training.ckpt");
+    for wrapper in ["state_dict", "module", "model_state", "net", "params"] {
+        let mut pickle = Pickle::new();
+        // `model` is a description here, and no second model.
+        pickle
+            .raw(b"}(")
+            .text("model")
+            .raw(b"}")
+            .text("layers")
+            .int(2)
+            .raw(b"s");
+        pickle
+            .text(wrapper)
+            .raw(b"}")
+            .text("w")
+            .tensor("0", &[2])
+            .raw(b"s");
+        for (name, bytes) in KEPT {
+            pickle.text(name).raw(bytes);
+        }
+        pickle.raw(b"u.");
+        let archive = zip_of(&[
+            ("x/data.pkl".to_owned(), pickle.0),
+            ("x/data/0".to_owned(), vec![0; 8]),
+        ]);
+        fs::write(&path, archive).unwrap();
+        let checkpoint = open(&path).unwrap();
+        assert_eq!(checkpoint.tensors.keys().collect::<Vec<_>>(), ["w"]);
+        let notes = checkpoint.notes.join("\n");
+        for part in [
+            &format!("`{wrapper}` of the checkpoint is the model; not read: `model`, `a counter`"),
+            "and 5 more",
+        ] {
+            assert!(notes.contains(part), "no {part:?} in {notes}");
+        }
+    }
+    // One key is one, in whatever form it is written.
+    let twice: [&[u8]; 6] = [
+        b"G\x3f\xf0\0\0\0\0\0\0NK\x01N",
+        b"\x88NG\x3f\xf0\0\0\0\0\0\0N",
+        b"K\x01\x85NK\x01\x85N",
+        b"K\x01\x85N\x88\x85N",
+        b"\x8a\x0a\0\0\0\0\0\0\0\0\x01\0N\x8a\x09\0\0\0\0\0\0\0\0\x01N",
+        b"\x8a\x02\x01\0NK\x01N",
+    ];
+    for entries in twice {
+        let mut pickle = Pickle::new();
+        pickle.raw(b"}(").raw(entries).raw(b"u.");
+        let archive = zip_of(&[("x/data.pkl".to_owned(), pickle.0)]);
+        fs::write(&path, archive).unwrap();
+        let error = open(&path).unwrap_err();
+        assert!(error.to_string().contains("stands twice"), "{error}");
+    }
+}
+
+#[test]
+fn a_config_that_is_named_stands_in_the_place_of_a_bad_one() {
+    // Element types and devices become the text that Hugging Face's libraries write.
+    let checkpoint = source::open(&fixture("dtype_in_config.zip.pt"), &OpenOptions::default());
+    let config = Value::Object(checkpoint.unwrap().config);
+    assert_eq!(config, json!({"dtype": "float32"}));
+
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let mut pickle = Pickle::new();
+    pickle
+        .raw(b"}(")
+        .text("config")
+        .raw(b"}(")
+        .text("ok")
+        .int(1);
+    pickle
+        .text("device")
+        .raw(b"ctorch\ndevice\nX\x04\0\0\0cudaK\x01\x86R");
+    pickle.text("tags").raw(b"]\x8fau");
+    pickle
+        .text("model")
+        .raw(b"}")
+        .text("w")
+        .tensor("0", &[2])
+        .raw(b"su.");
+    let archive = zip_of(&[
+        ("x/data.pkl".to_owned(), pickle.0),
+        ("x/data/0".to_owned(), vec![0; 8]),
+    ]);
+    fs::write(at("model.pt"), archive).unwrap();
+    let error = source::open(&at("model.pt"), &OpenOptions::default()).unwrap_err();
+    assert_eq!(error.code(), "bad_config");
+    assert!(
+        error
+            .to_string()
+            .contains("`config.tags[0]` of the checkpoint is a set"),
+        "{error}"
+    );
+    assert!(error.hint().unwrap().contains("--config"));
+    // Nor does one beside the checkpoint matter then.
+    fs::write(at("config.json"), "not JSON").unwrap();
+    fs::write(at("mine.json"), r#"{"mine": 1}"#).unwrap();
+    let arguments = ["import", "model.pt", "-o", "out", "--config", "mine.json"];
+    let (code, document) = run_json(dir.path(), &arguments);
+    assert_eq!(code, 0, "{document:#}");
+    let written = fs::read_to_string(at("out/config.json")).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(&written).unwrap(),
+        json!({"mine": 1})
+    );
 }
 
 #[test]
@@ -526,7 +675,7 @@ fn the_caps_on_checkpoints_hold() {
         );
         run_json(dir.path(), &arguments)
     };
-    for limit in ["pickle-bytes=100", "pickle-values=100", "repeated-bytes=10"] {
+    for limit in ["pickle-bytes=100", "pickle-memory=100", "repeated-bytes=10"] {
         let (code, document) = import(limit);
         assert_eq!(code, 4, "{limit}: {document:#}");
         assert!(!dir.path().join("out").exists());

@@ -492,9 +492,14 @@ pub(super) fn open(
         Some(named) => named,
         None => files.weights()?,
     };
-    let config = match files.read_optional(CONFIG)? {
-        Some(bytes) => Some(json::parse_object(&bytes).at_file(&root.join(CONFIG))?),
-        None => None,
+    // A config that is named stands in the place of any other, whatever that says.
+    let config = match (options.config, files.read_optional(CONFIG)?) {
+        (Some(path), _) => {
+            let bytes = read_small(&*SourceFile::open(path)?)?;
+            Some(json::parse_object(&bytes).at_file(path)?)
+        }
+        (None, Some(bytes)) => Some(json::parse_object(&bytes).at_file(&root.join(CONFIG))?),
+        (None, None) => None,
     };
     let needed = |config: Option<_>| {
         let missing = || SourceError::MissingFile {
@@ -511,12 +516,15 @@ pub(super) fn open(
         Weights::Checkpoint(name) => {
             let mut read = read_checkpoint(&files, name, progress)?;
             let full = root.join(name);
-            let config = match (config, read.config.take()) {
-                (Some(beside), Some(inside)) if beside != inside && options.config.is_none() => {
+            let inside = match options.config {
+                Some(_) => None,
+                None => read.config.take().transpose().at_file(&full)?,
+            };
+            let config = match (config, inside) {
+                (Some(beside), Some(inside)) if beside != inside => {
                     return Err(TorchError::TwoConfigs).at_file(&full);
                 }
                 (Some(config), _) | (None, Some(config)) => config,
-                (None, None) if options.config.is_some() => Default::default(),
                 (None, None) => return Err(TorchError::NoConfig).at_file(&full),
             };
             (config, read)
@@ -525,13 +533,6 @@ pub(super) fn open(
             let config = needed(config)?;
             (config, read_shards(&files, CHECKPOINT_INDEX, progress)?)
         }
-    };
-    let config = match options.config {
-        Some(path) => {
-            let bytes = read_small(&*SourceFile::open(path)?)?;
-            json::parse_object(&bytes).at_file(path)?
-        }
-        None => config,
     };
     let lock::Identity { repo, revision } = files.identity();
     Ok(Checkpoint {

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::error::SourceError;
 use super::lock::{self, Entry, Identity, Lock};
 use super::safetensors::{self, HeaderBytes};
-use super::torch::Stored;
+use super::torch::{self, Stored};
 use super::{Checkpoint, OpenOptions, Progress, SourceTensor, digest, folder};
 use crate::error::{Context, Result, io_error};
 use crate::files;
@@ -241,6 +241,11 @@ fn copy(
         Ok(crc)
     };
     put(&header)?;
+    let whole_storages: BTreeMap<_, usize> = storages
+        .iter()
+        .enumerate()
+        .map(|(i, storage)| (storage.place(), i))
+        .collect();
     let mut checked = vec![false; storages.len()];
     let mut buffer = vec![0; limits::STREAM_CHUNK_BYTES];
     for tensor in order {
@@ -258,7 +263,7 @@ fn copy(
             ));
             done += num::u64_of(n);
         }
-        if let Some(i) = storages.iter().position(|s| s.is(region)) {
+        if let Some(&i) = whole_storages.get(&torch::place(region)) {
             storages[i].compare(whole.finalize())?;
             checked[i] = true;
         }

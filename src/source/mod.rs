@@ -33,7 +33,7 @@ pub use digest::{hex, sha256_of as sha256};
 pub use error::SourceError;
 pub use image::{Image, ImageError, read_image};
 pub use import::{Imported, import, is_imported};
-pub use pickle::PickleError;
+pub use pickle::{Asked, PickleError};
 pub use sniff::has_pickle_name;
 pub use tensors::{TensorPlace, read_tensors, write_tensors};
 pub use torch::TorchError;

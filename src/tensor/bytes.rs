@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::num;
 use super::relay::Relay;
+use super::strided::{Strided, Tiles};
 use crate::error::{Result, io_error};
 
 /// An open file that constants point into. It is never mapped and never reopened: what was verified is what is read.
@@ -33,6 +34,7 @@ pub struct Stamp {
 enum Backing {
     File(File),
     Memory(Vec<u8>),
+    View(Strided),
 }
 
 impl SourceFile {
@@ -94,6 +96,28 @@ impl SourceFile {
         })
     }
 
+    /// A view with strides into `region`, read as if its elements, of `width` bytes each, lay in row-major order; `shape` and `strides` count
+    /// elements, and the first one is the first of the region. Views of one source share `tiles`, which bound what they hold in memory.
+    ///
+    /// Returns `None` when the view leaves the region, or has no elements.
+    #[must_use]
+    pub fn strided(
+        region: FileRegion,
+        width: u64,
+        shape: &[u64],
+        strides: &[u64],
+        tiles: &Arc<Tiles>,
+    ) -> Option<Arc<Self>> {
+        let path = region.file.path().to_path_buf();
+        let view = Strided::new(region, width, shape, strides, tiles)?;
+        Some(Arc::new(SourceFile {
+            path,
+            len: view.len(),
+            backing: Backing::View(view),
+            relay: OnceLock::new(),
+        }))
+    }
+
     /// How many names the file has in the file system, where that is known.
     #[must_use]
     pub fn names(&self) -> u64 {
@@ -104,7 +128,7 @@ impl SourceFile {
                 .map_or(1, |m| std::os::unix::fs::MetadataExt::nlink(&m)),
             #[cfg(not(unix))]
             Backing::File(_) => 1,
-            Backing::Memory(_) => 1,
+            Backing::Memory(_) | Backing::View(_) => 1,
         }
     }
 
@@ -116,6 +140,7 @@ impl SourceFile {
         let metadata = match &self.backing {
             Backing::File(file) => file.metadata().map_err(io_error("look at", &self.path))?,
             Backing::Memory(_) => return Ok(Stamp::default()),
+            Backing::View(view) => return view.file().stamp(),
         };
         Ok(Stamp {
             len: metadata.len(),
@@ -198,6 +223,13 @@ impl SourceFile {
     fn fill(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let read = match &self.backing {
             Backing::File(file) => read_exact_at(file, buffer, offset),
+            Backing::View(view) => {
+                let end = offset.checked_add(num::u64_of(buffer.len()));
+                match end.is_some_and(|end| end <= self.len) {
+                    true => return view.fill(offset, buffer),
+                    false => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                }
+            }
             Backing::Memory(bytes) => {
                 let start = num::usize_of(offset);
                 match bytes.get(start..start.saturating_add(buffer.len())) {

@@ -6,10 +6,12 @@ mod f8;
 mod inside;
 pub mod num;
 mod relay;
+mod strided;
 mod target;
 mod value;
 
 pub use bytes::{FileRegion, Region, SourceFile, Stamp};
 pub use dtype::DType;
+pub use strided::Tiles;
 pub use target::TargetFile;
 pub use value::{NamedTensors, Storage, Tensor, TensorError, decode_floats, encode_floats};

@@ -186,7 +186,7 @@ fn every_cap_refuses_what_is_above_it() {
         ("loop-rounds", &run_loop, 1, 1),
         ("memory-bytes", &run_npz, 1, 1),
         ("pickle-bytes", &import, 4, 1),
-        ("pickle-values", &import, 4, 1),
+        ("pickle-memory", &import, 4, 1),
         ("repeated-bytes", &import_views, 4, 1),
         ("task-cases", &check_task, 1, 16),
     ];

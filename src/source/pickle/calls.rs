@@ -4,11 +4,14 @@ use std::rc::Rc;
 
 use super::error::PickleError;
 use super::globals::{Element, Global};
-use super::machine::{Machine, described, global_of, key};
+use super::machine::{ALLOCATION, BYTE_ARRAY, LISTED, Machine, described, global_of};
 use super::value::{Dict, Node, Storage, Tensor, Value};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::limits;
 use crate::tensor::num;
+
+/// Longest name of a storage. They are numbers.
+const KEY_BYTES: usize = 256;
 
 /// What a call gave.
 pub(super) enum Made {
@@ -29,7 +32,7 @@ pub(super) fn storage(machine: &Machine<'_>, id: &Value) -> Result<Node> {
         return Err(unknown("a tuple without a kind".to_owned()));
     };
     if kind.as_ref() != "storage" {
-        return Err(unknown(format!("`{kind}`")));
+        return Err(unknown(format!("`{}`", shown(kind))));
     }
     // Old layouts add what the storage is a view of; nobody has written one since 2017.
     let (element, key, len) = match rest {
@@ -47,10 +50,13 @@ pub(super) fn storage(machine: &Machine<'_>, id: &Value) -> Result<Node> {
             Value::None,
         ] => (*element, key, *len),
         _ => {
-            let kinds: Vec<&str> = rest.iter().map(|v| v.kind(&machine.nodes)).collect();
-            return Err(unknown(format!("a storage made of {}", kinds.join(", "))));
+            let found = format!("a storage made of {}", kinds(machine, rest));
+            return Err(unknown(found));
         }
     };
+    if key.len() > KEY_BYTES {
+        return Err(unknown(format!("a storage named `{}`", shown(key))));
+    }
     let len = u64::try_from(len)
         .ok()
         .filter(|&n| n <= limits::ELEMENTS)
@@ -67,67 +73,91 @@ pub(super) fn storage(machine: &Machine<'_>, id: &Value) -> Result<Node> {
 /// # Errors
 /// When the name is not of something that makes data, or the arguments do not fit.
 pub(super) fn reduce(machine: &mut Machine<'_>, callee: &Value, arguments: &Value) -> Result<Made> {
-    let call = Call {
+    let items = machine.tuple_items(arguments).cloned();
+    let mut call = Call {
         machine,
         callee,
         arguments,
     };
-    let Some(items) = machine.tuple_items(arguments) else {
+    let Some(items) = items else {
         return Err(call.error("a tuple of arguments"));
     };
     let Some(global) = global_of(callee) else {
         return Err(call.error("the name of something that makes data"));
     };
-    call.make(global, items)
+    call.make(global, &items)
 }
 
 struct Call<'a, 'b> {
-    machine: &'a Machine<'b>,
+    machine: &'a mut Machine<'b>,
     callee: &'a Value,
     arguments: &'a Value,
 }
 
+/// What values are, for messages.
+fn kinds(machine: &Machine<'_>, items: &[Value]) -> String {
+    let shown = items.iter().take(LISTED);
+    let mut kinds: Vec<&str> = shown.map(|v| v.kind(&machine.nodes)).collect();
+    if items.len() > LISTED {
+        kinds.push("…");
+    }
+    kinds.join(", ")
+}
+
 impl Call<'_, '_> {
     fn error(&self, expected: &'static str) -> Error {
-        let nodes = &self.machine.nodes;
-        let found = match self.machine.tuple_items(self.arguments) {
+        let machine = &*self.machine;
+        let found = match machine.tuple_items(self.arguments).map(|items| &**items) {
             Some([]) => "nothing".to_owned(),
-            Some(items) => {
-                let kinds: Vec<&str> = items.iter().map(|v| v.kind(nodes)).collect();
-                kinds.join(", ")
-            }
-            None => self.arguments.kind(nodes).to_owned(),
+            Some(items) => kinds(machine, items),
+            None => self.arguments.kind(&machine.nodes).to_owned(),
         };
         PickleError::Call {
             opcode: "REDUCE",
-            name: described(self.callee, nodes),
+            name: described(self.callee, &machine.nodes),
             expected,
             found,
         }
         .into()
     }
 
-    fn make(&self, global: Global, items: &[Value]) -> Result<Made> {
+    fn make(&mut self, global: Global, items: &[Value]) -> Result<Made> {
         match global {
             Global::OrderedDict => self.ordered_dict(items),
+            Global::Counter => self.counter(items),
             Global::Set => match items {
                 [list] => {
                     let items = self.list(list).ok_or_else(|| self.error("a list"))?;
-                    for item in items {
-                        key("REDUCE", item, &self.machine.nodes)?;
-                    }
-                    Ok(Made::Node(Node::Set(items.to_vec())))
+                    self.machine.hashable("REDUCE", &items)?;
+                    Ok(Made::Node(Node::Set))
                 }
                 _ => Err(self.error("a list")),
             },
             Global::Encode => match items {
-                [Value::Text(text), Value::Text(encoding)] if encoding.as_ref() == "latin1" => {
-                    let bytes: Option<Vec<u8>> =
-                        text.chars().map(|c| u8::try_from(c).ok()).collect();
-                    let bytes = bytes.ok_or_else(|| self.error("text of Latin-1"))?;
-                    Ok(Made::Value(Value::Bytes(bytes.into())))
-                }
+                [Value::Text(text), Value::Text(encoding)] => self.encode(text, encoding),
                 _ => Err(self.error("text and `latin1`")),
+            },
+            Global::ByteArray => {
+                match items {
+                    [] | [Value::Bytes(_)] => {}
+                    [Value::Text(text), Value::Text(encoding)] => {
+                        self.encode(text, encoding)?;
+                    }
+                    _ => return Err(self.error("bytes, or text and `latin-1`")),
+                }
+                Ok(Made::Node(Node::Other(BYTE_ARRAY)))
+            }
+            Global::Complex => match items {
+                [Value::Float(_), Value::Float(_)] => {
+                    Ok(Made::Node(Node::Other("a complex number")))
+                }
+                _ => Err(self.error("two numbers")),
+            },
+            Global::Layout => match items {
+                [Value::Text(name)] if name.starts_with("torch.") => {
+                    Ok(Made::Node(Node::Other("a layout")))
+                }
+                _ => Err(self.error("the name of a layout")),
             },
             Global::Size => match items {
                 [sizes] if self.machine.tuple_items(sizes).is_some() => {
@@ -136,7 +166,12 @@ impl Call<'_, '_> {
                 _ => Err(self.error("a tuple of sizes")),
             },
             Global::Device => match items {
-                [Value::Text(_)] | [Value::Text(_), Value::Int(_)] => Ok(Made::Node(Node::Device)),
+                [Value::Text(name)] => Ok(Made::Node(Node::Device(Rc::clone(name)))),
+                [Value::Text(name), Value::Int(index)] => {
+                    self.machine.charge(name.len() + ALLOCATION)?;
+                    let name = format!("{name}:{index}");
+                    Ok(Made::Node(Node::Device(name.into())))
+                }
                 _ => Err(self.error("the name of a device")),
             },
             Global::RebuildTensor => match items {
@@ -199,11 +234,9 @@ impl Call<'_, '_> {
                     inner,
                     _,
                 ] if *rebuild != Global::RebuildFromType => {
-                    let items = self
-                        .machine
-                        .tuple_items(inner)
-                        .ok_or_else(|| self.error("a tuple of arguments"))?;
-                    match self.make(*rebuild, items)? {
+                    let items = self.machine.tuple_items(inner).cloned();
+                    let items = items.ok_or_else(|| self.error("a tuple of arguments"))?;
+                    match self.make(*rebuild, &items)? {
                         made @ Made::Node(Node::Tensor(_)) => Ok(made),
                         Made::Value(_) | Made::Node(_) => {
                             Err(self.error("a function that rebuilds a tensor"))
@@ -213,45 +246,79 @@ impl Call<'_, '_> {
                 _ => Err(self
                     .error("a rebuilding function, a tensor type, its arguments and attributes")),
             },
-            Global::TensorType | Global::Storage(_) | Global::Dtype(_) => {
-                Err(self.error("no call: it only names a type"))
+            Global::TensorType | Global::Storage(_) | Global::Dtype(_) | Global::Constant => {
+                Err(self.error("no call: it only names a type or a constant"))
             }
         }
     }
 
-    fn list(&self, value: &Value) -> Option<&[Value]> {
-        if let Value::Node(i) = value
-            && let Some(Node::List(items)) = self.machine.nodes.get(*i)
-        {
-            return Some(items);
+    /// A copy of the elements, if the value is a list.
+    fn list(&self, value: &Value) -> Option<Vec<Value>> {
+        match self.machine.node(value) {
+            Some(Node::List(items)) => Some(items.clone()),
+            _ => None,
         }
-        None
+    }
+
+    /// Bytes, written as the text that has them as its characters.
+    fn encode(&mut self, text: &Rc<str>, encoding: &Rc<str>) -> Result<Made> {
+        if !matches!(encoding.as_ref(), "latin1" | "latin-1") {
+            return Err(self.error("text and `latin1`"));
+        }
+        // Counted as what decoding takes beside copying.
+        self.machine.charge(4 * text.len() + ALLOCATION)?;
+        if text.is_ascii() {
+            return Ok(Made::Value(Value::Bytes(text.as_bytes().into())));
+        }
+        let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
+        let bytes = bytes.ok_or_else(|| self.error("text of Latin-1"))?;
+        Ok(Made::Value(Value::Bytes(bytes.into())))
     }
 
     /// `OrderedDict()`, or `OrderedDict([[key, value], …])` as Python 2 wrote it.
-    fn ordered_dict(&self, items: &[Value]) -> Result<Made> {
+    fn ordered_dict(&mut self, items: &[Value]) -> Result<Made> {
+        const EXPECTED: &str = "nothing, or a list of pairs";
         let mut dict = Dict {
             ordered: true,
             ..Dict::default()
         };
         let pairs = match items {
-            [] => &[][..],
-            [pairs] => self
-                .list(pairs)
-                .ok_or_else(|| self.error("nothing, or a list of pairs"))?,
-            _ => return Err(self.error("nothing, or a list of pairs")),
+            [] => Vec::new(),
+            [pairs] => self.list(pairs).ok_or_else(|| self.error(EXPECTED))?,
+            _ => return Err(self.error(EXPECTED)),
         };
         for pair in pairs {
-            let pair = self.list(pair).or_else(|| self.machine.tuple_items(pair));
-            let Some([k, v]) = pair else {
-                return Err(self.error("nothing, or a list of pairs"));
+            let (key, value) = match self.machine.node(&pair) {
+                Some(Node::List(pair)) => match pair.as_slice() {
+                    [key, value] => (key.clone(), value.clone()),
+                    _ => return Err(self.error(EXPECTED)),
+                },
+                Some(Node::Tuple(pair)) => match &**pair {
+                    [key, value] => (key.clone(), value.clone()),
+                    _ => return Err(self.error(EXPECTED)),
+                },
+                _ => return Err(self.error(EXPECTED)),
             };
-            if !dict.keys.insert(key("REDUCE", k, &self.machine.nodes)?) {
-                return Err(self.error("each key once"));
-            }
-            dict.entries.push((k.clone(), v.clone()));
+            self.machine.insert("REDUCE", &mut dict, &key, &value)?;
         }
-        Ok(Made::Node(Node::Dict(dict)))
+        Ok(Made::Node(Node::Dict(Box::new(dict))))
+    }
+
+    /// `Counter({key: count, …})`: a copy, as Python makes one.
+    fn counter(&mut self, items: &[Value]) -> Result<Made> {
+        let counts = match items {
+            [] => Vec::new(),
+            [counts] => match self.machine.node(counts) {
+                Some(Node::Dict(counts)) => counts.entries.clone(),
+                _ => return Err(self.error("nothing, or a dictionary")),
+            },
+            _ => return Err(self.error("nothing, or a dictionary")),
+        };
+        let mut dict = Dict::default();
+        for (key, value) in counts {
+            self.machine.insert("REDUCE", &mut dict, &key, &value)?;
+        }
+        Ok(Made::Node(Node::Dict(Box::new(dict))))
     }
 
     /// Refuses hooks, which are code, and metadata such as a negated or conjugated view, which would change the values.
@@ -281,9 +348,7 @@ impl Call<'_, '_> {
     }
 
     fn same(&self, tensor: &Value) -> Result<Made> {
-        if let Value::Node(i) = tensor
-            && let Some(Node::Tensor(_)) = self.machine.nodes.get(*i)
-        {
+        if let Some(Node::Tensor(_)) = self.machine.node(tensor) {
             return Ok(Made::Value(tensor.clone()));
         }
         Err(self.error("a tensor"))
@@ -299,19 +364,17 @@ impl Call<'_, '_> {
     }
 
     fn tensor(
-        &self,
+        &mut self,
         storage: &Value,
         offset: &Value,
         shape: &Value,
         strides: &Value,
         element: Option<Element>,
     ) -> Result<Made> {
-        let Value::Node(at) = storage else {
+        let Some(Node::Storage(storage)) = self.machine.node(storage) else {
             return Err(self.error("a storage"));
         };
-        let Some(Node::Storage(storage)) = self.machine.nodes.get(*at) else {
-            return Err(self.error("a storage"));
-        };
+        let storage = Rc::clone(storage);
         let element = element.unwrap_or(storage.element);
         let offset = count(offset).ok_or_else(|| self.error("an offset that is not negative"))?;
         let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
@@ -333,8 +396,11 @@ impl Call<'_, '_> {
         if !fits {
             return Err(self.error("a view that stays within its storage"));
         }
+        let extents = (shape.len() + strides.len()) * size_of::<u64>();
+        self.machine
+            .charge(size_of::<Tensor>() + extents + 3 * ALLOCATION)?;
         Ok(Made::Node(Node::Tensor(Rc::new(Tensor {
-            storage: Rc::clone(storage),
+            storage,
             element,
             offset,
             shape,

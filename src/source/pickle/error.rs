@@ -7,12 +7,14 @@ use crate::error::{Class, Diagnostic};
 #[non_exhaustive]
 pub enum PickleError {
     /// An opcode that does not build data, or that no checkpoint uses.
-    #[error("opcode `{opcode}` is not one that builds plain data{}", asked(name.as_deref()))]
+    #[error("opcode `{opcode}` is not one that builds plain data{}", asked(name.as_deref(), later.as_ref()))]
     Opcode {
         /// The opcode.
         opcode: String,
         /// What it asks for, if it names something.
         name: Option<String>,
+        /// If it names nothing: the next opcode that asks for a name which is not on the list.
+        later: Option<Asked>,
     },
     /// A name of something that checkpoints are not made of.
     #[error(
@@ -116,9 +118,32 @@ pub enum PickleError {
     },
 }
 
-fn asked(name: Option<&str>) -> String {
-    name.map(|n| format!("; it asks for `{n}`"))
-        .unwrap_or_default()
+/// A name that a pickle asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The opcode that asks.
+    pub opcode: &'static str,
+    /// Its offset in the file.
+    pub offset: u64,
+    /// `module.name`.
+    pub name: String,
+}
+
+fn asked(name: Option<&str>, later: Option<&Asked>) -> String {
+    match (name, later) {
+        (Some(name), _) => format!("; it asks for `{name}`"),
+        (
+            None,
+            Some(Asked {
+                opcode,
+                offset,
+                name,
+            }),
+        ) => {
+            format!("; opcode `{opcode}` at byte {offset} asks for `{name}`")
+        }
+        (None, None) => String::new(),
+    }
 }
 
 impl Diagnostic for PickleError {

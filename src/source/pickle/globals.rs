@@ -34,14 +34,24 @@ impl Element {
 pub(in crate::source) enum Global {
     /// A dictionary.
     OrderedDict,
+    /// A dictionary of numbers.
+    Counter,
     /// A set.
     Set,
+    /// Bytes that can change.
+    ByteArray,
+    /// A complex number.
+    Complex,
     /// Bytes, as protocol 2 writes them: text and the name of its encoding.
     Encode,
     /// A shape.
     Size,
     /// A device.
     Device,
+    /// A layout, by its name.
+    Layout,
+    /// A constant that says how something was stored: a memory format, a quantization scheme.
+    Constant,
     /// The type of a tensor.
     TensorType,
     /// A tensor: storage, offset, shape, strides.
@@ -83,11 +93,31 @@ const fn foreign(name: &'static str, bytes: u64) -> Element {
 /// The list. Python 2's `__builtin__` is what protocol 2 writes for `builtins`.
 pub(super) const ALLOWED: &[(&str, &str, Global)] = &[
     ("collections", "OrderedDict", Global::OrderedDict),
+    ("collections", "Counter", Global::Counter),
     ("__builtin__", "set", Global::Set),
     ("builtins", "set", Global::Set),
+    ("__builtin__", "bytearray", Global::ByteArray),
+    ("builtins", "bytearray", Global::ByteArray),
+    ("__builtin__", "complex", Global::Complex),
+    ("builtins", "complex", Global::Complex),
     ("_codecs", "encode", Global::Encode),
     ("torch", "Size", Global::Size),
     ("torch", "device", Global::Device),
+    ("torch.serialization", "_get_layout", Global::Layout),
+    // PyTorch names these so, module and all.
+    ("torch", "torch.contiguous_format", Global::Constant),
+    ("torch", "torch.preserve_format", Global::Constant),
+    ("torch", "torch.channels_last", Global::Constant),
+    ("torch", "torch.channels_last_3d", Global::Constant),
+    ("torch", "per_tensor_affine", Global::Constant),
+    ("torch", "per_tensor_symmetric", Global::Constant),
+    ("torch", "per_channel_affine", Global::Constant),
+    ("torch", "per_channel_symmetric", Global::Constant),
+    (
+        "torch",
+        "per_channel_affine_float_qparams",
+        Global::Constant,
+    ),
     ("torch", "Tensor", Global::TensorType),
     ("torch.nn.parameter", "Parameter", Global::TensorType),
     ("torch.nn.parameter", "Buffer", Global::TensorType),

@@ -8,7 +8,7 @@ use crate::tensor::{SourceFile, num};
 /// Bytes read at once.
 const WINDOW: u64 = 1 << 16;
 /// Longest line that names a module or an attribute; Python's own longest are below 100.
-const LINE: usize = 256;
+pub(super) const LINE: usize = 256;
 
 /// A place in a file, up to an end.
 pub(super) struct Input<'a> {
@@ -51,6 +51,26 @@ impl<'a> Input<'a> {
         .into()
     }
 
+    /// Goes back, or on, to a byte before the end.
+    pub(super) fn seek(&mut self, at: u64) {
+        self.at = at.min(self.end);
+        let window = self.window_at..=self.window_at + num::u64_of(self.window.len());
+        if !window.contains(&self.at) {
+            self.window.clear();
+            self.window_at = self.at;
+        }
+    }
+
+    /// The next byte, which stays the next.
+    pub(super) fn peek(&mut self) -> Result<Option<u8>> {
+        if self.at >= self.end {
+            return Ok(None);
+        }
+        let byte = self.byte()?;
+        self.at -= 1;
+        Ok(Some(byte))
+    }
+
     /// The next byte.
     pub(super) fn byte(&mut self) -> Result<u8> {
         loop {
@@ -78,6 +98,15 @@ impl<'a> Input<'a> {
         Ok(out)
     }
 
+    /// A number of `width` bytes, 1, 4 or 8, little endian.
+    pub(super) fn number(&mut self, width: u8) -> Result<u64> {
+        Ok(match width {
+            1 => u64::from(self.byte()?),
+            4 => u64::from(u32::from_le_bytes(self.array()?)),
+            _ => u64::from_le_bytes(self.array()?),
+        })
+    }
+
     /// The next `n` bytes; nothing is allocated before they are known to be there.
     pub(super) fn take(&mut self, n: u64) -> Result<Vec<u8>> {
         if n > self.left() {
@@ -90,11 +119,20 @@ impl<'a> Input<'a> {
             None => self.file.read_at(self.at, &mut out)?,
         }
         self.at += n;
-        if self.at > self.window_at + num::u64_of(self.window.len()) {
-            self.window.clear();
-            self.window_at = self.at;
-        }
+        self.seek(self.at);
         Ok(out)
+    }
+
+    /// The text up to the end of the line, and no more of it than a name may have.
+    pub(super) fn start_of_line(&mut self) -> Result<String> {
+        let mut out = Vec::new();
+        loop {
+            match self.byte()? {
+                b'\n' => return Ok(String::from_utf8_lossy(&out).into_owned()),
+                byte if out.len() < LINE => out.push(byte),
+                _ => {}
+            }
+        }
     }
 
     /// The text up to the end of the line.

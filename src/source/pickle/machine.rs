@@ -6,43 +6,26 @@ use std::rc::Rc;
 use super::calls;
 use super::error::PickleError;
 use super::globals::{self, Global};
-use super::input::Input;
-use super::value::{Dict, Key, Node, Pickle, Value};
-use crate::error::{Context, Error, Result};
+use super::input::{Input, LINE};
+use super::opcodes;
+use super::value::{Dict, Key, Node, Pickle, Storage, Value};
+use crate::error::{Context, Error, Result, shown};
 use crate::limits;
 use crate::tensor::num;
 
-/// Opcodes that are known and refused, with the reason why no checkpoint has them here.
-const REFUSED: &[(u8, &str)] = &[
-    // Objects and calls of other kinds.
-    (b'i', "INST"),
-    (b'o', "OBJ"),
-    (0x81, "NEWOBJ"),
-    (0x92, "NEWOBJ_EX"),
-    // Names behind numbers, from a registry that only Python has.
-    (0x82, "EXT1"),
-    (0x83, "EXT2"),
-    (0x84, "EXT4"),
-    // Text forms of protocol 0 and containers of protocol 1.
-    (b'P', "PERSID"),
-    (b'I', "INT"),
-    (b'L', "LONG"),
-    (b'F', "FLOAT"),
-    (b'S', "STRING"),
-    (b'V', "UNICODE"),
-    (b'g', "GET"),
-    (b'p', "PUT"),
-    (b'l', "LIST"),
-    (b'd', "DICT"),
-    // Only pickles of things that contain themselves need these.
-    (b'0', "POP"),
-    (b'1', "POP_MARK"),
-    (b'2', "DUP"),
-    // Bytes from outside the pickle.
-    (0x96, "BYTEARRAY8"),
-    (0x97, "NEXT_BUFFER"),
-    (0x98, "READONLY_BUFFER"),
-];
+/// 2^63.
+const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
+/// What a byte array is called in messages.
+pub(super) const BYTE_ARRAY: &str = "a byte array";
+/// How many parts of something a message lists.
+pub(super) const LISTED: usize = 8;
+/// Bytes beside the content of an allocation.
+pub(super) const ALLOCATION: usize = 16;
+/// Bytes of an entry of the memo, as the tree that it lies in spreads them.
+const MEMO_ENTRY: usize = 64;
+/// The same of a key of a dictionary, and of the first one.
+const KEY_ENTRY: usize = 56;
+const FIRST_KEY: usize = 320;
 
 pub(super) fn run(input: Input<'_>) -> Result<Pickle> {
     let mut machine = Machine {
@@ -52,7 +35,8 @@ pub(super) fn run(input: Input<'_>) -> Result<Pickle> {
         memo: BTreeMap::new(),
         nodes: Vec::new(),
         depths: Vec::new(),
-        values: 0,
+        highest: 0,
+        room: limits::PICKLE_MEMORY.count(),
     };
     machine.run()
 }
@@ -65,19 +49,26 @@ pub(super) struct Machine<'a> {
     memo: BTreeMap<u64, Value>,
     pub(super) nodes: Vec<Node>,
     /// How deep each node nests, as far as is known when it is filled.
-    depths: Vec<usize>,
-    values: usize,
+    depths: Vec<u8>,
+    /// The most values that the stack has held.
+    highest: usize,
+    /// Bytes that the pickle may still take.
+    room: usize,
 }
 
 impl Machine<'_> {
     fn run(&mut self) -> Result<Pickle> {
         let start = self.input.offset();
-        self.protocol().at_offset(start)?;
+        let text = self.protocol().at_offset(start)?;
         loop {
             let at = self.input.offset();
             self.input.opcode = "STOP";
             let code = self.input.byte().at_offset(at)?;
             if let Some(root) = self.step(code).at_offset(at)? {
+                if let Some(first) = text {
+                    let found = format!("no protocol, but byte {first:#04x}");
+                    return Err(PickleError::Protocol { found }).at_offset(start);
+                }
                 return Ok(Pickle {
                     root,
                     end: self.input.offset(),
@@ -87,15 +78,17 @@ impl Machine<'_> {
         }
     }
 
-    fn protocol(&mut self) -> Result<()> {
+    /// Reads the protocol. A pickle of protocol 0 or 1 has none: its first byte is given, and it is followed only to say what it asks for.
+    fn protocol(&mut self) -> Result<Option<u8>> {
+        if let Some(first) = self.input.peek()?
+            && first != 0x80
+        {
+            return Ok(Some(first));
+        }
         match self.input.array()? {
-            [0x80, 2..=5] => Ok(()),
-            [0x80, version] => Err(PickleError::Protocol {
+            [_, 2..=5] => Ok(None),
+            [_, version] => Err(PickleError::Protocol {
                 found: format!("protocol {version}"),
-            }
-            .into()),
-            [first, _] => Err(PickleError::Protocol {
-                found: format!("no protocol, but byte {first:#04x}"),
             }
             .into()),
         }
@@ -105,17 +98,17 @@ impl Machine<'_> {
     fn step(&mut self, code: u8) -> Result<Option<Value>> {
         match code {
             b'.' => return self.stop().map(Some),
-            b'N' => self.push("NONE", Value::None)?,
-            0x88 => self.push("NEWTRUE", Value::Bool(true))?,
-            0x89 => self.push("NEWFALSE", Value::Bool(false))?,
+            b'N' => self.push(Value::None)?,
+            0x88 => self.push(Value::Bool(true))?,
+            0x89 => self.push(Value::Bool(false))?,
             b'J' | b'K' | b'M' | 0x8a | 0x8b => self.integer(code)?,
             b'G' => {
                 self.input.opcode = "BINFLOAT";
                 let x = f64::from_be_bytes(self.input.array()?);
-                self.push("BINFLOAT", Value::Float(x))?;
+                self.push(Value::Float(x))?;
             }
             b'X' | 0x8c | 0x8d | b'T' | b'U' => self.text(code)?,
-            b'B' | b'C' | 0x8e => self.bytes(code)?,
+            b'B' | b'C' | 0x8e | 0x96 => self.bytes(code)?,
             b'(' => {
                 if self.marks.len() >= limits::PICKLE_NESTING {
                     return Err(limit("open marks", limits::PICKLE_NESTING));
@@ -126,7 +119,8 @@ impl Machine<'_> {
             b't' | 0x85..=0x87 => self.tuple(code)?,
             0x91 => {
                 let items = self.above_mark("FROZENSET")?;
-                self.set("FROZENSET", None, items)?;
+                self.hashable("FROZENSET", &items)?;
+                self.push_node(Node::Set)?;
             }
             b'a' | b'e' | 0x90 | b's' | b'u' => self.fill(code)?,
             b'h' | b'j' | b'q' | b'r' | 0x94 => self.memo(code)?,
@@ -134,15 +128,16 @@ impl Machine<'_> {
             b'Q' => {
                 let id = self.pop("BINPERSID")?;
                 let storage = calls::storage(self, &id)?;
-                self.push_node("BINPERSID", storage)?;
+                self.charge(size_of::<Storage>() + ALLOCATION)?;
+                self.push_node(storage)?;
             }
             b'R' => {
                 let arguments = self.pop("REDUCE")?;
                 let callee = self.pop("REDUCE")?;
                 let made = calls::reduce(self, &callee, &arguments)?;
                 match made {
-                    calls::Made::Value(value) => self.push("REDUCE", value)?,
-                    calls::Made::Node(node) => self.push_node("REDUCE", node)?,
+                    calls::Made::Value(value) => self.push(value)?,
+                    calls::Made::Node(node) => self.push_node(node)?,
                 }
             }
             b'b' => self.build()?,
@@ -158,39 +153,28 @@ impl Machine<'_> {
         Ok(None)
     }
 
-    /// The error for an opcode that is not executed, with the name it asks for.
+    /// The error for an opcode that is not executed, with the name that it or the next one that names something asks for.
     fn refuse(&mut self, code: u8) -> Error {
-        let known = REFUSED.iter().find(|(c, _)| *c == code);
-        let opcode = match (code, known) {
-            (0x80, _) => "PROTO".to_owned(),
-            (_, Some((_, name))) => (*name).to_owned(),
-            (_, None) => format!("{code:#04x}"),
-        };
+        let at = self.input.offset() - 1;
         let name = match code {
-            b'i' => {
-                let lines = [self.input.line(), self.input.line()];
-                lines.into_iter().collect::<Result<Vec<_>>>().ok()
-            }
-            .map(|lines| lines.join(".")),
-            b'P' => self.input.line().ok(),
-            0x82 => self.input.byte().ok().map(|n| format!("extension {n}")),
-            0x83 => {
-                let n = self.input.array().ok().map(u16::from_le_bytes);
-                n.map(|n| format!("extension {n}"))
-            }
-            0x84 => {
-                let n = self.input.array().ok().map(i32::from_le_bytes);
-                n.map(|n| format!("extension {n}"))
-            }
             b'o' => {
                 let at = self.marks.last().copied().unwrap_or_default();
                 self.stack.get(at).and_then(callee_name)
             }
             0x81 => self.stack.iter().rev().nth(1).and_then(callee_name),
             0x92 => self.stack.iter().rev().nth(2).and_then(callee_name),
-            _ => None,
+            _ => opcodes::asks_for(&mut self.input, code),
         };
-        PickleError::Opcode { opcode, name }.into()
+        let later = match name {
+            Some(_) => None,
+            None => opcodes::next_name(&mut self.input, at),
+        };
+        PickleError::Opcode {
+            opcode: opcodes::name(code),
+            name,
+            later,
+        }
+        .into()
     }
 
     fn stop(&mut self) -> Result<Value> {
@@ -203,45 +187,62 @@ impl Machine<'_> {
 
     // Values.
 
-    fn count(&mut self, n: usize) -> Result<()> {
-        self.values = self.values.saturating_add(n);
-        if self.values > limits::PICKLE_VALUES.count() {
-            return Err(limit("values", &limits::PICKLE_VALUES));
+    /// Takes `bytes` of the memory that the pickle may have. Whatever is copied or looked through is counted as well, so that it bounds the
+    /// time, too.
+    pub(super) fn charge(&mut self, bytes: usize) -> Result<()> {
+        match self.room.checked_sub(bytes) {
+            Some(left) => self.room = left,
+            None => return Err(limit("bytes in memory", &limits::PICKLE_MEMORY)),
         }
         Ok(())
     }
 
-    fn push(&mut self, _opcode: &'static str, value: Value) -> Result<()> {
-        self.count(1)?;
+    fn charge_values(&mut self, count: usize) -> Result<()> {
+        match count {
+            0 => Ok(()),
+            _ => self.charge(count.saturating_mul(size_of::<Value>()) + ALLOCATION),
+        }
+    }
+
+    fn push(&mut self, value: Value) -> Result<()> {
+        if self.stack.len() >= self.highest {
+            self.highest = self.stack.len() + 1;
+            self.charge(size_of::<Value>())?;
+        }
         self.stack.push(value);
         Ok(())
     }
 
-    fn push_node(&mut self, opcode: &'static str, node: Node) -> Result<()> {
+    fn push_node(&mut self, node: Node) -> Result<()> {
+        let mut bytes = size_of::<Node>() + 1;
         let depth = match &node {
-            Node::Tuple(items) | Node::List(items) | Node::Set(items) => self.depth(items),
+            Node::Tuple(items) => {
+                self.charge_values(items.len())?;
+                self.depth(items)
+            }
+            Node::List(items) => self.depth(items),
             Node::Dict(dict) => {
+                bytes += size_of::<Dict>() + ALLOCATION;
                 let values = dict.entries.iter().map(|(_, v)| self.depth_of(v));
                 values.max().unwrap_or(0)
             }
-            Node::Storage(_) | Node::Tensor(_) | Node::Device => 0,
+            Node::Storage(_) | Node::Tensor(_) | Node::Set | Node::Device(_) | Node::Other(_) => 0,
         };
-        if depth >= limits::PICKLE_NESTING {
-            return Err(limit("levels of containers", limits::PICKLE_NESTING));
-        }
+        self.charge(bytes)?;
+        let depth = deeper(depth)?;
         self.nodes.push(node);
-        self.depths.push(depth + 1);
-        self.push(opcode, Value::Node(self.nodes.len() - 1))
+        self.depths.push(depth);
+        self.push(Value::Node(self.nodes.len() - 1))
     }
 
-    fn depth_of(&self, value: &Value) -> usize {
+    fn depth_of(&self, value: &Value) -> u8 {
         if let Value::Node(i) = value {
             return self.depths.get(*i).copied().unwrap_or_default();
         }
         0
     }
 
-    fn depth(&self, items: &[Value]) -> usize {
+    fn depth(&self, items: &[Value]) -> u8 {
         items.iter().map(|v| self.depth_of(v)).max().unwrap_or(0)
     }
 
@@ -264,21 +265,19 @@ impl Machine<'_> {
     }
 
     /// The elements, if the value is a tuple.
-    pub(super) fn tuple_items(&self, value: &Value) -> Option<&[Value]> {
-        match value {
-            Value::Node(i) => match self.nodes.get(*i) {
-                Some(Node::Tuple(items)) => Some(items),
-                Some(_) | None => None,
-            },
-            Value::None
-            | Value::Bool(_)
-            | Value::Int(_)
-            | Value::Long(_)
-            | Value::Float(_)
-            | Value::Text(_)
-            | Value::Bytes(_)
-            | Value::Global(_) => None,
+    pub(super) fn tuple_items(&self, value: &Value) -> Option<&Rc<[Value]>> {
+        match self.node(value) {
+            Some(Node::Tuple(items)) => Some(items),
+            _ => None,
         }
+    }
+
+    /// The node, if the value is one.
+    pub(super) fn node(&self, value: &Value) -> Option<&Node> {
+        if let Value::Node(i) = value {
+            return self.nodes.get(*i);
+        }
+        None
     }
 
     fn integer(&mut self, code: u8) -> Result<()> {
@@ -289,17 +288,13 @@ impl Machine<'_> {
             0x8a => "LONG1",
             _ => "LONG4",
         };
-        let opcode = self.input.opcode;
         let value = match code {
             b'J' => Value::Int(i64::from(i32::from_le_bytes(self.input.array()?))),
             b'K' => Value::Int(i64::from(self.input.byte()?)),
             b'M' => Value::Int(i64::from(u16::from_le_bytes(self.input.array()?))),
             _ => {
-                let len = match code {
-                    0x8a => u64::from(self.input.byte()?),
-                    // A negative length is read as one that no file has.
-                    _ => u64::from(u32::from_le_bytes(self.input.array()?)),
-                };
+                // A negative length is read as one that no file has.
+                let len = self.input.number(if code == 0x8a { 1 } else { 4 })?;
                 if len > limits::PICKLE_INTEGER_BYTES {
                     return Err(PickleError::Limit {
                         what: "bytes in one integer",
@@ -307,8 +302,15 @@ impl Machine<'_> {
                     }
                     .into());
                 }
-                let bytes = self.input.take(len)?;
+                let mut bytes = self.input.take(len)?;
+                // Bytes that only repeat the sign: one number has one form.
+                while let [.., before, last] = *bytes
+                    && last == if before & 0x80 == 0 { 0 } else { 0xff }
+                {
+                    bytes.pop();
+                }
                 if bytes.len() > 8 {
+                    self.charge(bytes.len() + ALLOCATION)?;
                     Value::Long(bytes.into())
                 } else {
                     let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
@@ -318,15 +320,7 @@ impl Machine<'_> {
                 }
             }
         };
-        self.push(opcode, value)
-    }
-
-    fn length(&mut self, width: u8) -> Result<u64> {
-        Ok(match width {
-            1 => u64::from(self.input.byte()?),
-            4 => u64::from(u32::from_le_bytes(self.input.array()?)),
-            _ => u64::from_le_bytes(self.input.array()?),
-        })
+        self.push(value)
     }
 
     fn text(&mut self, code: u8) -> Result<()> {
@@ -337,15 +331,11 @@ impl Machine<'_> {
             b'T' => ("BINSTRING", 4),
             _ => ("SHORT_BINSTRING", 1),
         };
-        self.input.opcode = opcode;
-        let len = self.length(width)?;
-        let bytes = self.input.take(len)?;
+        let bytes = self.counted(opcode, width)?;
         match String::from_utf8(bytes) {
-            Ok(text) => self.push(opcode, Value::Text(text.into())),
+            Ok(text) => self.push(Value::Text(text.into())),
             // Strings of Python 2 are bytes.
-            Err(e) if opcode.ends_with("STRING") => {
-                self.push(opcode, Value::Bytes(e.into_bytes().into()))
-            }
+            Err(e) if opcode.ends_with("STRING") => self.push(Value::Bytes(e.into_bytes().into())),
             Err(_) => Err(PickleError::Text {
                 opcode,
                 problem: "text that is not UTF-8",
@@ -354,32 +344,45 @@ impl Machine<'_> {
         }
     }
 
+    /// Bytes with their number before them.
+    fn counted(&mut self, opcode: &'static str, width: u8) -> Result<Vec<u8>> {
+        self.input.opcode = opcode;
+        let len = self.input.number(width)?;
+        if len > self.input.left() {
+            return Err(PickleError::Truncated { opcode }.into());
+        }
+        self.charge(num::usize_of(len) + ALLOCATION)?;
+        self.input.take(len)
+    }
+
     fn bytes(&mut self, code: u8) -> Result<()> {
         let (opcode, width) = match code {
             b'B' => ("BINBYTES", 4),
             b'C' => ("SHORT_BINBYTES", 1),
-            _ => ("BINBYTES8", 8),
+            0x8e => ("BINBYTES8", 8),
+            _ => ("BYTEARRAY8", 8),
         };
-        self.input.opcode = opcode;
-        let len = self.length(width)?;
-        let bytes = self.input.take(len)?;
-        self.push(opcode, Value::Bytes(bytes.into()))
+        let bytes = self.counted(opcode, width)?;
+        if code == 0x96 {
+            return self.push_node(Node::Other(BYTE_ARRAY));
+        }
+        self.push(Value::Bytes(bytes.into()))
     }
 
     // Containers.
 
     fn empty(&mut self, code: u8) -> Result<()> {
         match code {
-            b')' => self.push_node("EMPTY_TUPLE", Node::Tuple(Vec::new())),
-            b']' => self.push_node("EMPTY_LIST", Node::List(Vec::new())),
-            b'}' => self.push_node("EMPTY_DICT", Node::Dict(Dict::default())),
-            _ => self.push_node("EMPTY_SET", Node::Set(Vec::new())),
+            b')' => self.push_node(Node::Tuple(Rc::default())),
+            b']' => self.push_node(Node::List(Vec::new())),
+            b'}' => self.push_node(Node::Dict(Box::default())),
+            _ => self.push_node(Node::Set),
         }
     }
 
     fn tuple(&mut self, code: u8) -> Result<()> {
-        let (opcode, items) = match code {
-            b't' => ("TUPLE", self.above_mark("TUPLE")?),
+        let items = match code {
+            b't' => self.above_mark("TUPLE")?,
             _ => {
                 let opcode = ["TUPLE1", "TUPLE2", "TUPLE3"][usize::from(code - 0x85)];
                 let mut items = Vec::new();
@@ -387,30 +390,83 @@ impl Machine<'_> {
                     items.push(self.pop(opcode)?);
                 }
                 items.reverse();
-                (opcode, items)
+                items
             }
         };
-        self.push_node(opcode, Node::Tuple(items))
+        self.push_node(Node::Tuple(items.into()))
     }
 
-    /// A set of `items`, or the `filled` one that is on the stack with them in it.
-    fn set(
+    /// Refuses what cannot be in a set.
+    pub(super) fn hashable(&mut self, opcode: &'static str, items: &[Value]) -> Result<()> {
+        for item in items {
+            self.key(opcode, item)?;
+        }
+        Ok(())
+    }
+
+    /// The value as a key; what it is made of is counted each time, since it is copied or compared.
+    fn key(&mut self, opcode: &'static str, value: &Value) -> Result<Key> {
+        let refused = |found| Err(PickleError::Key { opcode, found }.into());
+        self.charge(size_of::<Key>())?;
+        Ok(match value {
+            Value::None => Key::None,
+            Value::Bool(b) => Key::Int(i64::from(*b)),
+            Value::Int(n) => Key::Int(*n),
+            Value::Long(bytes) => Key::Long(Rc::clone(bytes)),
+            Value::Float(x) if x.is_nan() => return refused("a number that is not itself"),
+            Value::Float(x) if x.fract() == 0.0 => {
+                if x.abs() >= TWO_TO_63 {
+                    return refused("a number beyond 64 bits");
+                }
+                Key::Int(num::i64_of_f64(*x))
+            }
+            Value::Float(x) => Key::Float(x.to_bits()),
+            Value::Text(text) => {
+                self.charge(text.len())?;
+                Key::Text(Rc::clone(text))
+            }
+            Value::Bytes(bytes) => {
+                self.charge(bytes.len())?;
+                Key::Bytes(Rc::clone(bytes))
+            }
+            Value::Node(i) => match self.nodes.get(*i) {
+                // A tuple nests at most as deep as anything, and holds nothing that came later.
+                Some(Node::Tuple(items)) => {
+                    let items = Rc::clone(items);
+                    self.charge_values(items.len())?;
+                    let keys = items.iter().map(|item| self.key(opcode, item));
+                    Key::Tuple(keys.collect::<Result<Vec<_>>>()?.into())
+                }
+                _ => return refused(value.kind(&self.nodes)),
+            },
+            Value::Global(_) => return refused(value.kind(&self.nodes)),
+        })
+    }
+
+    /// Puts an entry into a dictionary that has no such key yet.
+    pub(super) fn insert(
         &mut self,
         opcode: &'static str,
-        filled: Option<usize>,
-        items: Vec<Value>,
+        dict: &mut Dict,
+        key: &Value,
+        value: &Value,
     ) -> Result<()> {
-        for item in &items {
-            key(opcode, item, &self.nodes)?;
-        }
-        self.count(items.len())?;
-        match filled.and_then(|i| self.nodes.get_mut(i)) {
-            Some(Node::Set(set)) => {
-                set.extend(items);
-                Ok(())
+        let new = self.key(opcode, key)?;
+        self.charge(match dict.keys.is_empty() {
+            true => FIRST_KEY,
+            false => KEY_ENTRY,
+        })?;
+        if dict.keys.contains(&new) {
+            return Err(PickleError::DuplicateKey {
+                opcode,
+                key: new.shown(),
             }
-            Some(_) | None => self.push_node(opcode, Node::Set(items)),
+            .into());
         }
+        dict.keys.insert(new);
+        let before = dict.entries.capacity();
+        dict.entries.push((key.clone(), value.clone()));
+        self.charge_values(2 * (dict.entries.capacity() - before))
     }
 
     /// `APPEND`, `APPENDS`, `ADDITEMS`, `SETITEM`, `SETITEMS`: puts values into the container below them.
@@ -430,53 +486,40 @@ impl Machine<'_> {
             }
             _ => self.above_mark(opcode)?,
         };
-        self.count(items.len())?;
-        let inner = self.depth(&items);
         let floor = self.marks.last().copied().unwrap_or_default();
         let target = self.stack.get(floor..).and_then(<[Value]>::last);
         let Some(&Value::Node(at)) = target else {
             let found = target.map_or("nothing", |v| v.kind(&self.nodes));
             return Err(stack(opcode, expected, found));
         };
-        if inner >= limits::PICKLE_NESTING {
-            return Err(limit("levels of containers", limits::PICKLE_NESTING));
-        }
-        let keys = match (code, self.nodes.get(at)) {
-            (b's' | b'u', Some(Node::Dict(_))) => {
-                let pairs = items.chunks(2).map(|pair| match pair {
-                    [k, _] => key(opcode, k, &self.nodes),
-                    _ => Err(stack(opcode, "a value for each key", "one too few")),
-                });
-                pairs.collect::<Result<Vec<_>>>()?
-            }
-            (0x90, Some(Node::Set(_))) => return self.set(opcode, Some(at), items),
-            _ => Vec::new(),
+        let depth = deeper(self.depth(&items))?;
+        let mut node = match self.nodes.get_mut(at) {
+            Some(node) => std::mem::replace(node, Node::Set),
+            None => return Err(stack(opcode, expected, "nothing")),
         };
-        match (code, self.nodes.get_mut(at)) {
-            (b'a' | b'e', Some(Node::List(list))) => list.extend(items),
-            (b's' | b'u', Some(Node::Dict(dict))) => {
-                let mut items = items.into_iter();
-                for new in keys {
-                    if !dict.keys.insert(new.clone()) {
-                        return Err(PickleError::DuplicateKey {
-                            opcode,
-                            key: new.shown(),
-                        }
-                        .into());
-                    }
-                    if let (Some(k), Some(v)) = (items.next(), items.next()) {
-                        dict.entries.push((k, v));
-                    }
+        match (code, &mut node) {
+            (b'a' | b'e', Node::List(list)) => {
+                let before = list.capacity();
+                list.extend(items);
+                self.charge_values(list.capacity() - before)?;
+            }
+            (0x90, Node::Set) => self.hashable(opcode, &items)?,
+            (b's' | b'u', Node::Dict(dict)) => {
+                for pair in items.chunks(2) {
+                    let [key, value] = pair else {
+                        return Err(stack(opcode, "a value for each key", "one too few"));
+                    };
+                    self.insert(opcode, dict, key, value)?;
                 }
             }
             _ => {
+                self.nodes[at] = node;
                 let found = Value::Node(at).kind(&self.nodes);
                 return Err(stack(opcode, expected, found));
             }
         }
-        if let Some(depth) = self.depths.get_mut(at) {
-            *depth = (*depth).max(inner + 1);
-        }
+        self.nodes[at] = node;
+        self.depths[at] = self.depths[at].max(depth);
         Ok(())
     }
 
@@ -506,7 +549,7 @@ impl Machine<'_> {
         };
         if matches!(code, b'h' | b'j') {
             return match self.memo.get(&index).cloned() {
-                Some(value) => self.push(opcode, value),
+                Some(value) => self.push(value),
                 None => fail("is read before it is written"),
             };
         }
@@ -514,7 +557,7 @@ impl Machine<'_> {
         let Some(top) = self.stack.get(floor..).and_then(<[Value]>::last).cloned() else {
             return Err(stack(opcode, "a value", "nothing"));
         };
-        self.count(1)?;
+        self.charge(MEMO_ENTRY)?;
         // No pickler writes an entry twice; a scanner that follows only one of them could be misled.
         match self.memo.insert(index, top) {
             None => Ok(()),
@@ -532,13 +575,13 @@ impl Machine<'_> {
             let (Value::Text(module), Value::Text(name)) = (&module, &name) else {
                 return Err(stack("STACK_GLOBAL", "two texts", "something else"));
             };
-            ("STACK_GLOBAL", module.to_string(), name.to_string())
+            ("STACK_GLOBAL", start(module), start(name))
         };
         match globals::find(&module, &name) {
-            Some(global) => self.push(opcode, Value::Global(global)),
+            Some(global) => self.push(Value::Global(global)),
             None => Err(PickleError::Global {
                 opcode,
-                name: format!("{module}.{name}"),
+                name: shown(&format!("{module}.{name}")),
             }
             .into()),
         }
@@ -575,33 +618,34 @@ impl Key {
         match self {
             Key::None => "None".to_owned(),
             Key::Int(n) => n.to_string(),
-            Key::Text(text) => text.to_string(),
-            Key::Bytes(bytes) => format!("{bytes:?}"),
+            Key::Long(_) => "a long integer".to_owned(),
+            Key::Float(bits) => f64::from_bits(*bits).to_string(),
+            Key::Text(text) => shown(text),
+            Key::Bytes(bytes) => shown(&bytes.escape_ascii().to_string()),
+            Key::Tuple(keys) => {
+                let keys: Vec<String> = keys.iter().take(LISTED).map(Key::shown).collect();
+                shown(&format!("({})", keys.join(", ")))
+            }
         }
     }
 }
 
-/// The value as a key.
-pub(super) fn key(opcode: &'static str, value: &Value, nodes: &[Node]) -> Result<Key> {
-    Ok(match value {
-        Value::None => Key::None,
-        Value::Bool(b) => Key::Int(i64::from(*b)),
-        Value::Int(n) => Key::Int(*n),
-        Value::Text(text) => Key::Text(Rc::clone(text)),
-        Value::Bytes(bytes) => Key::Bytes(Rc::clone(bytes)),
-        Value::Long(_) | Value::Float(_) | Value::Global(_) | Value::Node(_) => {
-            return Err(PickleError::Key {
-                opcode,
-                found: value.kind(nodes),
-            }
-            .into());
-        }
-    })
+/// How deep a container is that holds something of this depth.
+fn deeper(inner: u8) -> Result<u8> {
+    if usize::from(inner) >= limits::PICKLE_NESTING {
+        return Err(limit("levels of containers", limits::PICKLE_NESTING));
+    }
+    Ok(inner + 1)
+}
+
+/// As much of a name as matters: longer ones are on no list.
+fn start(name: &str) -> String {
+    name.chars().take(LINE).collect()
 }
 
 fn callee_name(value: &Value) -> Option<String> {
     if let Value::Text(text) = value {
-        return Some(text.to_string());
+        return Some(shown(text));
     }
     global_of(value).map(globals::name)
 }

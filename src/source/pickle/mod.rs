@@ -14,9 +14,10 @@ mod error;
 mod globals;
 mod input;
 mod machine;
+mod opcodes;
 mod value;
 
-pub use error::PickleError;
+pub use error::{Asked, PickleError};
 
 pub(super) use globals::Element;
 pub(super) use value::{Pickle, Storage, Tensor, Value};
@@ -30,4 +31,9 @@ use crate::tensor::SourceFile;
 /// When anything in it is not on the list, malformed, or beyond the limits.
 pub(super) fn read(file: &SourceFile, start: u64, end: u64) -> Result<Pickle> {
     machine::run(input::Input::new(file, start, end))
+}
+
+/// Whether a file that does not begin as a checkpoint does is a pickle of protocol 0 or 1: one that ends, or asks for a name.
+pub(super) fn is_text(file: &SourceFile) -> bool {
+    opcodes::is_text(&mut input::Input::new(file, 0, file.len()))
 }

@@ -1,11 +1,13 @@
 //! What a pickle can hold here: plain data, storages and tensors. Whatever nests lies in one table, so that nothing recurses.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use serde_json::{Map, Value as Json};
 
-use super::globals::{Element, Global};
+use super::globals::{self, Element, Global};
+use crate::error::shown;
 use crate::limits;
 
 /// A value. Copies are cheap.
@@ -35,19 +37,21 @@ pub(in crate::source) enum Value {
 #[derive(Clone, Debug)]
 pub(in crate::source) enum Node {
     /// A tuple.
-    Tuple(Vec<Value>),
+    Tuple(Rc<[Value]>),
     /// A list.
     List(Vec<Value>),
-    /// A set.
-    Set(Vec<Value>),
+    /// A set. Nobody asks what is in it.
+    Set,
     /// A dictionary.
-    Dict(Dict),
+    Dict(Box<Dict>),
     /// A storage.
     Storage(Rc<Storage>),
     /// A tensor.
     Tensor(Rc<Tensor>),
-    /// A device; what it says does not matter.
-    Device,
+    /// A device, by its name.
+    Device(Rc<str>),
+    /// Plain data of another kind, which is called so in messages. Nobody asks what it says.
+    Other(&'static str),
 }
 
 /// A dictionary in the order of its entries.
@@ -61,13 +65,18 @@ pub(in crate::source) struct Dict {
     pub(super) ordered: bool,
 }
 
-/// A key in a form that can be compared. `True` and `1` are one key, as in Python.
+/// A key in a form that can be compared. `True`, `1` and `1.0` are one key, as in Python.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     None,
     Int(i64),
+    /// An integer of more than 64 bits.
+    Long(Rc<[u8]>),
+    /// The bits of a number that is no integer.
+    Float(u64),
     Text(Rc<str>),
     Bytes(Rc<[u8]>),
+    Tuple(Rc<[Key]>),
 }
 
 /// Bytes that tensors look into.
@@ -120,11 +129,12 @@ impl Value {
             Value::Node(i) => match nodes.get(*i) {
                 Some(Node::Tuple(_)) => "a tuple",
                 Some(Node::List(_)) => "a list",
-                Some(Node::Set(_)) => "a set",
+                Some(Node::Set) => "a set",
                 Some(Node::Dict(_)) => "a dictionary",
                 Some(Node::Storage(_)) => "a storage",
                 Some(Node::Tensor(_)) => "a tensor",
-                Some(Node::Device) => "a device",
+                Some(Node::Device(_)) => "a device",
+                Some(Node::Other(kind)) => kind,
                 None => "nothing",
             },
         }
@@ -181,80 +191,143 @@ impl Pickle {
             Node::Storage(storage) => Some(storage),
             Node::Tuple(_)
             | Node::List(_)
-            | Node::Set(_)
+            | Node::Set
             | Node::Dict(_)
             | Node::Tensor(_)
-            | Node::Device => None,
+            | Node::Device(_)
+            | Node::Other(_) => None,
         })
     }
 
-    /// The value as JSON, if it is plain data; else where in it something stands that is not, and what.
+    /// The value as JSON, if it is plain data; else where in it something stands that is not, and what. Element types become their names
+    /// without `torch.`, as Hugging Face's libraries write them, and devices theirs.
     pub(in crate::source) fn json(&self, value: &Value) -> Result<Json, (String, &'static str)> {
-        let mut budget = limits::JSON_VALUES.count();
-        self.json_at(value, "", 0, &mut budget)
+        let mut writer = Writer {
+            pickle: self,
+            values: limits::JSON_VALUES.count(),
+            bytes: limits::SIDE_FILE_BYTES.count(),
+            path: Vec::new(),
+        };
+        let json = writer.json(value, 0);
+        json.map_err(|what| (writer.path(), what))
     }
+}
 
-    /// Shared parts are written out each time they are named: their number is bounded, and so is the depth.
-    fn json_at(
-        &self,
-        value: &Value,
-        path: &str,
-        depth: usize,
-        budget: &mut usize,
-    ) -> Result<Json, (String, &'static str)> {
-        let fail = |what| Err((path.to_owned(), what));
+/// Where in a value something stands.
+enum Step<'a> {
+    Key(Cow<'a, str>),
+    Index(usize),
+}
+
+/// Writes values out as JSON. Shared parts are written each time they are named: values and bytes are bounded, and so is the depth.
+struct Writer<'a> {
+    pickle: &'a Pickle,
+    /// How many values are left.
+    values: usize,
+    /// How many bytes of text, indented, are left.
+    bytes: usize,
+    /// The way to what failed, innermost step first.
+    path: Vec<Step<'a>>,
+}
+
+impl<'a> Writer<'a> {
+    fn json(&mut self, value: &'a Value, depth: usize) -> Result<Json, &'static str> {
         if depth > limits::PICKLE_NESTING {
-            return fail("a value that is nested too deeply");
+            return Err("a value that is nested too deeply");
         }
-        match budget.checked_sub(1) {
-            Some(left) => *budget = left,
-            None => return fail("too many values"),
-        }
+        self.values = self.values.checked_sub(1).ok_or("too many values")?;
+        // Indentation, a comma and a line break.
+        self.spend(2 * depth + 2)?;
         match value {
             Value::None => Ok(Json::Null),
             Value::Bool(b) => Ok(Json::Bool(*b)),
             Value::Int(n) => Ok(Json::from(*n)),
-            Value::Text(text) => Ok(Json::from(text.as_ref())),
+            Value::Text(text) => self.text(text),
             Value::Float(x) => match serde_json::Number::from_f64(*x) {
                 Some(x) => Ok(Json::Number(x)),
-                None => fail("a number that is not finite"),
+                None => Err("a number that is not finite"),
             },
-            Value::Long(_) | Value::Bytes(_) | Value::Global(_) => fail(self.kind(value)),
-            Value::Node(_) => match self.node(value) {
-                Some(Node::List(items) | Node::Tuple(items)) => {
-                    let items = items.iter().enumerate().map(|(i, item)| {
-                        self.json_at(item, &format!("{path}[{i}]"), depth + 1, budget)
-                    });
-                    items.collect::<Result<Vec<_>, _>>().map(Json::Array)
-                }
+            Value::Global(global @ Global::Dtype(_)) => {
+                let name = globals::name(*global);
+                self.text(name.strip_prefix("torch.").unwrap_or(&name))
+            }
+            Value::Long(_) | Value::Bytes(_) | Value::Global(_) => Err(self.pickle.kind(value)),
+            Value::Node(_) => match self.pickle.node(value) {
+                Some(Node::Tuple(items)) => self.array(items, depth),
+                Some(Node::List(items)) => self.array(items, depth),
+                Some(Node::Device(name)) => self.text(name),
                 Some(Node::Dict(dict)) => {
                     let mut map = Map::new();
                     for (key, value) in &dict.entries {
                         let key = match key {
-                            Value::Text(key) => key.to_string(),
+                            Value::Text(key) => Cow::Borrowed(key.as_ref()),
                             // JSON has no other keys; `json.dumps` of Python does the same with integers.
-                            Value::Int(n) => n.to_string(),
+                            Value::Int(n) => Cow::Owned(n.to_string()),
                             Value::None
                             | Value::Bool(_)
                             | Value::Long(_)
                             | Value::Float(_)
                             | Value::Bytes(_)
                             | Value::Global(_)
-                            | Value::Node(_) => return fail("a key that is not text"),
+                            | Value::Node(_) => return Err("a key that is not text"),
                         };
-                        let inner = match path {
-                            "" => key.clone(),
-                            _ => format!("{path}.{key}"),
+                        self.spend(key.len())?;
+                        let json = match self.json(value, depth + 1) {
+                            Ok(json) => json,
+                            Err(what) => return Err(self.inside(Step::Key(key), what)),
                         };
-                        let json = self.json_at(value, &inner, depth + 1, budget)?;
-                        if map.insert(key, json).is_some() {
-                            return Err((inner, "a key that stands twice"));
+                        if map.insert(key.to_string(), json).is_some() {
+                            let what = "a key that stands twice";
+                            return Err(self.inside(Step::Key(key), what));
                         }
                     }
                     Ok(Json::Object(map))
                 }
-                _ => fail(self.kind(value)),
+                _ => Err(self.pickle.kind(value)),
             },
         }
+    }
+
+    fn array(&mut self, items: &'a [Value], depth: usize) -> Result<Json, &'static str> {
+        let mut out = Vec::new();
+        for (i, item) in items.iter().enumerate() {
+            match self.json(item, depth + 1) {
+                Ok(json) => out.push(json),
+                Err(what) => return Err(self.inside(Step::Index(i), what)),
+            }
+        }
+        Ok(Json::Array(out))
+    }
+
+    fn text(&mut self, text: &str) -> Result<Json, &'static str> {
+        self.spend(text.len())?;
+        Ok(Json::from(text))
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), &'static str> {
+        self.bytes = self.bytes.checked_sub(bytes).ok_or("too much text")?;
+        Ok(())
+    }
+
+    fn inside(&mut self, step: Step<'a>, what: &'static str) -> &'static str {
+        self.path.push(step);
+        what
+    }
+
+    /// The way to what failed, as Python and JavaScript write it.
+    fn path(&self) -> String {
+        let mut out = String::new();
+        for step in self.path.iter().rev() {
+            match step {
+                Step::Index(i) => out.push_str(&format!("[{i}]")),
+                Step::Key(key) => {
+                    if !out.is_empty() {
+                        out.push('.');
+                    }
+                    out.push_str(&shown(key));
+                }
+            }
+        }
+        out
     }
 }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use zip::{CompressionMethod, ZipArchive};
 
+use super::cover::{self, Place};
 use super::error::TorchError;
 use super::{Layout, Stored};
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, shown};
 use crate::limits;
 use crate::source::pickle::{self, Pickle};
 use crate::tensor::{FileRegion, SourceFile, num};
@@ -63,7 +64,7 @@ impl Seek for Cursor {
     }
 }
 
-fn malformed(detail: impl Into<String>) -> TorchError {
+pub(super) fn malformed(detail: impl Into<String>) -> TorchError {
     TorchError::Archive {
         detail: detail.into(),
     }
@@ -83,10 +84,14 @@ pub(super) fn read(file: &Arc<SourceFile>) -> Result<Layout> {
     let mut pickle = None;
     let mut storages = BTreeMap::new();
     for (name, member) in &members {
-        let unknown = || TorchError::Member { name: name.clone() };
+        let unknown = || TorchError::Member { name: shown(name) };
         let inner = name.strip_prefix(&root).ok_or_else(unknown)?;
         if !member.stored {
-            return Err(malformed(format!("member `{name}` is compressed; PyTorch stores")).into());
+            return Err(malformed(format!(
+                "member `{}` is compressed; PyTorch stores",
+                shown(name)
+            ))
+            .into());
         }
         if inner == PICKLE {
             pickle = Some(read_pickle(file, name, member)?);
@@ -135,7 +140,12 @@ fn root(members: &BTreeMap<String, Member>) -> Result<String, TorchError> {
         return Err(malformed("expected exactly one `NAME/data.pkl`"));
     };
     let folder = root.strip_suffix('/');
-    if folder.is_none_or(|f| f.is_empty() || f.contains('/')) {
+    let plain = |f: &str| {
+        !matches!(f, "" | "." | "..")
+            && !f.contains(['/', '\\'])
+            && !f.chars().any(char::is_control)
+    };
+    if !folder.is_some_and(plain) {
         return Err(malformed("expected `data.pkl` in one folder"));
     }
     let is_program = |n: &str| n == "constants.pkl" || n.starts_with("code/");
@@ -149,7 +159,7 @@ fn root(members: &BTreeMap<String, Member>) -> Result<String, TorchError> {
 }
 
 /// All members, after every check that needs no content.
-fn members(file: &Arc<SourceFile>) -> Result<BTreeMap<String, Member>, TorchError> {
+fn members(file: &Arc<SourceFile>) -> Result<BTreeMap<String, Member>> {
     let fail = |e: zip::result::ZipError| malformed(e.to_string());
     let cursor = Cursor {
         file: Arc::clone(file),
@@ -161,27 +171,38 @@ fn members(file: &Arc<SourceFile>) -> Result<BTreeMap<String, Member>, TorchErro
             "{} members, expected at most {}",
             archive.len(),
             limits::ARCHIVE_MEMBERS
-        )));
+        ))
+        .into());
     }
     if archive.offset() != 0 {
-        return Err(malformed("bytes stand before the archive"));
+        return Err(malformed("bytes stand before the archive").into());
     }
     let mut out = BTreeMap::new();
+    let mut places = Vec::new();
     for index in 0..archive.len() {
         let member = archive.by_index_raw(index).map_err(fail)?;
         let name = member.name().map_err(fail)?.into_owned();
         if member.encrypted() {
-            return Err(malformed(format!("member `{name}` is encrypted")));
+            return Err(malformed(format!("member `{}` is encrypted", shown(&name))).into());
         }
         let size = member.size();
         let stored =
             member.compression() == CompressionMethod::Stored && member.compressed_size() == size;
         let offset = member
             .data_start()
-            .ok_or_else(|| malformed(format!("member `{name}` has no data")))?;
+            .ok_or_else(|| malformed(format!("member `{}` has no data", shown(&name))))?;
         if stored && offset.checked_add(size).is_none_or(|end| end > file.len()) {
-            return Err(malformed(format!("member `{name}` leaves the file")));
+            return Err(malformed(format!("member `{}` leaves the file", shown(&name))).into());
         }
+        places.push(Place {
+            name: name.clone(),
+            header: member.header_start(),
+            listed: member.central_header_start(),
+            data: offset,
+            len: member.compressed_size(),
+            size,
+            crc: member.crc32(),
+        });
         let entry = Member {
             region: FileRegion {
                 file: Arc::clone(file),
@@ -192,11 +213,12 @@ fn members(file: &Arc<SourceFile>) -> Result<BTreeMap<String, Member>, TorchErro
             stored,
         };
         if out.insert(name.clone(), entry).is_some() {
-            return Err(malformed(format!("two members are named `{name}`")));
+            return Err(malformed(format!("two members are named `{}`", shown(&name))).into());
         }
     }
     // Both headers of a member must agree, none may hide from the directory, and none may share bytes.
     archive.validate_header_consistency().map_err(fail)?;
+    cover::check(file, places, archive.central_directory_start())?;
     Ok(out)
 }
 
@@ -214,7 +236,8 @@ fn read_pickle(file: &SourceFile, name: &str, member: &Member) -> Result<Pickle>
     let region = &member.region;
     if region.len > limits::PICKLE_BYTES.get() {
         return Err(malformed(format!(
-            "`{name}` has {} bytes, expected at most {}",
+            "`{}` has {} bytes, expected at most {}",
+            shown(name),
             region.len,
             limits::PICKLE_BYTES
         ))

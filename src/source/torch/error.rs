@@ -81,11 +81,19 @@ pub enum TorchError {
         /// The name.
         name: String,
     },
-    /// Views that repeat elements beyond all measure.
-    #[error("views that repeat elements of their storage would take {bytes} bytes, expected at most {cap}", cap = limits::REPEATED_BYTES)]
+    /// Tensors that repeat bytes of their storages beyond all measure.
+    #[error("the tensors repeat {bytes} bytes of their storages, which have {stored}; expected at most as many, or {cap}", cap = limits::REPEATED_BYTES)]
     Expanded {
-        /// How many.
+        /// How many more bytes the tensors have than the storages.
         bytes: u64,
+        /// Bytes of the storages.
+        stored: u64,
+    },
+    /// More tensors than any checkpoint has.
+    #[error("the checkpoint holds {found} tensors, expected at most {cap}", cap = limits::TENSORS)]
+    TooMany {
+        /// How many.
+        found: usize,
     },
     /// A config that is not plain data.
     #[error("`{path}` of the checkpoint is {found}, which no JSON file can hold")]
@@ -117,7 +125,8 @@ impl Diagnostic for TorchError {
             | TorchError::Member { .. }
             | TorchError::StorageSize { .. }
             | TorchError::Checksum { .. }
-            | TorchError::Expanded { .. } => Class::Unsafe,
+            | TorchError::Expanded { .. }
+            | TorchError::TooMany { .. } => Class::Unsafe,
             TorchError::ByteOrder { .. } => Class::Unsupported,
             TorchError::NoState { .. }
             | TorchError::NotTensor { .. }
@@ -139,7 +148,8 @@ impl Diagnostic for TorchError {
             TorchError::ByteOrder { .. } => "unsupported_byte_order",
             TorchError::NoState { .. }
             | TorchError::NotTensor { .. }
-            | TorchError::Collision { .. } => "bad_state_dict",
+            | TorchError::Collision { .. }
+            | TorchError::TooMany { .. } => "bad_state_dict",
             TorchError::Ambiguous { .. } | TorchError::Several { .. } => "ambiguous_weights",
             TorchError::Config { .. } | TorchError::TwoConfigs => "bad_config",
             TorchError::NoConfig => "missing_file",
@@ -157,7 +167,9 @@ impl Diagnostic for TorchError {
             | TorchError::Checksum { .. } => {
                 "the file is damaged or was not written by PyTorch: download or save it again"
             }
-            TorchError::ByteOrder { .. } | TorchError::Expanded { .. } => {
+            TorchError::Expanded { .. } => return Some(limits::REPEATED_BYTES.hint()),
+            TorchError::TooMany { .. } => return Some(limits::TENSORS.hint()),
+            TorchError::ByteOrder { .. } => {
                 "save the checkpoint again with a current version of PyTorch"
             }
             TorchError::NoState { .. }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::TorchError;
 use super::{Layout, Stored};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, shown};
 use crate::source::pickle::{self, Storage, Value};
 use crate::source::sniff;
 use crate::tensor::{FileRegion, SourceFile};
@@ -68,7 +68,7 @@ pub(super) fn read(file: &Arc<SourceFile>) -> Result<Layout> {
         };
         let Some(storage) = named.get(key.as_ref()) else {
             return Err(TorchError::Archive {
-                detail: format!("storage `{key}` belongs to no tensor"),
+                detail: format!("storage `{}` belongs to no tensor", shown(key)),
             })
             .at_offset(at);
         };

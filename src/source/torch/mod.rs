@@ -7,12 +7,14 @@
 //! `torch/serialization.py` and `caffe2/serialize/inline_container.cc` of PyTorch 2.9.
 
 mod archive;
+mod cover;
 mod error;
 mod legacy;
 mod state;
 mod view;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
@@ -20,9 +22,18 @@ use serde_json::{Map, Value as Json};
 pub use error::TorchError;
 
 use super::SourceTensor;
-use super::pickle::Pickle;
-use crate::error::{Context, Result};
+use super::pickle::{self, Pickle};
+use crate::error::{Context, Result, shown};
+use crate::limits;
 use crate::tensor::{FileRegion, SourceFile, num};
+
+/// File, by its address, first byte and number of bytes.
+pub(super) type Place = (usize, u64, u64);
+
+/// Where a region is: regions of one place are the same bytes.
+pub(super) fn place(region: &FileRegion) -> Place {
+    (Arc::as_ptr(&region.file).addr(), region.offset, region.len)
+}
 
 /// The bytes of a storage.
 #[derive(Clone, Debug)]
@@ -34,11 +45,9 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Whether its bytes are exactly this region.
-    pub(super) fn is(&self, region: &FileRegion) -> bool {
-        Arc::ptr_eq(&self.region.file, &region.file)
-            && self.region.offset == region.offset
-            && self.region.len == region.len
+    /// Where its bytes are.
+    pub(super) fn place(&self) -> Place {
+        place(&self.region)
     }
 
     /// Compares a CRC-32 of its bytes with its checksum, if there is one.
@@ -74,8 +83,8 @@ impl Stored {
 pub(super) struct TorchFile {
     /// The tensors of the model.
     pub(super) tensors: BTreeMap<String, SourceTensor>,
-    /// Its `config`, if there is one.
-    pub(super) config: Option<Map<String, Json>>,
+    /// Its `config`, if there is one, or why it cannot be used: an error only when it is needed.
+    pub(super) config: Option<Result<Map<String, Json>, TorchError>>,
     /// What the user should know: what was left out, which prefixes were taken off.
     pub(super) notes: Vec<String>,
     /// The storages of the model.
@@ -115,42 +124,58 @@ fn read_parts(file: &Arc<SourceFile>) -> Result<TorchFile> {
     } else if legacy::is_one(&start) {
         legacy::read(file)?
     } else {
+        let found = foreign(&start);
+        if found.is_none() && pickle::is_text(file) {
+            // Always refused, and then its message says what it asks for.
+            pickle::read(file, 0, file.len())?;
+        }
         return Err(TorchError::Format {
-            found: foreign(&start).to_owned(),
+            found: found.unwrap_or("of no known kind").to_owned(),
         }
         .into());
     };
     let state = state::find(&layout.pickle)?;
-    let mut spool = view::Spool::default();
+    let mut views = view::Views::default();
     let mut tensors = BTreeMap::new();
-    let mut used = BTreeMap::new();
-    for (name, tensor) in &state.tensors {
-        let key = tensor.storage.key.as_ref();
-        let stored = layout
-            .storages
-            .get(key)
+    let mut used: BTreeMap<Rc<str>, Stored> = BTreeMap::new();
+    for (name, tensor) in state.tensors {
+        let storage = &tensor.storage;
+        let stored = layout.storages.get(storage.key.as_ref());
+        let stored = stored
             .ok_or_else(|| TorchError::StorageSize {
-                key: key.to_owned(),
-                expected: tensor
-                    .storage
-                    .len
-                    .saturating_mul(tensor.storage.element.bytes()),
+                key: shown(&storage.key),
+                expected: storage.len.saturating_mul(storage.element.bytes()),
                 found: "but it is not in the file".to_owned(),
             })
-            .at_tensor(name)?;
-        used.insert(key.to_owned(), stored.clone());
-        let resolved = view::resolve(tensor, stored, &mut spool).at_tensor(name)?;
-        tensors.insert(name.clone(), resolved);
+            .at_tensor(&name)?;
+        if !used.contains_key(&storage.key) {
+            used.insert(Rc::clone(&storage.key), stored.clone());
+        }
+        let resolved = view::resolve(&tensor, stored, &mut views).at_tensor(&name)?;
+        tensors.insert(name, resolved);
     }
-    let tensors = spool.finish(tensors)?;
+    let storages: Vec<Stored> = used.into_values().collect();
+    check_repeated(&tensors, &storages)?;
     let mut notes = state.notes;
     notes.extend(shared(&tensors));
     Ok(TorchFile {
         tensors,
         config: state.config,
         notes,
-        storages: used.into_values().collect(),
+        storages,
     })
+}
+
+/// Refuses tensors that repeat the bytes of the file beyond all measure. Tied weights double them at most.
+fn check_repeated(tensors: &BTreeMap<String, SourceTensor>, storages: &[Stored]) -> Result<()> {
+    let sum = |lens: &mut dyn Iterator<Item = u64>| lens.fold(0u64, u64::saturating_add);
+    let stored = sum(&mut storages.iter().map(|s| s.region.len));
+    let all = sum(&mut tensors.values().map(|t| t.region.len));
+    let bytes = all.saturating_sub(stored);
+    if bytes > stored.max(limits::REPEATED_BYTES.get()) {
+        return Err(TorchError::Expanded { bytes, stored }.into());
+    }
+    Ok(())
 }
 
 /// Finds the model in a pickle, for the readers on bytes.
@@ -161,8 +186,8 @@ pub(super) fn find(pickle: &Pickle) -> Result<()> {
     state::find(pickle).map(|_| ())
 }
 
-/// What another kind of file is.
-fn foreign(start: &[u8]) -> &'static str {
+/// What another kind of file is, if its first bytes say so.
+fn foreign(start: &[u8]) -> Option<&'static str> {
     const KINDS: [(&[u8], &str); 8] = [
         (b"PK", "a zip archive without a first member"),
         (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
@@ -174,23 +199,32 @@ fn foreign(start: &[u8]) -> &'static str {
         (b"\x80", "a Python pickle of a protocol that is not read"),
     ];
     let kind = KINDS.iter().find(|(magic, _)| start.starts_with(magic));
-    kind.map_or("of no known kind", |(_, kind)| kind)
+    kind.map(|(_, kind)| *kind)
 }
 
 /// A note on tensors that are the same bytes, as tied weights are.
 fn shared(tensors: &BTreeMap<String, SourceTensor>) -> Option<String> {
-    let mut seen = BTreeMap::new();
+    let mut seen: BTreeMap<_, &String> = BTreeMap::new();
     let mut pairs = Vec::new();
     for (name, t) in tensors {
         if t.region.len == 0 {
             continue;
         }
-        let place = (Arc::as_ptr(&t.region.file), t.region.offset, t.region.len);
+        let place = place(&t.region);
         if let Some(first) = seen.get(&place) {
-            pairs.push(format!("`{name}` = `{first}`"));
+            pairs.push(format!("`{}` = `{}`", shown(name), shown(first)));
         } else {
             seen.insert(place, name);
         }
     }
-    (!pairs.is_empty()).then(|| format!("tensors that share their bytes: {}", pairs.join(", ")))
+    (!pairs.is_empty()).then(|| format!("tensors that share their bytes: {}", listed(&pairs)))
+}
+
+/// The first few of a list, and how many more there are.
+fn listed(items: &[String]) -> String {
+    const LISTED: usize = 12;
+    match items.len().checked_sub(LISTED) {
+        None | Some(0) => items.join(", "),
+        Some(more) => format!("{} and {more} more", items[..LISTED].join(", ")),
+    }
 }

@@ -1,17 +1,29 @@
 //! Which part of a checkpoint is the model: a dictionary of tensors, itself or under one of the names that training scripts use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use serde_json::{Map, Value as Json};
 
 use super::error::TorchError;
-use crate::error::Result;
+use super::listed;
+use crate::error::{Result, shown};
+use crate::limits;
 use crate::source::pickle::{Pickle, Tensor, Value};
 use crate::source::safetensors::check_name;
 
 /// Where training scripts put the model.
-const WRAPPERS: [&str; 3] = ["model_state_dict", "state_dict", "model"];
+const WRAPPERS: [&str; 9] = [
+    "model_state_dict",
+    "state_dict",
+    "model",
+    "model_state",
+    "module",
+    "net",
+    "network",
+    "weights",
+    "params",
+];
 /// Where they put its config.
 const CONFIG: &str = "config";
 /// Where the predecessor of this program puts the flags of its model, beside a config with an `arch`.
@@ -31,8 +43,8 @@ type Entries = [(Value, Value)];
 pub(super) struct State {
     /// Its tensors, without the prefixes of wrappers.
     pub(super) tensors: BTreeMap<String, Rc<Tensor>>,
-    /// Its config.
-    pub(super) config: Option<Map<String, Json>>,
+    /// Its config, or why it cannot be used.
+    pub(super) config: Option<Result<Map<String, Json>, TorchError>>,
     /// What was left out and taken off.
     pub(super) notes: Vec<String>,
 }
@@ -55,7 +67,7 @@ pub(super) fn find(pickle: &Pickle) -> Result<State> {
         let wrappers: Vec<(&str, &Value)> = WRAPPERS
             .iter()
             .filter_map(|name| Some((*name, get(entries, name)?)))
-            .filter(|(_, value)| pickle.dict(value).is_some())
+            .filter(|(_, value)| holds_tensors(pickle, value))
             .collect();
         match wrappers.as_slice() {
             [] => {
@@ -68,18 +80,18 @@ pub(super) fn find(pickle: &Pickle) -> Result<State> {
             }
             [(inside, state)] => {
                 if config.is_none() {
-                    config = find_config(pickle, entries, &mut notes)?;
+                    config = find_config(pickle, entries, &mut notes).transpose();
                 }
                 let left: Vec<String> = entries
                     .iter()
-                    .map(|(key, _)| shown(key))
+                    .map(|(key, _)| key_text(key))
                     .filter(|key| key != inside && key != CONFIG && key != MODEL_ARCH)
                     .map(|key| format!("`{key}`"))
                     .collect();
                 if !left.is_empty() {
                     notes.push(format!(
                         "`{inside}` of the checkpoint is the model; not read: {}",
-                        left.join(", ")
+                        listed(&left)
                     ));
                 }
                 current = state;
@@ -98,14 +110,37 @@ pub(super) fn find(pickle: &Pickle) -> Result<State> {
     .into())
 }
 
+/// Whether a value is a dictionary with a tensor in it, or wrapped in it. Each dictionary is looked at once.
+fn holds_tensors(pickle: &Pickle, value: &Value) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut level = vec![value];
+    for _ in 0..DEPTH {
+        let mut next = Vec::new();
+        for value in level {
+            let Some(entries) = pickle.dict(value) else {
+                continue;
+            };
+            if !seen.insert(entries.as_ptr()) {
+                continue;
+            }
+            if entries.iter().any(|(_, v)| pickle.tensor(v).is_some()) {
+                return true;
+            }
+            next.extend(WRAPPERS.iter().filter_map(|name| get(entries, name)));
+        }
+        level = next;
+    }
+    false
+}
+
 fn get<'a>(entries: &'a Entries, name: &str) -> Option<&'a Value> {
     let is = |key: &Value| matches!(key, Value::Text(k) if k.as_ref() == name);
     entries.iter().find(|(k, _)| is(k)).map(|(_, v)| v)
 }
 
-fn shown(key: &Value) -> String {
+fn key_text(key: &Value) -> String {
     match key {
-        Value::Text(text) => text.to_string(),
+        Value::Text(text) => shown(text),
         Value::Int(n) => n.to_string(),
         Value::None
         | Value::Bool(_)
@@ -169,12 +204,16 @@ fn find_config(
     config.insert("model_type".to_owned(), Json::from("student"));
     notes
         .push("`config.arch` with `d_model` and no `model_type`: taken for a `student`".to_owned());
+    let mut left = Vec::new();
     for (key, value) in flags {
         if FLAGS.contains(&key.as_str()) && !config.contains_key(&key) {
             config.insert(key, value);
         } else {
-            notes.push(format!("not read: `{MODEL_ARCH}.{key}`"));
+            left.push(format!("`{MODEL_ARCH}.{}`", shown(&key)));
         }
+    }
+    if !left.is_empty() {
+        notes.push(format!("not read: {}", listed(&left)));
     }
     Ok(Some(config))
 }
@@ -187,18 +226,22 @@ fn tensors(
 ) -> Result<BTreeMap<String, Rc<Tensor>>> {
     if !entries.iter().any(|(_, v)| pickle.tensor(v).is_some()) {
         let keys = entries.iter().take(8);
-        let keys: Vec<String> = keys.map(|(k, _)| format!("`{}`", shown(k))).collect();
+        let keys: Vec<String> = keys.map(|(k, _)| format!("`{}`", key_text(k))).collect();
         let found = match keys.as_slice() {
             [] => "an empty dictionary".to_owned(),
             keys => format!("a dictionary of {} without tensors", keys.join(", ")),
         };
         return Err(TorchError::NoState { found }.into());
     }
+    if entries.len() > limits::TENSORS.count() {
+        let found = entries.len();
+        return Err(TorchError::TooMany { found }.into());
+    }
     let mut named = Vec::new();
     for (key, value) in entries {
         let (Value::Text(name), Some(tensor)) = (key, pickle.tensor(value)) else {
             return Err(TorchError::NotTensor {
-                key: shown(key),
+                key: key_text(key),
                 found: pickle.kind(value),
             }
             .into());
@@ -213,10 +256,15 @@ fn tensors(
             *name = name.replace(COMPILED, "");
         }
     }
-    while named.iter().all(|(name, _)| name.starts_with(PARALLEL)) {
+    let levels = |name: &str| {
+        let rest = name.trim_start_matches(PARALLEL);
+        (name.len() - rest.len()) / PARALLEL.len()
+    };
+    let common = named.iter().map(|(name, _)| levels(name)).min();
+    if let Some(common @ 1..) = common {
         taken.push(PARALLEL);
         for (name, _) in &mut named {
-            name.replace_range(..PARALLEL.len(), "");
+            name.replace_range(..common * PARALLEL.len(), "");
         }
     }
     if !taken.is_empty() {
@@ -228,9 +276,11 @@ fn tensors(
     let mut out = BTreeMap::new();
     for (name, tensor) in named {
         check_name(&name)?;
-        if out.insert(name.clone(), Rc::clone(tensor)).is_some() {
+        if out.contains_key(&name) {
+            let name = shown(&name);
             return Err(TorchError::Collision { name }.into());
         }
+        out.insert(name, Rc::clone(tensor));
     }
     Ok(out)
 }
