@@ -395,7 +395,7 @@ fn no_lock(audit: &mut Audit, model: &Path, predicate: &Predicate) {
     let detail = "the source has no lock";
     audit.add("lock", lock::FILE_NAME, Held::NotChecked, detail);
     let SourcePlace { folder, .. } = SourcePlace::of(model);
-    let place = source::hub::of_snapshot(&folder);
+    let place = source::hub::of_snapshot(&lock::governing(&folder).0);
     let place = place.as_ref().map(|p| (p.repo(), p.commit()));
     origin(audit, "source", predicate.repository(), place);
 }

@@ -32,16 +32,17 @@ pub(super) enum Opened {
 /// Compares an ONNX or Core ML source with its lock, if there is one: what is parsed first before it is parsed.
 fn compare(model: &Path, require_lock: bool) -> Result<Identity> {
     let SourcePlace { folder, file } = SourcePlace::of(model);
+    let (root, way) = lock::governing(&folder);
+    let named = |inner: &Path| source::plain_path(&way.join(inner));
     let first = file.unwrap_or_else(|| coreml::MANIFEST.to_owned());
-    let before = source::compare_files(&folder, &[first], require_lock)?;
+    let first = [named(Path::new(&first))];
+    let before = source::compare_files(&root, &first, require_lock)?;
     if before == Identity::default() && lock::of(model)?.is_none() {
         return Ok(before);
     }
-    let all = read_files(model)?.into_iter().map(|path| {
-        let inner = path.strip_prefix(&folder).unwrap_or(&path);
-        source::plain_path(inner)
-    });
-    source::compare_files(&folder, &all.collect::<Vec<_>>(), require_lock)
+    let all = read_files(model)?.into_iter();
+    let all = all.map(|path| named(path.strip_prefix(&folder).unwrap_or(&path)));
+    source::compare_files(&root, &all.collect::<Vec<_>>(), require_lock)
 }
 
 impl Opened {
@@ -181,7 +182,8 @@ impl Opened {
                 revision: checkpoint.revision.clone(),
             }),
             Opened::Onnx(path) | Opened::Coreml(path) => {
-                source::compare_files(&SourcePlace::of(path).folder, &[], false)
+                let (root, _) = lock::governing(&SourcePlace::of(path).folder);
+                source::compare_files(&root, &[], false)
             }
         }
     }

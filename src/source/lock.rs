@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::SourceError;
 use super::folder::{self, Folder};
-use super::{Progress, atomic, digest};
+use super::{Progress, atomic, digest, hub};
 use crate::error::{Context, Result, io_error};
 use crate::files::Place;
 use crate::limits;
@@ -224,15 +224,45 @@ pub fn of(model: &Path) -> Result<Option<Lock>> {
     read(&Folder::unlocked(&root_of(model)?)?)
 }
 
-/// The folder whose lock is meant: the model folder or package, or the one around a file that is a model or a part of one.
-fn root_of(model: &Path) -> Result<PathBuf> {
-    let ending = model.extension().and_then(|e| e.to_str());
-    let is_graph = ending.is_some_and(|e| ["mlmodel", "onnx"].contains(&e));
-    if is_graph && model.is_file() {
+/// The folder whose lock, or whose place in a hub's cache, speaks for the files in `folder`: itself, or the nearest around it; and the way from
+/// there to `folder`. It is `folder` itself where nothing does.
+#[must_use]
+pub fn governing(folder: &Path) -> (PathBuf, PathBuf) {
+    for around in folder.ancestors().take(limits::FOLDER_DEPTH.count()) {
+        let there = match around.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => around,
+        };
+        if there.join(FILE_NAME).is_file() || hub::of_snapshot(there).is_some() {
+            let way = folder.strip_prefix(around).unwrap_or(Path::new(""));
+            return (there.to_path_buf(), way.to_path_buf());
+        }
+    }
+    (folder.to_path_buf(), PathBuf::new())
+}
+
+/// The folder of a model: a model folder or package, or what is around a file that is a model or a part of one.
+fn folder_of(model: &Path) -> Result<PathBuf> {
+    if is_graph(model) && model.is_file() {
         let parent = model.parent().filter(|p| !p.as_os_str().is_empty());
         return Ok(parent.unwrap_or(Path::new(".")).to_path_buf());
     }
     Ok(folder::resolve(model)?.0)
+}
+
+/// The folder whose lock speaks for a model: a model folder has one of its own, graphs may lie in subfolders of one.
+fn root_of(model: &Path) -> Result<PathBuf> {
+    let folder = folder_of(model)?;
+    Ok(match is_graph(model) {
+        true => governing(&folder).0,
+        false => folder,
+    })
+}
+
+/// Whether this is the name of an ONNX or Core ML model.
+fn is_graph(model: &Path) -> bool {
+    let ending = model.extension().and_then(|e| e.to_str());
+    ending.is_some_and(|e| ["mlmodel", "mlpackage", "onnx"].contains(&e))
 }
 
 /// Reads the lock of a folder, if there is one.
@@ -272,7 +302,7 @@ pub struct Written {
 /// written.
 pub fn write(model: &Path, identity: &Identity, progress: Progress<'_>) -> Result<Written> {
     check_revision(identity.revision.as_deref())?;
-    let root = root_of(model)?;
+    let root = folder_of(model)?;
     let place = place(&root)?;
     let files = Folder::unlocked(&root)?;
     let paths = covered(&files)?;

@@ -340,3 +340,58 @@ fn a_lock_names_the_commit_that_the_statement_names() {
         )
     );
 }
+
+#[test]
+#[cfg(unix)]
+fn an_onnx_file_in_a_subfolder_is_compared_with_the_lock_and_the_cache_around_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    TinyModel::new().write(at);
+    fs::create_dir(at.join("model/onnx")).unwrap();
+    let out = "model/onnx/s.onnx";
+    ok(at, &["--target", "onnx", "model", "-o", out, "--no-verify"]);
+    let sound = fs::read(at.join(out)).unwrap();
+    let commit = "f".repeat(40);
+    // A snapshot, whose links lead to the files of the cache.
+    let repo = at.join("models--org--tiny");
+    let inside = format!("models--org--tiny/snapshots/{commit}/onnx/s.onnx");
+    let digest = distill_convert::source::sha256(&sound);
+    let blob = repo.join("blobs").join(&digest);
+    fs::create_dir_all(at.join(&inside).parent().unwrap()).unwrap();
+    fs::create_dir(repo.join("blobs")).unwrap();
+    fs::write(&blob, &sound).unwrap();
+    std::os::unix::fs::symlink(format!("../../../blobs/{digest}"), at.join(&inside)).unwrap();
+    ok(
+        at,
+        &["lock", "model", "--repo", "org/tiny", "--revision", &commit],
+    );
+    for (source, file, code) in [
+        (out, at.join(out), "lock_mismatch"),
+        (&inside, blob, "digest_mismatch"),
+    ] {
+        let arguments = [
+            "--target",
+            "onnx",
+            source,
+            "-o",
+            "m.onnx",
+            "--no-verify",
+            "--provenance",
+            "auto",
+        ];
+        let document = ok(at, &arguments);
+        assert_eq!(document["result"]["revision"], json!(commit));
+        let (exit, found) = audited(at, "m.onnx", source, "source");
+        assert!(exit == 0 && !found.is_empty(), "{found:?}");
+        let mut bytes = sound.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        let (exit, document) = run_json(at, &arguments);
+        assert_eq!(
+            (exit, &document["error"]["code"]),
+            (4, &json!(code)),
+            "{document:#}"
+        );
+    }
+}
