@@ -11,12 +11,14 @@ mod import;
 mod inspect;
 mod opened;
 mod parameters;
+mod recipe;
 mod reference;
 mod request;
 mod stage;
 mod statement;
 mod steps;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -31,8 +33,8 @@ pub use error::ConvertError;
 pub use import::import;
 pub use inspect::inspect;
 pub use request::{
-    ArtifactKind, Precision, Progress, Request, Shapes, SourceOptions, Step, Target, named_model,
-    parse_constant, parse_dim, parse_shape,
+    ArtifactKind, DEFAULT_OPSET, Precision, Progress, Request, Shapes, SourceOptions, Step, Target,
+    named_model, parse_constant, parse_dim, parse_shape,
 };
 pub use statement::{ProvenanceOptions, StatementPath};
 
@@ -43,7 +45,7 @@ use crate::passes::{self, CleanReport, Islands, PrecisionReport};
 use crate::runtime::Session;
 use crate::source::lock::Identity;
 use crate::source::{Checkpoint, FileDigest, OpenOptions};
-use crate::verify::Report;
+use crate::verify::{Report, Weights};
 use crate::{arch, coreml, files, onnx, source, verify};
 use files::Place;
 use opened::Opened;
@@ -173,7 +175,12 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
         source_files: Vec::new(),
         repo,
         revision,
-        warnings: source.notes().into_iter().chain(warning).collect(),
+        warnings: source
+            .notes()
+            .into_iter()
+            .chain(warning)
+            .chain(request.idle_islands())
+            .collect(),
         artifacts: Vec::new(),
     };
     // Hashing the source takes one core for about as long as writing takes the other.
@@ -202,6 +209,8 @@ struct Staged {
     statement: Option<Place>,
     /// Brings what was written to the disk while the source is still being hashed or the artifact verified.
     sync: std::thread::JoinHandle<Result<()>>,
+    /// What it was made with, for its metadata.
+    recipe: String,
     artifact: Artifact,
 }
 
@@ -216,44 +225,20 @@ fn stage_target(
     let path = request.destination(target);
     let stage = Stage::beside(&path, is_ours, &mut outcome.warnings)?;
     let statement = statement::place(request)?;
-    let graph = !matches!(source, Opened::Checkpoint(_));
-    let (mut parts, mut cleaned) = (Vec::new(), None);
-    for function in source.functions(options, target)? {
-        let options = SourceOptions {
-            function,
-            ..options.clone()
-        };
-        let built = source.build(request, &options, target)?;
-        outcome.architecture.clone_from(&built.architecture);
-        outcome.warnings.extend(built.warnings);
-        // A graph that somebody exported is cleaned up; what was read stays what the artifact is verified against.
-        let plain = if graph {
-            let (module, report) = passes::clean(&built.module)?;
-            cleaned.get_or_insert_with(CleanReport::default).add(report);
-            module
-        } else {
-            built.module.clone()
-        };
-        let islands = Islands::new(request.fp32_ops.clone());
-        let plain = if islands.name_parts() {
-            passes::parts(&plain)?
-        } else {
-            plain
-        };
-        parts.push(Part {
-            inputs: source.described(&options)?,
-            function: options.function,
-            source: built.module,
-            plain,
-            islands,
-        });
-    }
+    let Parts {
+        architecture,
+        cleaned,
+        mut parts,
+        warnings,
+    } = parts(request, source, options, target)?;
+    outcome.architecture = architecture;
+    outcome.warnings.extend(warnings);
     let attempt = Attempt {
         request,
         target,
         stage: &stage,
         allow_nonfinite: options.allow_nonfinite,
-        is_graph: graph,
+        is_graph: source.is_graph(),
         progress,
     };
     let original = match &request.check {
@@ -280,8 +265,7 @@ fn stage_target(
                 "{new} operations reach beyond what 16 bits hold and stay in single precision, the first `{}`",
                 beyond.first().map_or("", String::as_str)
             ));
-            part.islands = part.islands.clone().with_overflowing(beyond);
-            part.plain = plain;
+            part.keep(beyond)?;
             again = true;
         }
     }
@@ -302,6 +286,7 @@ fn stage_target(
     } = done;
     let bytes = size_of(&stage.folder())?;
     Ok(Staged {
+        recipe: recipe::record(request, options, target, &parts),
         stage,
         statement,
         sync,
@@ -332,6 +317,96 @@ struct Part {
     islands: Islands,
 }
 
+impl Part {
+    /// Keeps nodes in single precision that were seen to reach beyond half precision. Of attention that may be the scores alone.
+    fn keep(&mut self, beyond: BTreeSet<String>) -> Result<()> {
+        self.plain = passes::parts(&self.plain)?;
+        self.islands = self.islands.clone().with_overflowing(beyond);
+        Ok(())
+    }
+}
+
+/// All functions on their way to an artifact.
+struct Parts {
+    architecture: String,
+    cleaned: Option<CleanReport>,
+    parts: Vec<Part>,
+    warnings: Vec<String>,
+}
+
+/// Builds every function of the source that becomes one of the artifact.
+fn parts(
+    request: &Request,
+    source: &Opened,
+    options: &SourceOptions,
+    target: Target,
+) -> Result<Parts> {
+    let mut all = Parts {
+        architecture: String::new(),
+        cleaned: None,
+        parts: Vec::new(),
+        warnings: Vec::new(),
+    };
+    for function in source.functions(options, target)? {
+        let options = SourceOptions {
+            function,
+            ..options.clone()
+        };
+        let built = source.build(request, &options, target)?;
+        all.architecture = built.architecture;
+        all.warnings.extend(built.warnings);
+        // A graph that somebody exported is cleaned up; what was read stays what the artifact is verified against.
+        let plain = if source.is_graph() {
+            let (module, report) = passes::clean(&built.module)?;
+            all.cleaned
+                .get_or_insert_with(CleanReport::default)
+                .add(report);
+            module
+        } else {
+            built.module.clone()
+        };
+        let islands = Islands::new(request.fp32_ops.clone());
+        let plain = if islands.name_parts() {
+            passes::parts(&plain)?
+        } else {
+            plain
+        };
+        all.parts.push(Part {
+            inputs: source.described(&options)?,
+            function: options.function,
+            source: built.module,
+            plain,
+            islands,
+        });
+    }
+    Ok(all)
+}
+
+/// What the functions are called in the artifact.
+fn function_names(parts: &[Part]) -> Vec<String> {
+    let name = |part: &Part| match (&part.function, parts.len()) {
+        (Some(name), 2..) => name.clone(),
+        (_, _) => "main".to_owned(),
+    };
+    parts.iter().map(name).collect()
+}
+
+/// Names, modules and descriptions of the functions of a Core ML package.
+fn written_functions<'a>(
+    parts: &'a [Part],
+    modules: impl Iterator<Item = &'a Module>,
+    names: &'a [String],
+) -> Vec<WrittenFunction<'a>> {
+    let named = names.iter().zip(parts).zip(modules);
+    named
+        .map(|((name, part), module)| WrittenFunction {
+            name,
+            module,
+            inputs: &part.inputs,
+        })
+        .collect()
+}
+
 /// What one attempt at a target gave; reports are by function, and there are none where verification was switched off.
 struct Done {
     format: String,
@@ -360,7 +435,11 @@ impl Attempt<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Done> {
         let (request, target, progress) = (self.request, self.target, self.progress);
-        let (precisions, written) = self.write(parts, warnings)?;
+        let Attempted {
+            modules,
+            precisions,
+            written,
+        } = self.write(parts, warnings)?;
         // The constants of a graph may hold −∞ on purpose, as the fill of a mask; a checkpoint holds nothing but weights. What was written
         // is known by now, so that nothing has to be read for this.
         for part in parts {
@@ -380,6 +459,10 @@ impl Attempt<'_> {
                     source, original, &path, kind, function, check, progress,
                 )?);
             }
+            let agreement = recipe::compare(request, target, parts, &modules, &path)?;
+            if let Some(first) = reports.first_mut() {
+                first.add_weights(Weights::Compared(agreement));
+            }
         }
         Ok(Done {
             format: written.format,
@@ -395,15 +478,15 @@ impl Attempt<'_> {
     ///
     /// Weights are read once, when they are written. That none of them is beyond the range of `f16` is assumed until then; a module of which
     /// it is not true is written a second time.
-    fn write(
-        &self,
-        parts: &[Part],
-        warnings: &mut Vec<String>,
-    ) -> Result<(Vec<Option<PrecisionReport>>, Written)> {
+    fn write(&self, parts: &[Part], warnings: &mut Vec<String>) -> Result<Attempted> {
         if self.request.precision(self.target) == Precision::Fp32 {
             let modules: Vec<&Module> = parts.iter().map(|p| &p.plain).collect();
             let written = self.write_as_is(parts, &modules, warnings)?;
-            return Ok((parts.iter().map(|_| None).collect(), written));
+            return Ok(Attempted {
+                modules: modules.into_iter().cloned().collect(),
+                precisions: parts.iter().map(|_| None).collect(),
+                written,
+            });
         }
         let mut halves = Vec::with_capacity(parts.len());
         for part in parts {
@@ -424,7 +507,12 @@ impl Attempt<'_> {
             let modules: Vec<&Module> = halves.iter().map(|(half, _)| half).collect();
             written = self.write_as_is(parts, &modules, warnings)?;
         }
-        Ok((halves.into_iter().map(|(_, r)| Some(r)).collect(), written))
+        let (modules, reports): (Vec<Module>, Vec<PrecisionReport>) = halves.into_iter().unzip();
+        Ok(Attempted {
+            modules,
+            precisions: reports.into_iter().map(Some).collect(),
+            written,
+        })
     }
 
     /// Writes the modules as they are, one for each part.
@@ -456,21 +544,8 @@ impl Attempt<'_> {
             }
             Target::Coreml => {
                 let options = request.coreml_options(&tick)?;
-                let name = |part: &Part| match (&part.function, parts.len()) {
-                    (Some(name), 2..) => name.clone(),
-                    (_, _) => "main".to_owned(),
-                };
-                let names: Vec<String> = parts.iter().map(name).collect();
-                let named = names.iter().map(String::as_str);
-                let functions: Vec<WrittenFunction<'_>> = named
-                    .zip(parts)
-                    .zip(modules)
-                    .map(|((name, part), module)| WrittenFunction {
-                        name,
-                        module,
-                        inputs: &part.inputs,
-                    })
-                    .collect();
+                let names = function_names(parts);
+                let functions = written_functions(parts, modules.iter().copied(), &names);
                 let written = coreml::write_functions(&functions, &path, &options)?;
                 warnings.extend(written.warnings);
                 let mut type_changes = Vec::new();
@@ -489,6 +564,13 @@ impl Attempt<'_> {
         progress.end();
         Ok(written)
     }
+}
+
+/// What was written, and the module of each function as it was written.
+struct Attempted {
+    modules: Vec<Module>,
+    precisions: Vec<Option<PrecisionReport>>,
+    written: Written,
 }
 
 /// What was written.
@@ -523,7 +605,8 @@ impl Staged {
         self.sync.join().map_err(|_| ConvertError::Interrupted)??;
         let path = self.stage.path();
         let predicate = statement::predicate(request, outcome, &self.artifact, evidence)?;
-        let metadata = statement::metadata(&predicate, request.is_stated())?;
+        let mut metadata = statement::metadata(&predicate, request.is_stated())?;
+        metadata.insert(recipe::KEY.to_owned(), std::mem::take(&mut self.recipe));
         match self.artifact.target {
             Target::Onnx => onnx::append_metadata(&path, &metadata)?,
             Target::Coreml => coreml::set_metadata(&path, &metadata)?,
@@ -540,8 +623,10 @@ impl Staged {
 /// Whether a file or package was written by this program.
 fn is_ours(path: &Path) -> bool {
     if path.is_dir() {
-        return coreml::inspect(path)
-            .is_ok_and(|s| s.metadata.contains_key("com.distill-convert.version"));
+        // A package of ours with something in it that no package consists of is not ours alone.
+        return coreml::holds_nothing_else(path)
+            && coreml::inspect(path)
+                .is_ok_and(|s| s.metadata.contains_key("com.distill-convert.version"));
     }
     let name = path.file_name().and_then(|n| n.to_str());
     if name.is_some_and(|n| n.ends_with(crate::provenance::EXTENSION)) {

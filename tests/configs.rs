@@ -550,6 +550,146 @@ fn poolings_are_computed_over_what_counts_and_joined_in_order() {
     }
 }
 
+/// What version 5.4 of the library and later write, and what its first versions wrote.
+#[test]
+fn other_spellings_of_sentence_folders_mean_the_same() {
+    let usual = sentence_folder(&json!({"pooling_mode_mean_tokens": true}), &[]);
+    let expected = embed(usual.path());
+    let new = sentence_folder(
+        &json!({"embedding_dimension": 16, "pooling_mode": "mean", "include_prompt": true}),
+        &[],
+    );
+    let modules = json!([
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.sentence_transformer.modules.pooling.Pooling"},
+        {"idx": 2, "name": "2", "path": "2_Dropout", "type": "sentence_transformers.sentence_transformer.modules.dropout.Dropout"},
+    ]);
+    fs::write(new.path().join("modules.json"), modules.to_string()).unwrap();
+    assert_eq!(embed(new.path()), expected);
+    // Modes are joined in the order in which they are named.
+    let two = sentence_folder(&json!({"pooling_mode": ["mean", "cls"]}), &[]);
+    let (both, hidden) = embed(two.path());
+    assert_eq!(both[16..32], pooled(&hidden, 0, "cls_token"));
+    let old = sentence_folder(&json!({"pooling_mode_mean_tokens": true}), &[]);
+    let inner = old.path().join("0_Transformer");
+    fs::create_dir(&inner).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::rename(old.path().join(file), inner.join(file)).unwrap();
+    }
+    let list = fs::read_to_string(old.path().join("modules.json")).unwrap();
+    let list = list.replacen("\"path\":\"\"", "\"path\":\"0_Transformer\"", 1);
+    fs::write(old.path().join("modules.json"), &list).unwrap();
+    assert_eq!(embed(old.path()), expected);
+    fs::write(
+        old.path().join("modules.json"),
+        list.replace("0_Transformer", "../0_Transformer"),
+    )
+    .unwrap();
+    source::open(old.path(), &OpenOptions::default()).unwrap_err();
+}
+
+/// Runs a model with a head of its own; gives its logits, and the hidden states that they are made of.
+fn logits_and_hidden(mut checkpoint: Checkpoint, class: &str) -> (Vec<f32>, Vec<f32>) {
+    let run = |checkpoint: &Checkpoint, output: &str| {
+        let built = arch::build(checkpoint, &Options::default()).unwrap();
+        let interpreter = Interpreter::new(&built.module, Mode::F32).unwrap();
+        let found = interpreter.run(&sentence_inputs(), None).unwrap();
+        found[output].floats().unwrap().to_vec()
+    };
+    let base = run(&open(&variant("bert-poolerless")), "last_hidden_state");
+    checkpoint
+        .config
+        .insert("architectures".into(), json!([class]));
+    (run(&checkpoint, "logits"), base)
+}
+
+fn floats(checkpoint: &Checkpoint, name: &str) -> Vec<f32> {
+    let tensor = &checkpoint.tensors[name];
+    let mut bytes = vec![0; tensor.region.len as usize];
+    tensor
+        .region
+        .file
+        .read_at(tensor.region.offset, &mut bytes)
+        .unwrap();
+    let tensor = Tensor::from_le_bytes(tensor.dtype, tensor.shape.clone(), &bytes).unwrap();
+    tensor.floats().unwrap().to_vec()
+}
+
+/// `x · wᵀ + b`
+fn affine(x: &[f32], w: &[f32], b: &[f32]) -> Vec<f32> {
+    let dot = |row: &[f32]| -> f32 { row.iter().zip(x).map(|(a, b)| a * b).sum() };
+    w.chunks(x.len()).zip(b).map(|(r, b)| dot(r) + b).collect()
+}
+
+#[test]
+fn tokens_are_labelled_and_masked_words_scored_by_their_heads() {
+    let mut model = open(&variant("bert-poolerless"));
+    let query = "encoder.layer.0.attention.self.query";
+    let names = ["weight", "bias"].map(|part| format!("{query}.{part}"));
+    let mut copy = |from: &str, to: &str| {
+        let tensor = model.tensors[from].clone();
+        model.tensors.insert(to.to_owned(), tensor);
+    };
+    copy(&names[0], "classifier.weight");
+    copy(&names[1], "classifier.bias");
+    model.config.insert("num_labels".into(), json!(16));
+    let (w, b) = (floats(&model, &names[0]), floats(&model, &names[1]));
+    let (logits, hidden) = logits_and_hidden(model, "BertForTokenClassification");
+    for (row, hidden) in logits.chunks(16).zip(hidden.chunks(16)) {
+        for (a, b) in row.iter().zip(affine(hidden, &w, &b)) {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+    }
+
+    let mut model = open(&variant("bert-poolerless"));
+    let mut copy = |from: &str, to: &str| {
+        let tensor = model.tensors[from].clone();
+        model.tensors.insert(to.to_owned(), tensor);
+    };
+    let (norm, head) = ("embeddings.LayerNorm", "cls.predictions");
+    for part in ["weight", "bias"] {
+        copy(
+            &format!("{query}.{part}"),
+            &format!("{head}.transform.dense.{part}"),
+        );
+        copy(
+            &format!("{norm}.{part}"),
+            &format!("{head}.transform.LayerNorm.{part}"),
+        );
+    }
+    // What is tied may be there twice, and what is not part of the class may be there.
+    copy(
+        "embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.weight",
+    );
+    copy(&format!("{norm}.weight"), "cls.seq_relationship.weight");
+    let mut bias = model.tensors["embeddings.word_embeddings.weight"].clone();
+    let width = bias.region.len / (48 * 16);
+    bias.shape = vec![48];
+    bias.region.len = 48 * width;
+    model.tensors.insert("cls.predictions.bias".into(), bias);
+    let (gain, shift) = (
+        floats(&model, &format!("{norm}.weight")),
+        floats(&model, &format!("{norm}.bias")),
+    );
+    let words = floats(&model, "embeddings.word_embeddings.weight");
+    let (logits, hidden) = logits_and_hidden(model, "BertForMaskedLM");
+    for (row, hidden) in logits.chunks(48).zip(hidden.chunks(16)) {
+        let x: Vec<f32> = affine(hidden, &w, &b).iter().map(|x| x.max(0.0)).collect();
+        let mean = x.iter().sum::<f32>() / 16.0;
+        let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / 16.0;
+        let scaled = x.iter().map(|x| (x - mean) / (variance + 1e-12).sqrt());
+        let x: Vec<f32> = scaled
+            .zip(&gain)
+            .zip(&shift)
+            .map(|((x, g), s)| x * g + s)
+            .collect();
+        for (a, b) in row.iter().zip(affine(&x, &words, &words[..48])) {
+            assert!((a - b).abs() < 1e-3, "{a} {b}");
+        }
+    }
+}
+
 #[test]
 fn dense_and_normalise_follow_the_pooling() {
     let pooling = json!({"pooling_mode_mean_tokens": true});
@@ -600,7 +740,7 @@ fn dense_and_normalise_follow_the_pooling() {
 #[test]
 fn sentence_modules_that_are_not_understood_are_refused() {
     let mean = json!({"pooling_mode_mean_tokens": true});
-    let rows: [(Value, &[(&str, &str)], &str, &str); 6] = [
+    let rows: [(Value, &[(&str, &str)], &str, &str); 7] = [
         (
             mean.clone(),
             &[("2_LSTM", "LSTM")],
@@ -618,7 +758,13 @@ fn sentence_modules_that_are_not_understood_are_refused() {
             json!({"pooling_mode_lasttoken": true}),
             &[],
             "config_value_unsupported",
-            "pooling_mode_lasttoken",
+            "`lasttoken`",
+        ),
+        (
+            json!({"pooling_mode": "median"}),
+            &[],
+            "config_value_unsupported",
+            "is `median`, which is not supported; supported: `cls`, `max`, `mean`",
         ),
         (
             json!({"pooling_mode_mean_tokens": true, "x": 1}),

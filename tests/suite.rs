@@ -34,6 +34,7 @@ mod names;
 mod onnx;
 #[cfg(all(feature = "tract", feature = "ort"))]
 mod onnx_ops;
+mod published;
 #[cfg(feature = "tract")]
 mod reading;
 mod reference;

@@ -9,46 +9,77 @@ use crate::error::Result;
 use crate::limits;
 use crate::tensor::num;
 
-/// Keys that cannot change what a model computes at inference: training, generation, bookkeeping, token ids that only tokenizers and samplers use.
+/// Keys that cannot change what a model computes at inference: training, generation, bookkeeping, token ids that only tokenizers and samplers
+/// use, and what the first BERT's config said about a pooler that no implementation has read since.
 const HARMLESS: &[&str] = &[
     "_attn_implementation_autoset",
     "_name_or_path",
+    "_num_labels",
     "architectures",
     "attention_dropout",
     "attention_probs_dropout_prob",
     "attn_pdrop",
+    "bad_words_ids",
+    "begin_suppress_tokens",
     "bos_token_id",
     "cache_implementation",
     "chunk_size_feed_forward",
     "classifier_dropout",
     "cls_dropout",
     "cls_token_id",
+    "decoder_start_token_id",
+    "directionality",
+    "diversity_penalty",
+    "do_sample",
     "dropout",
     "dtype",
+    "early_stopping",
     "embd_pdrop",
+    "encoder_no_repeat_ngram_size",
     "eos_token_id",
+    "exponential_decay_length_penalty",
     "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
     "gradient_checkpointing",
     "hidden_dropout_prob",
     "id2label",
     "initializer_factor",
     "initializer_range",
+    "is_llama_config",
     "keys_to_ignore_at_inference",
     "label2id",
     "language",
+    "length_penalty",
     "mask_token_id",
+    "max_length",
+    "min_length",
     "model_type",
     "name",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
     "num_labels",
+    "num_return_sequences",
     "output_attentions",
     "output_hidden_states",
     "output_past",
+    "output_scores",
     "pad_token_id",
     "pooler_dropout",
+    "pooler_fc_size",
+    "pooler_num_attention_heads",
+    "pooler_num_fc_layers",
+    "pooler_size_per_head",
+    "pooler_type",
+    "prefix",
     "problem_type",
     "qa_dropout",
+    "remove_invalid_values",
+    "repetition_penalty",
     "resid_pdrop",
     "return_dict",
+    "return_dict_in_generate",
     "sep_token_id",
     "seq_classif_dropout",
     "summary_activation",
@@ -56,25 +87,37 @@ const HARMLESS: &[&str] = &[
     "summary_proj_to_labels",
     "summary_type",
     "summary_use_proj",
+    "suppress_tokens",
     "task_specific_params",
+    "temperature",
+    "tf_legacy_loss",
     "tie_weights_",
     "tokenizer_class",
+    "top_k",
+    "top_p",
     "torch_dtype",
     "torchscript",
+    "transformers.js_config",
     "transformers_version",
+    "typical_p",
     "unk_token_id",
     "use_bfloat16",
     "use_cache",
 ];
 
-/// Keys that are harmless only with one value.
+/// Keys that are harmless only with one value. Null is the absence of a value: whoever knows a key of which null switches something off reads it.
 fn harmless_value(key: &str, value: &Value) -> bool {
     match key {
+        _ if value.is_null() => true,
         "pretraining_tp" => value.as_u64() == Some(1),
         "is_decoder"
         | "is_encoder_decoder"
         | "add_cross_attention"
-        | "cross_attention_hidden_size" => value.as_bool() == Some(false) || value.is_null(),
+        | "cross_attention_hidden_size"
+        | "rope_interleaved"
+        | "tie_encoder_decoder"
+        | "use_bidirectional_attention"
+        | "use_mrope" => value.as_bool() == Some(false),
         "pruned_heads" => value.as_object().is_some_and(Map::is_empty),
         _ => false,
     }
@@ -330,6 +373,19 @@ impl<'a> Config<'a> {
         self.size_or("num_labels", 2)
     }
 
+    /// Ticks off a key that may only repeat what another says.
+    pub(crate) fn repeats(&mut self, key: &str, other: &str, stated: Option<usize>) -> Result<()> {
+        match self.opt_size(key)? {
+            Some(found) if Some(found) != stated => Err(ArchError::BadValue {
+                key: self.name(key),
+                expected: format!("what `{other}` says"),
+                found: found.to_string(),
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses keys that nobody read.
     pub(crate) fn finish(self) -> Result<()> {
         let unused: Vec<String> = self
@@ -375,7 +431,7 @@ mod tests {
     #[test]
     fn a_key_that_nobody_read_is_named_and_a_harmless_one_is_not() {
         let map = map(
-            r#"{"model_type": "x", "hidden_size": 4, "use_cache": true, "alibi": true, "is_decoder": true, "pretraining_tp": 1}"#,
+            r#"{"model_type": "x", "hidden_size": 4, "use_cache": true, "alibi": true, "is_decoder": true, "pretraining_tp": 1, "quantization_config": null, "use_mrope": false}"#,
         );
         let mut config = Config::new(&map);
         assert_eq!(config.size("hidden_size").unwrap(), 4);

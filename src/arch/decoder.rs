@@ -330,6 +330,7 @@ impl LlamaLike {
                 look: Look::Each,
                 steps: vec![(linear, None)],
                 softcap: self.head_softcap,
+                norm: None,
             });
         }
         // Old checkpoints carry the frequencies, which follow from the config.

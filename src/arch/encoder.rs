@@ -111,6 +111,65 @@ impl EncoderSpec {
     }
 }
 
+/// The checkpoint modules of a head that fills masked positions.
+pub(crate) struct MaskedNames<'a> {
+    /// The first linear map.
+    pub(crate) dense: &'a str,
+    /// The norm after it.
+    pub(crate) norm: &'a str,
+    /// The last linear map; its weight is the table of words unless the config unties it.
+    pub(crate) decoder: &'a str,
+    /// The bias of the last linear map.
+    pub(crate) bias: &'a str,
+}
+
+impl MaskedNames<'_> {
+    /// The head: dense, activation, norm, and one score for each word.
+    pub(crate) fn load(
+        &self,
+        w: &mut Weights,
+        (sizes, activation): (&LayerSizes, Activation),
+        words: &Constant,
+        vocab: usize,
+        tied: bool,
+    ) -> Result<Head> {
+        let width = sizes.width;
+        let dense = Linear::load(w, self.dense, width, width, true)?;
+        let norm = Norm::layer(w, self.norm, width, sizes.epsilon)?;
+        let weight = if tied {
+            words.clone()
+        } else {
+            w.take(&format!("{}.weight", self.decoder), &[vocab, width])?
+        };
+        let decoder = Linear {
+            module: self.decoder.to_owned(),
+            weight,
+            bias: Some(w.take(self.bias, &[vocab])?),
+        };
+        // What is tied may be stored a second time.
+        let copies = ["weight", "bias"].map(|part| format!("{}.{part}", self.decoder));
+        w.ignore(|name| copies.iter().any(|copy| copy == name));
+        Ok(Head {
+            output: "logits",
+            look: Look::Each,
+            steps: vec![(dense, Some(activation)), (decoder, None)],
+            norm: Some(norm),
+            softcap: None,
+        })
+    }
+}
+
+/// The head that labels every token.
+pub(crate) fn token_head(w: &mut Weights, width: usize, labels: usize) -> Result<Head> {
+    Ok(Head {
+        output: "logits",
+        look: Look::Each,
+        steps: vec![(Linear::load(w, "classifier", width, labels, true)?, None)],
+        norm: None,
+        softcap: None,
+    })
+}
+
 /// Sizes of the embeddings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EmbeddingSizes {

@@ -1,6 +1,6 @@
 //! What a model does with its hidden states: language-model heads, classifiers, poolers, sentence embeddings.
 
-use super::blocks::{Activation, Linear};
+use super::blocks::{Activation, Linear, Norm};
 use super::graph::{Graph, path};
 use crate::error::Result;
 use crate::ir::ops::{BinaryKind, Concat, Reduce, ReduceKind, Select, UnaryKind};
@@ -27,6 +27,8 @@ pub(crate) struct Head {
     pub(crate) output: &'static str,
     pub(crate) look: Look,
     pub(crate) steps: Vec<(Linear, Option<Activation>)>,
+    /// Normalises what the last linear map takes.
+    pub(crate) norm: Option<Norm>,
     /// Soft limit of the result.
     pub(crate) softcap: Option<f64>,
 }
@@ -44,7 +46,10 @@ impl Head {
             }
             Look::Mean => mean(g, &format!("{name}/mean"), hidden)?,
         };
-        for (linear, activation) in &self.steps {
+        for (i, (linear, activation)) in self.steps.iter().enumerate() {
+            if let Some(norm) = self.norm.as_ref().filter(|_| i + 1 == self.steps.len()) {
+                x = norm.build(g, x)?;
+            }
             x = linear.build(g, x)?;
             if let Some(activation) = activation {
                 x = activation.build(g, &format!("{}/act", path(&linear.module)), x)?;

@@ -203,6 +203,10 @@ enum Class {
     LanguageModel,
     /// Logits of a sequence's label.
     Classifier,
+    /// Logits of every token's label.
+    TokenClassifier,
+    /// Logits of the token at every position, which may be masked.
+    MaskedLanguageModel,
 }
 
 /// What an adapter works on.
@@ -345,6 +349,8 @@ const TABLE: &[Architecture] = &[
         classes: &[
             ("BertModel", Class::Base),
             ("BertForSequenceClassification", Class::Classifier),
+            ("BertForTokenClassification", Class::TokenClassifier),
+            ("BertForMaskedLM", Class::MaskedLanguageModel),
         ],
         load: adapters::bert::load,
     },
@@ -353,6 +359,8 @@ const TABLE: &[Architecture] = &[
         classes: &[
             ("RobertaModel", Class::Base),
             ("RobertaForSequenceClassification", Class::Classifier),
+            ("RobertaForTokenClassification", Class::TokenClassifier),
+            ("RobertaForMaskedLM", Class::MaskedLanguageModel),
         ],
         load: adapters::roberta::load,
     },
@@ -361,6 +369,8 @@ const TABLE: &[Architecture] = &[
         classes: &[
             ("XLMRobertaModel", Class::Base),
             ("XLMRobertaForSequenceClassification", Class::Classifier),
+            ("XLMRobertaForTokenClassification", Class::TokenClassifier),
+            ("XLMRobertaForMaskedLM", Class::MaskedLanguageModel),
         ],
         load: adapters::roberta::load,
     },
@@ -369,6 +379,8 @@ const TABLE: &[Architecture] = &[
         classes: &[
             ("DistilBertModel", Class::Base),
             ("DistilBertForSequenceClassification", Class::Classifier),
+            ("DistilBertForTokenClassification", Class::TokenClassifier),
+            ("DistilBertForMaskedLM", Class::MaskedLanguageModel),
         ],
         load: adapters::distilbert::load,
     },
@@ -377,6 +389,7 @@ const TABLE: &[Architecture] = &[
         classes: &[
             ("DebertaV2Model", Class::Base),
             ("DebertaV2ForSequenceClassification", Class::Classifier),
+            ("DebertaV2ForTokenClassification", Class::TokenClassifier),
         ],
         load: adapters::deberta_v2::load,
     },
@@ -407,7 +420,11 @@ pub fn architectures() -> Vec<&'static str> {
 /// the model.
 pub fn build(checkpoint: &Checkpoint, options: &Options) -> Result<Built> {
     let config_file = checkpoint.folder.join("config.json");
-    let (row, class, class_unstated) = recognise(checkpoint).at_file(&config_file)?;
+    let (row, mut class, mut class_unstated) = recognise(checkpoint).at_file(&config_file)?;
+    // Sentence embeddings are made of hidden states, whatever the transformer was trained as.
+    if class != Class::Base && checkpoint.side_file(sentence::MODULES)?.is_some() {
+        (class, class_unstated) = (Class::Base, true);
+    }
     let mut source = Source {
         config: Config::new(&checkpoint.config),
         weights: Weights::new(&checkpoint.tensors),

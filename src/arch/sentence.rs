@@ -13,16 +13,26 @@ use super::weights::Weights;
 use crate::error::{Context, Result};
 use crate::source::Checkpoint;
 
-const MODULES: &str = "modules.json";
-const KNOWN: &str = "`Transformer` first, then `Pooling`, then any of `Dense`, `Normalize`";
+pub(super) const MODULES: &str = "modules.json";
+const KNOWN: &str =
+    "`Transformer` first, then `Pooling`, then any of `Dense`, `Dropout`, `Normalize`";
 
-/// Flags of a pooling config, in the order in which the poolings are concatenated.
-const POOLS: &[(&str, Pool)] = &[
-    ("pooling_mode_cls_token", Pool::First),
-    ("pooling_mode_max_tokens", Pool::Max),
-    ("pooling_mode_mean_tokens", Pool::Mean),
-    ("pooling_mode_mean_sqrt_len_tokens", Pool::MeanRoot),
-    ("pooling_mode_weightedmean_tokens", Pool::WeightedMean),
+/// Flags of a pooling config and names of the modes, in the order in which the poolings of flags are concatenated.
+const POOLS: &[(&str, &str, Option<Pool>)] = &[
+    ("pooling_mode_cls_token", "cls", Some(Pool::First)),
+    ("pooling_mode_max_tokens", "max", Some(Pool::Max)),
+    ("pooling_mode_mean_tokens", "mean", Some(Pool::Mean)),
+    (
+        "pooling_mode_mean_sqrt_len_tokens",
+        "mean_sqrt_len_tokens",
+        Some(Pool::MeanRoot),
+    ),
+    (
+        "pooling_mode_weightedmean_tokens",
+        "weightedmean",
+        Some(Pool::WeightedMean),
+    ),
+    ("pooling_mode_lasttoken", "lasttoken", None),
 ];
 
 /// Adds the modules of a sentence-transformers folder to an encoder, if the folder is one.
@@ -46,7 +56,11 @@ pub(super) fn extend(spec: &mut Spec, checkpoint: &Checkpoint) -> Result<()> {
     let mut out = Vec::new();
     for (i, (kind, folder)) in modules.iter().enumerate() {
         match (i, kind.as_str()) {
-            (0, "Transformer") if folder.is_empty() => {}
+            // A config in the folder itself is the one that was read, and one in a subfolder only where there is none.
+            (0, "Transformer")
+                if folder.is_empty() || checkpoint.side_file("config.json")?.is_none() => {}
+            // Nothing is dropped at inference.
+            (2.., "Dropout") => {}
             (1, "Pooling") => {
                 let pools = pooling(checkpoint, folder, width)?;
                 width = pooled_width(&pools, width);
@@ -87,8 +101,9 @@ fn read_modules(modules: &Value) -> Result<Vec<(String, String)>, ArchError> {
     list.iter()
         .map(|module| {
             let kind = text(module, "type")?;
-            let kind = match kind.strip_prefix("sentence_transformers.models.") {
-                Some(kind) => kind.to_owned(),
+            // Since version 5.4 of the library the classes are in other Python modules.
+            let kind = match kind.strip_prefix("sentence_transformers.") {
+                Some(path) => path.rsplit('.').next().unwrap_or(path).to_owned(),
                 None => kind,
             };
             Ok((kind, text(module, "path")?))
@@ -121,32 +136,41 @@ fn pooling(checkpoint: &Checkpoint, folder: &str, width: usize) -> Result<Vec<Po
 
 fn read_pooling(map: &Map<String, Value>, width: usize) -> Result<Vec<Pool>> {
     let mut config = Config::new(map);
-    let stated = config.size_or("word_embedding_dimension", width)?;
-    if stated != width {
-        return Err(ArchError::BadValue {
-            key: "word_embedding_dimension".into(),
-            expected: format!("the width of the encoder, {width}"),
-            found: stated.to_string(),
+    for key in ["word_embedding_dimension", "embedding_dimension"] {
+        let stated = config.size_or(key, width)?;
+        if stated != width {
+            return Err(ArchError::BadValue {
+                key: key.into(),
+                expected: format!("the width of the encoder, {width}"),
+                found: stated.to_string(),
+            }
+            .into());
         }
-        .into());
     }
+    // The flags have given way to names; where both are there, the names count.
+    let mut flagged = Vec::new();
+    for (flag, name, _) in POOLS {
+        if config.flag_or(flag, false)? {
+            flagged.push(*name);
+        }
+    }
+    let modes = match config.raw("pooling_mode") {
+        None => flagged,
+        Some(Value::String(name)) => vec![name.as_str()],
+        Some(_) => config.texts("pooling_mode")?.unwrap_or_default(),
+    };
+    let known = |name: &str| POOLS.iter().find(|(_, n, _)| *n == name)?.2;
     let mut pools = Vec::new();
-    for (key, pool) in POOLS {
-        if config.flag_or(key, false)? {
-            pools.push(*pool);
-        }
-    }
-    if config.flag_or("pooling_mode_lasttoken", false)? {
-        return Err(ArchError::UnsupportedValue {
-            key: "pooling_mode_lasttoken".into(),
-            found: "true".into(),
-            supported: POOLS
-                .iter()
-                .map(|(key, _)| format!("`{key}`"))
-                .collect::<Vec<_>>()
-                .join(", "),
-        }
-        .into());
+    for name in modes {
+        pools.push(known(name).ok_or_else(|| {
+            let known = POOLS.iter().filter(|(.., pool)| pool.is_some());
+            let known: Vec<String> = known.map(|(_, name, _)| format!("`{name}`")).collect();
+            ArchError::UnsupportedValue {
+                key: "pooling_mode".into(),
+                found: format!("`{name}`"),
+                supported: known.join(", "),
+            }
+        })?);
     }
     // Prompts are text that the caller puts before the sentence; leaving them out of the mean is not supported.
     if !config.flag_or("include_prompt", true)? {
@@ -199,6 +223,9 @@ fn read_dense(map: &Map<String, Value>, width: usize) -> Result<(usize, bool, Op
     }
     let outputs = config.size("out_features")?;
     let bias = config.flag_or("bias", true)?;
+    for key in ["module_input_name", "module_output_name"] {
+        config.only(key, "sentence_embedding")?;
+    }
     let key = "activation_function";
     let name = config.text_or(key, "torch.nn.modules.activation.Tanh")?;
     let activation = match name.rsplit('.').next().unwrap_or(name) {

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use distill_convert::convert::DEFAULT_OPSET;
+use distill_convert::onnx::{MAX_OPSET, MIN_OPSET};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -279,7 +281,7 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_delimiter = ',', value_name = "LENGTHS")]
     pub(crate) seq: Vec<usize>,
     /// ONNX operator set
-    #[arg(long, default_value_t = 18, value_name = "N")]
+    #[arg(long, default_value_t = DEFAULT_OPSET, value_name = "N", value_parser = clap::value_parser!(i64).range(MIN_OPSET..=MAX_OPSET))]
     pub(crate) opset: i64,
     /// Put ONNX weights into a .data file beside the model (always done above 1.5 GB)
     #[arg(long)]

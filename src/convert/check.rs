@@ -9,12 +9,13 @@ use tempfile::TempDir;
 use super::admit;
 use super::error::ConvertError;
 use super::opened::Opened;
+use super::recipe::Made;
 use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step, Target};
-use crate::arch::Extent;
+use crate::arch::{self, Extent};
 use crate::error::{Context, Result, io_error};
-use crate::eval::{Interpreter, Mode};
+use crate::eval::{Interpreter, Mode, check_indices};
 use crate::files::Named;
-use crate::ir::{Dim, Module, Op, Symbol, SymbolRange};
+use crate::ir::{DOMAINS_KEY, Dim, Module, Op, Symbol, SymbolRange};
 use crate::runtime::{NamedTensors, Session};
 use crate::source;
 use crate::tensor::{DType, Tensor, num};
@@ -363,10 +364,7 @@ pub fn verify_artifact(
         inputs: inputs.as_ref(),
         task: task.as_ref(),
         options: Options {
-            reference: check.reference_tolerance.map(|limit| Gates {
-                max_relative: Some(limit),
-                ..Gates::for_numerics(Numerics::F32)
-            }),
+            reference: check.reference_tolerance.map(Gates::with_tolerance),
             ..Options::default()
         },
     });
@@ -427,6 +425,11 @@ pub fn verify(
 ) -> Result<Report> {
     let kind = ArtifactKind::of(artifact)?;
     let source = Opened::open(model, options)?;
+    let made = Made::of(artifact, kind)?;
+    let options = &match source {
+        Opened::Checkpoint(_) => made.complete(options),
+        Opened::Onnx(_) | Opened::Coreml(_) => options.clone(),
+    };
     let functions = match kind {
         ArtifactKind::Coreml => source.functions(options, Target::Coreml)?,
         ArtifactKind::Onnx | ArtifactKind::Checkpoint => vec![options.function.clone()],
@@ -440,7 +443,10 @@ pub fn verify(
         let report = verify_function(&source, artifact, kind, &options, check, progress)?;
         reports.push((function.unwrap_or_default(), report));
     }
-    Report::of_functions(reports).ok_or_else(|| ConvertError::UnknownKind.into())
+    let report = Report::of_functions(reports);
+    let mut report = report.ok_or(ConvertError::UnknownKind)?;
+    report.add_weights(made.compare(&source, model, artifact));
+    Ok(report)
 }
 
 /// Compares an artifact with one function of its source; with the function of that name if the artifact has several.
@@ -643,11 +649,7 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
     let module = match ArtifactKind::of(model)? {
         // Our own reading of the file, at the shapes of the inputs.
         ArtifactKind::Onnx if options.engine == Some(Engine::Interpreter) => {
-            let mut read = options.source.onnx.clone();
-            for (name, tensor) in &inputs {
-                read.shapes.insert(name.clone(), tensor.shape().to_vec());
-            }
-            let built = super::opened::read_onnx(model, &read)?;
+            let built = read_at_shapes(model, &options.source.onnx, &inputs)?;
             warnings.extend(built.warnings);
             built.module
         }
@@ -657,7 +659,14 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
                 .engine
                 .unwrap_or(Engine::Tract)
                 .open(model, library)?;
-            for input in onnx::inspect(model)?.inputs {
+            let summary = onnx::inspect(model)?;
+            // Engines count a negative index from the end, and some stop at one that is too large. Files of ours say which inputs are indices.
+            if summary.metadata.contains_key(DOMAINS_KEY)
+                && let Ok(read) = read_at_shapes(model, &options.source.onnx, &inputs)
+            {
+                check_indices(read.module.main()?, &inputs)?;
+            }
+            for input in summary.inputs {
                 let dtype = DType::ALL.into_iter().find(|d| d.name() == input.dtype);
                 warnings.extend(fill_mask(
                     &input.name,
@@ -687,6 +696,7 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
         }
     };
     warnings.extend(fill_masks(&module, &mut inputs)?);
+    check_indices(module.main()?, &inputs)?;
     let session: Box<dyn Session> = match options.engine.unwrap_or(Engine::Interpreter) {
         Engine::Interpreter => Box::new(Interpreter::new(&module, options.mode)?),
         engine @ (Engine::Tract | Engine::Ort) => through_onnx(&module, engine, library)?,
@@ -698,6 +708,19 @@ pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Resu
         label: None,
         warnings,
     })
+}
+
+/// An ONNX file at the shapes of the inputs.
+fn read_at_shapes(
+    model: &Path,
+    options: &onnx::ReadOptions,
+    inputs: &NamedTensors,
+) -> Result<arch::Built> {
+    let mut read = options.clone();
+    for (name, tensor) in inputs {
+        read.shapes.insert(name.clone(), tensor.shape().to_vec());
+    }
+    super::opened::read_onnx(model, &read)
 }
 
 /// Runs a model on the inputs of several steps. Only Core ML models have states to keep between them.

@@ -35,6 +35,26 @@ pub enum ConvertError {
     /// `--function` for a source that has no functions.
     #[error("`--function` is only for a Core ML source")]
     OnlyCoreml,
+    /// A flag that changes nothing here.
+    #[error("`{option}` has no effect: {reason}")]
+    NoEffect {
+        /// The flag.
+        option: &'static str,
+        /// What it is for.
+        reason: &'static str,
+    },
+    /// An output whose name is that of another format.
+    #[error(
+        "the output of `--target {target}` is called `{found}`, expected a name that ends in `.{expected}`"
+    )]
+    OutputName {
+        /// The target.
+        target: &'static str,
+        /// The name's end.
+        found: String,
+        /// What files of the target end in.
+        expected: &'static str,
+    },
     /// A malformed `--constant`.
     #[error("`{text}` is not NAME=NUMBER or NAME=NUMBER,NUMBER…")]
     Constant {
@@ -153,6 +173,8 @@ impl Diagnostic for ConvertError {
             | ConvertError::Dim { .. }
             | ConvertError::OnlyOnnx { .. }
             | ConvertError::OnlyCoreml
+            | ConvertError::NoEffect { .. }
+            | ConvertError::OutputName { .. }
             | ConvertError::Constant { .. }
             | ConvertError::Length { .. }
             | ConvertError::OneStatement
@@ -172,7 +194,8 @@ impl Diagnostic for ConvertError {
             ConvertError::Constant { .. } | ConvertError::OnlyOnnx { .. } => "bad_constant",
             ConvertError::OnlyCoreml => "no_functions",
             ConvertError::NoTarget => "no_target",
-            ConvertError::OneStatement => "bad_output",
+            ConvertError::NoEffect { .. } => "no_effect",
+            ConvertError::OneStatement | ConvertError::OutputName { .. } => "bad_output",
             ConvertError::NotImage { .. }
             | ConvertError::ImageSize { .. }
             | ConvertError::ImageColor { .. }
@@ -196,7 +219,10 @@ impl Diagnostic for ConvertError {
                 ConvertError::Shape { .. } => {
                     "for example `--shape input_ids=1,128` or `--shape x=1,3,320..640,320`"
                 }
-                ConvertError::OnlyOnnx { .. } | ConvertError::OnlyCoreml => "leave it out",
+                ConvertError::OnlyOnnx { .. }
+                | ConvertError::OnlyCoreml
+                | ConvertError::NoEffect { .. } => "leave it out",
+                ConvertError::OutputName { .. } => "name the output after its format",
                 ConvertError::Dim { .. } => "for example `--dim batch=1 --dim seq=1..512`",
                 ConvertError::Constant { .. } => "for example `--constant sr=16000`",
                 ConvertError::ShapeMismatch { .. } => {

@@ -6,7 +6,7 @@ use super::admit;
 use super::check::Engine;
 use super::error::ConvertError;
 use super::request::{
-    ArtifactKind, Request, Shapes, SourceOptions, Target, only, shape_text, sizes_text,
+    ArtifactKind, Request, Shapes, SourceOptions, Target, only, refuse_idle, shape_text, sizes_text,
 };
 use crate::error::{Context, Result};
 use crate::ir::{Bindings, Module, SymbolRange};
@@ -54,6 +54,11 @@ impl Opened {
         let kind = ArtifactKind::of(model)?;
         if kind != ArtifactKind::Checkpoint {
             compare(model, options.require_lock)?;
+            const FOLDERS: &str = "it is for model folders";
+            refuse_idle(&[
+                (options.attention.is_some(), "--attention", FOLDERS),
+                (options.rotary.is_some(), "--rotary-frequencies", FOLDERS),
+            ])?;
         }
         match kind {
             ArtifactKind::Onnx => Ok(Opened::Onnx(model.to_path_buf())),
@@ -61,6 +66,14 @@ impl Opened {
                 Ok(Opened::Checkpoint(Box::new(super::open(model, options)?)))
             }
             ArtifactKind::Coreml => Ok(Opened::Coreml(model.to_path_buf())),
+        }
+    }
+
+    /// Whether it is a graph that somebody exported.
+    pub(super) fn is_graph(&self) -> bool {
+        match self {
+            Opened::Checkpoint(_) => false,
+            Opened::Onnx(_) | Opened::Coreml(_) => true,
         }
     }
 
@@ -75,6 +88,12 @@ impl Opened {
         target: Target,
     ) -> Result<arch::Built> {
         self.check_function(options)?;
+        let lengths = !request.seq.is_empty() && self.is_graph();
+        refuse_idle(&[(
+            lengths,
+            "--seq",
+            "it is for model folders; `--dim` and `--shape` size the inputs of a graph",
+        )])?;
         match self {
             Opened::Checkpoint(checkpoint) => {
                 no_constants(options)?;

@@ -274,6 +274,17 @@ pub struct Request {
     pub provenance: ProvenanceOptions,
 }
 
+/// The ONNX operator set that is written if none is asked for.
+pub const DEFAULT_OPSET: i64 = 18;
+
+/// Refuses the first flag of which it is true that it was given and changes nothing; each with what it is for.
+pub(super) fn refuse_idle(rows: &[(bool, &'static str, &'static str)]) -> Result<()> {
+    match rows.iter().find(|(idle, ..)| *idle) {
+        Some((_, option, reason)) => Err(ConvertError::NoEffect { option, reason }.into()),
+        None => Ok(()),
+    }
+}
+
 /// Reads `NAME=1,128` or `NAME=1,3,320..640,320`: the shape of an input, each axis a size or a range of sizes.
 ///
 /// # Errors
@@ -464,7 +475,67 @@ impl Request {
             }
             .into());
         }
+        self.check_name()?;
+        self.check_effects()?;
         self.keep_apart(&[])
+    }
+
+    /// Refuses a name that says another format.
+    fn check_name(&self) -> Result<()> {
+        let ([target], Some(output)) = (self.targets.as_slice(), &self.output) else {
+            return Ok(());
+        };
+        let found = output.extension().and_then(|e| e.to_str());
+        let other = [Target::Coreml, Target::Onnx]
+            .into_iter()
+            .any(|t| t != *target && found.is_some_and(|e| e.eq_ignore_ascii_case(t.extension())));
+        if !other {
+            return Ok(());
+        }
+        Err(ConvertError::OutputName {
+            target: target.name(),
+            found: found.unwrap_or_default().to_owned(),
+            expected: target.extension(),
+        }
+        .into())
+    }
+
+    /// A note about parts kept in single precision where all is.
+    pub(super) fn idle_islands(&self) -> Option<String> {
+        let half = |target: &Target| self.precision(*target) == Precision::Fp16;
+        let idle = !self.fp32_ops.is_empty() && !self.targets.iter().any(half);
+        idle.then(|| "`--fp32-ops` has no effect: nothing is in half precision".to_owned())
+    }
+
+    /// Refuses flags that change nothing about any target.
+    fn check_effects(&self) -> Result<()> {
+        let onnx = self.targets.contains(&Target::Onnx);
+        let coreml = self.targets.contains(&Target::Coreml);
+        let half = |target: &Target| self.precision(*target) == Precision::Fp16;
+        let coreml_half = coreml && half(&Target::Coreml);
+        let rows = [
+            (
+                self.opset != DEFAULT_OPSET && !onnx,
+                "--opset",
+                "it is for ONNX files",
+            ),
+            (
+                self.external_data && !onnx,
+                "--external-data",
+                "it is for ONNX files",
+            ),
+            (
+                self.deployment_target.is_some() && !coreml,
+                "--deployment-target",
+                "it is for Core ML packages",
+            ),
+            (
+                self.rms_norm != RmsNormForm::default() && !coreml_half,
+                "--rms-norm",
+                "it is for Core ML packages in half precision",
+            ),
+        ];
+        refuse_idle(&rows)
     }
 
     /// Refuses outputs in the place of the source, of another file that is read, or of each other. `more` are outputs that the caller writes.

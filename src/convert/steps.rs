@@ -6,7 +6,7 @@ use std::path::Path;
 use super::check::{Engine, Ran, RunOptions, fill_masks, through_onnx};
 use crate::coreml::{self, Classifier, Package};
 use crate::error::Result;
-use crate::eval::Interpreter;
+use crate::eval::{Interpreter, check_indices};
 use crate::ir::{Function, Module};
 use crate::runtime::{NamedTensors, Session};
 use crate::tensor::{Storage, Tensor};
@@ -49,6 +49,7 @@ pub(super) fn run(model: &Path, mut steps: Vec<NamedTensors>, options: &RunOptio
             None => zeros(main)?,
         };
         let mut given = described(main, inputs)?;
+        check_indices(main, &given)?;
         given.extend(kept);
         let mut found = session.run(&given)?;
         engine = session.engine();

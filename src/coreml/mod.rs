@@ -17,6 +17,7 @@ mod lint;
 mod listing;
 mod names;
 mod package;
+mod program;
 mod proto;
 mod read;
 mod source_names;
@@ -34,10 +35,12 @@ pub use interface::{Color, Feature, FeatureKind, Flexibility, SizeRange};
 pub use legalize::{Basis, Place, TypeChange, type_changes};
 pub use lint::{Code, Finding, Findings, Severity, Spot, lint};
 pub use listing::listing;
-pub use package::{MANIFEST, PackageError, is_compiled};
+pub use package::{MANIFEST, PackageError, holds_nothing_else, is_compiled};
 pub use read::{
     Classifier, Package, files, functions, inputs, read, read_for_shapes, read_function,
 };
 pub use target::{DeploymentTarget, Opset, UnknownTarget};
 pub use weights::{Compressed, LargeConstant, Need};
-pub use write::{WriteOptions, Written, WrittenFunction, set_metadata, write, write_functions};
+pub use write::{
+    WriteOptions, Written, WrittenFunction, compare_functions, set_metadata, write, write_functions,
+};

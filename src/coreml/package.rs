@@ -253,6 +253,19 @@ pub(crate) fn open(path: &Path) -> Result<Items> {
     read_manifest(path, &manifest).at_file(&manifest)
 }
 
+/// Whether a package holds no file besides those that [`create`] makes room for.
+#[must_use]
+pub fn holds_nothing_else(package: &Path) -> bool {
+    let author = package.join(DATA).join(AUTHOR);
+    let known = [
+        package.join(MANIFEST),
+        author.join(MODEL),
+        author.join(WEIGHTS).join(WEIGHT_FILE),
+    ];
+    let found = files::files_below(package);
+    found.is_ok_and(|files| files.iter().all(|file| known.contains(file)))
+}
+
 /// Whether the folder holds a model that Core ML's compiler made (`.mlmodelc`).
 #[must_use]
 pub fn is_compiled(path: &Path) -> bool {

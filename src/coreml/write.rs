@@ -10,9 +10,9 @@ use super::export::{self, RmsNormForm};
 use super::interface::Feature;
 use super::legalize::legalize;
 use super::target::{DeploymentTarget, Opset};
-use super::{lint, package, source_names};
+use super::{lint, package, program, source_names};
 use crate::error::{Context, Result};
-use crate::ir::{self, CompressedWeights, Compression, Module};
+use crate::ir::{self, Agreement, CompressedWeights, Compression, Module};
 
 /// How to write.
 #[derive(Clone, Default)]
@@ -85,6 +85,73 @@ pub fn write_functions(
     package: &Path,
     options: &WriteOptions<'_>,
 ) -> Result<Written> {
+    let Planned {
+        exported,
+        target,
+        compressed,
+        warnings,
+    } = plan(functions, options)?;
+    let with_weights = exported.blobs.len() > 0;
+    let items = package::create(package, with_weights)?;
+    let mut weight_bytes = 0;
+    if let Some(weights) = &items.weights {
+        exported
+            .blobs
+            .write(weights, options.progress.unwrap_or(&|_| {}))?;
+        weight_bytes = exported.blobs.file_bytes();
+    }
+    package::write_model(&items.model, &exported.model)?;
+    Ok(Written {
+        deployment_target: target.name().to_owned(),
+        spec_version: target.spec_version(),
+        opset: target.opset(),
+        weight_bytes,
+        blobs: exported.blobs.len(),
+        compressed,
+        warnings,
+    })
+}
+
+/// Compares a package with the one that [`write_functions`] would write: program, description and every weight, but for metadata that was
+/// added since. Nothing is written.
+///
+/// # Errors
+/// When the target cannot express the modules, or the package cannot be read.
+pub fn compare_functions(
+    functions: &[WrittenFunction<'_>],
+    package: &Path,
+    options: &WriteOptions<'_>,
+) -> Result<Agreement> {
+    let exported = plan(functions, options)?.exported;
+    let items = package::open(package)?;
+    let (found, _) = package::read_model(&*package::open_item(package, &items.model)?)?;
+    let mut agreement = Agreement {
+        differences: program::differences(exported.model, found),
+        ..Agreement::default()
+    };
+    match &items.weights {
+        Some(weights) => {
+            let file = package::open_item(package, weights)?;
+            exported.blobs.compare(&file, &mut agreement)?;
+        }
+        None if exported.blobs.len() > 0 => {
+            let missing = "the package has no weight file".to_owned();
+            agreement.differences.push(missing);
+        }
+        None => {}
+    }
+    Ok(agreement)
+}
+
+/// A package before it is written.
+struct Planned {
+    exported: export::Exported,
+    target: DeploymentTarget,
+    compressed: CompressedWeights,
+    warnings: Vec<String>,
+}
+
+fn plan(functions: &[WrittenFunction<'_>], options: &WriteOptions<'_>) -> Result<Planned> {
     let explicit = options.explicit_target;
     let (mut target, mut warnings) = (options.deployment_target, Vec::new());
     if functions.len() > 1 && target.opset() < Opset::CoreML8 {
@@ -145,22 +212,9 @@ pub fn write_functions(
         newer.then(|| "`--deployment-target iOS18`".to_owned())
     })?;
     warnings.extend(compressed.notes());
-    let with_weights = exported.blobs.len() > 0;
-    let items = package::create(package, with_weights)?;
-    let mut weight_bytes = 0;
-    if let Some(weights) = &items.weights {
-        exported
-            .blobs
-            .write(weights, options.progress.unwrap_or(&|_| {}))?;
-        weight_bytes = exported.blobs.file_bytes();
-    }
-    package::write_model(&items.model, &exported.model)?;
-    Ok(Written {
-        deployment_target: target.name().to_owned(),
-        spec_version: target.spec_version(),
-        opset: target.opset(),
-        weight_bytes,
-        blobs: exported.blobs.len(),
+    Ok(Planned {
+        exported,
+        target,
         compressed,
         warnings,
     })

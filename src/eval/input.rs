@@ -42,11 +42,7 @@ pub(super) fn bind(
         let converted = convert(name, ty, tensor)?;
         bind_symbols(module, name, ty, tensor, &mut bindings)?;
         let tensor = converted;
-        let checked = check_domain(name, &param.domain, &tensor);
-        // One that is only compared with indices is none of them.
-        if checked.is_err() && looks_up(function, index) {
-            checked?;
-        }
+        check_index(function, index, &tensor)?;
         tensors.push(round(tensor, mode)?);
     }
     // Only now does every expression over symbols have a value.
@@ -159,6 +155,32 @@ fn convert(name: &str, ty: &Type, tensor: &Tensor) -> Result<Tensor> {
         tensor.shape().to_vec(),
         tensor.storage().clone(),
     )?)
+}
+
+/// Refuses indices outside the range that a parameter declares, for engines that do not.
+///
+/// # Errors
+/// When there is one.
+pub fn check_indices(function: &Function, inputs: &NamedTensors) -> Result<()> {
+    for (index, param) in function.params.iter().enumerate() {
+        if let Some(tensor) = inputs.get(&function.value(param.value).name)
+            && tensor.dtype().is_int()
+        {
+            check_index(function, index, tensor)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_index(function: &Function, index: usize, tensor: &Tensor) -> Result<()> {
+    let param = &function.params[index];
+    let name = &function.value(param.value).name;
+    let checked = check_domain(name, &param.domain, tensor);
+    // One that is only compared with indices is none of them.
+    if checked.is_err() && looks_up(function, index) {
+        return checked;
+    }
+    Ok(())
 }
 
 fn check_domain(name: &str, domain: &Domain, tensor: &Tensor) -> Result<()> {

@@ -44,6 +44,7 @@ use gemm::Packed;
 
 pub use error::EvalError;
 pub use fold::fold_op;
+pub use input::check_indices;
 pub use interpreter::Interpreter;
 
 /// How results of type `f16` and `bf16` are kept.

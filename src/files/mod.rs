@@ -64,7 +64,7 @@ pub fn is_interrupted() -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilesError {
     /// Something stands at the destination that this program did not make.
-    #[error("the output exists and was not written by distill-convert")]
+    #[error("the output exists, and is or holds what distill-convert did not write")]
     Exists,
     /// The path of the output's folder leads to another folder than at the start.
     #[error("the output's folder was moved or replaced meanwhile; nothing was written")]

@@ -19,8 +19,8 @@ pub(crate) use bounds::Bounds;
 pub use builder::{Builder, Folder};
 pub use compose::looks_up;
 pub use constant::{
-    Affine, CompressedWeights, Compression, Constant, ConstantScan, Expanded, Form, Palette,
-    Placed, Transform, write_constants,
+    Affine, Agreement, CompressedWeights, Compression, Constant, ConstantScan, Expanded, Form,
+    Palette, Placed, Transform, write_constants,
 };
 pub use dim::{Bindings, Dim, DimOp, DimTree};
 pub use domains::{DOMAINS_KEY, domains_text, settle_domains};

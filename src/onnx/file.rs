@@ -14,10 +14,10 @@ use super::proto::{
     tensor_proto::DataLocation,
 };
 use super::types::{data_type, ir_version};
-use crate::error::{Context, Result};
-use crate::ir::{Constant, Placed, write_constants};
+use crate::error::{Context, Result, io_error};
+use crate::ir::{Agreement, Constant, Placed, write_constants};
 use crate::limits;
-use crate::tensor::{TargetFile, num};
+use crate::tensor::{SourceFile, TargetFile, num};
 
 /// Offsets in external data are multiples of this, so that runtimes can map it.
 const ALIGNMENT: u64 = 4096;
@@ -71,6 +71,17 @@ impl<'a> Layout<'a> {
         self.len += constant.byte_len();
     }
 
+    fn placed(&self) -> Vec<Placed> {
+        let constants = self.parts.iter().filter_map(|(offset, part)| match part {
+            Part::Constant(constant) => Some(Placed {
+                constant: (*constant).clone(),
+                offset: *offset,
+            }),
+            Part::Bytes(_) => None,
+        });
+        constants.collect()
+    }
+
     fn align(&mut self) {
         // What is skipped reads as zeros.
         self.len = self.len.next_multiple_of(ALIGNMENT);
@@ -85,32 +96,13 @@ pub(super) fn write(
     external: Option<bool>,
     progress: Option<Progress<'_>>,
 ) -> Result<Vec<(PathBuf, u64)>> {
-    let weights: u64 = weight_bytes(graph);
-    let external = external.unwrap_or(weights > EXTERNAL_FROM_BYTES);
+    let Layouts { model, data } = layouts(graph, path, opset, external)?;
     let data_path = data_path(path);
-    let location = data_path
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let mut data = Layout::default();
-    let model = layout(
-        graph,
-        opset,
-        external.then_some(location.as_str()),
-        &mut data,
-    )?;
-    if model.len >= limits::PROTO_BYTES {
-        return Err(OnnxError::TooLarge {
-            bytes: model.len,
-            limit: limits::PROTO_BYTES,
-        })
-        .at_file(path);
-    }
     let mut files = Vec::new();
     let written = write_layout(&model, path, progress).and_then(|()| {
         files.push((path.to_path_buf(), model.len));
-        if external {
-            write_layout(&data, &data_path, progress)?;
+        if let Some(data) = &data {
+            write_layout(data, &data_path, progress)?;
             files.push((data_path.clone(), data.len));
         }
         Ok(())
@@ -125,6 +117,73 @@ pub(super) fn write(
             Err(error)
         }
     }
+}
+
+/// The model file, and the one beside it if there is to be one.
+struct Layouts<'a> {
+    model: Layout<'a>,
+    data: Option<Layout<'a>>,
+}
+
+fn layouts<'a>(
+    graph: &'a Graph,
+    path: &Path,
+    opset: i64,
+    external: Option<bool>,
+) -> Result<Layouts<'a>> {
+    let external = external.unwrap_or(weight_bytes(graph) > EXTERNAL_FROM_BYTES);
+    let location = data_path(path)
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let mut data = Layout::default();
+    let location = external.then_some(location.as_str());
+    let model = layout(graph, opset, location, &mut data)?;
+    if model.len >= limits::PROTO_BYTES {
+        return Err(OnnxError::TooLarge {
+            bytes: model.len,
+            limit: limits::PROTO_BYTES,
+        })
+        .at_file(path);
+    }
+    Ok(Layouts {
+        model,
+        data: external.then_some(data),
+    })
+}
+
+/// Compares a model with the one that would be written, but for metadata that was appended.
+///
+/// # Errors
+/// When a constant or a file cannot be read.
+pub(super) fn compare(
+    graph: &Graph,
+    path: &Path,
+    opset: i64,
+    external: Option<bool>,
+) -> Result<Agreement> {
+    let mut agreement = Agreement::default();
+    let Layouts { model, data } = layouts(graph, path, opset, external)?;
+    let file = SourceFile::open(path)?;
+    compare_layout(&model, &file, &mut agreement)?;
+    if let Some(data) = data {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        let beside = data_path(path);
+        let name = Path::new(beside.file_name().unwrap_or_default());
+        let file = SourceFile::open_inside(folder, name).map_err(io_error("open", &beside))?;
+        compare_layout(&data, &file, &mut agreement)?;
+    }
+    Ok(agreement)
+}
+
+fn compare_layout(layout: &Layout<'_>, file: &SourceFile, agreement: &mut Agreement) -> Result<()> {
+    for (offset, part) in &layout.parts {
+        if let Part::Bytes(bytes) = part {
+            agreement.add_bytes(file, *offset, bytes, "the graph differs")?;
+        }
+    }
+    agreement.add(file, &layout.placed())
 }
 
 /// Bytes of all initialisers.
@@ -269,18 +328,11 @@ fn write_layout(layout: &Layout<'_>, path: &Path, progress: Option<Progress<'_>>
 
 fn fill(layout: &Layout<'_>, file: &TargetFile, progress: Option<Progress<'_>>) -> Result<()> {
     let progress = progress.unwrap_or(&|_| {});
-    let mut constants = Vec::new();
     for (offset, part) in &layout.parts {
-        match part {
-            Part::Bytes(bytes) => {
-                file.write_at(*offset, bytes)?;
-                progress(num::u64_of(bytes.len()));
-            }
-            Part::Constant(constant) => constants.push(Placed {
-                constant: (*constant).clone(),
-                offset: *offset,
-            }),
+        if let Part::Bytes(bytes) = part {
+            file.write_at(*offset, bytes)?;
+            progress(num::u64_of(bytes.len()));
         }
     }
-    write_constants(file, &constants, progress)
+    write_constants(file, &layout.placed(), progress)
 }

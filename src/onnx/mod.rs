@@ -22,7 +22,7 @@ pub use metadata::append_metadata;
 pub use types::{MAX_OPSET, MIN_OPSET};
 
 use crate::error::Result;
-use crate::ir::{CompressedWeights, Compression, Module};
+use crate::ir::{Agreement, CompressedWeights, Compression, Module};
 
 /// The place of a tensor's external data in `folder`, of the tensor's message: for [`crate::readers`].
 ///
@@ -134,4 +134,14 @@ pub fn write(module: &Module, path: &Path, options: &WriteOptions<'_>) -> Result
         names: graph.names,
         compressed,
     })
+}
+
+/// Compares the model at `path` with the one that [`write`] would write for `module`: graph and every weight, but for metadata that was appended.
+/// Nothing is written.
+///
+/// # Errors
+/// When the module uses something that ONNX cannot say, or the model cannot be read.
+pub fn compare(module: &Module, path: &Path, options: &WriteOptions<'_>) -> Result<Agreement> {
+    let graph = export::export(module, options.opset, options.expand_weights)?;
+    file::compare(&graph, path, options.opset, options.external_data)
 }

@@ -52,6 +52,12 @@ impl Islands {
         self
     }
 
+    /// The nodes of [`Islands::with_overflowing`].
+    #[must_use]
+    pub fn overflowing(&self) -> &BTreeSet<String> {
+        &self.overflowing
+    }
+
     /// Takes large constants that nobody has looked at yet for ones within the range of `f16`, instead of reading them all. The report names
     /// them, and [`PrecisionReport::assumed_rightly`] tells in the end.
     #[must_use]

@@ -1,8 +1,9 @@
 //! tract: the embedded engine, in pure Rust. A model is optimised for each set of input shapes it meets.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use tract_onnx::prelude::{
     Datum, DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable,
@@ -49,12 +50,31 @@ fn failed(action: &'static str) -> impl FnOnce(tract_onnx::prelude::TractError) 
     }
 }
 
+thread_local! {
+    /// Whether a panic of this thread becomes an error, so that nothing is to be printed about it.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The hook that knows [`GUARDED`] is set once.
+static SILENCED: Once = Once::new();
+
 /// tract panics where others fail, for instance on an index out of range; here that is an error too.
 fn guarded<T>(
     action: &'static str,
     work: impl FnOnce() -> TractResult<T>,
 ) -> Result<T, RuntimeError> {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+    SILENCED.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                usual(panic);
+            }
+        }));
+    });
+    GUARDED.set(true);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    GUARDED.set(false);
+    match result {
         Ok(result) => result.map_err(failed(action)),
         Err(panic) => {
             let text = panic

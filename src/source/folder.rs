@@ -19,6 +19,8 @@ use crate::limits;
 use crate::tensor::{SourceFile, num};
 
 const CONFIG: &str = "config.json";
+/// What a sentence-transformers folder consists of.
+const MODULES: &str = "modules.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// The name of a checkpoint that Hugging Face's libraries write.
@@ -325,6 +327,26 @@ impl Folder {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The subfolder that a sentence-transformers folder keeps its transformer in, if that is not the folder itself: old versions of the library
+    /// wrote `0_Transformer`.
+    ///
+    /// # Errors
+    /// When `modules.json` cannot be read, or leads out of the folder.
+    fn transformer(&self) -> Result<Option<String>> {
+        if self.find(CONFIG)?.is_some() {
+            return Ok(None);
+        }
+        let Some(bytes) = self.read_optional(MODULES)? else {
+            return Ok(None);
+        };
+        let modules: serde_json::Value = json::parse(&bytes).at_file(&self.root.join(MODULES))?;
+        let first = modules.get(0).and_then(|module| module.get("path"));
+        let folder = first
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_default();
+        Ok((!folder.is_empty()).then(|| folder.to_owned()))
+    }
+
     /// The PyTorch checkpoint of a folder without safetensors: the one with the usual name, else the only one.
     ///
     /// # Errors
@@ -488,29 +510,42 @@ pub(super) fn open(
     if options.require_lock && files.lock.is_none() {
         return Err(SourceError::LockMissing).at_file(&root);
     }
-    let weights = match named {
-        Some(named) => named,
-        None => files.weights()?,
+    let inner = match named {
+        Some(_) => None,
+        None => files.transformer()?,
     };
+    let at = |name: &str| match &inner {
+        Some(folder) => format!("{folder}/{name}"),
+        None => name.to_owned(),
+    };
+    let weights = match (named, &inner) {
+        (Some(named), _) => named,
+        (None, None) => files.weights()?,
+        (None, Some(_)) if files.find(&at(WEIGHTS))?.is_none() => {
+            Weights::Checkpoint(at(CHECKPOINT))
+        }
+        (None, Some(_)) => Weights::Safetensors,
+    };
+    let config_path = at(CONFIG);
     // A config that is named stands in the place of any other, whatever that says.
-    let config = match (options.config, files.read_optional(CONFIG)?) {
+    let config = match (options.config, files.read_optional(&config_path)?) {
         (Some(path), _) => {
             let bytes = read_small(&*SourceFile::open(path)?)?;
             Some(json::parse_object(&bytes).at_file(path)?)
         }
-        (None, Some(bytes)) => Some(json::parse_object(&bytes).at_file(&root.join(CONFIG))?),
+        (None, Some(bytes)) => Some(json::parse_object(&bytes).at_file(&root.join(&config_path))?),
         (None, None) => None,
     };
     let needed = |config: Option<_>| {
         let missing = || SourceError::MissingFile {
-            name: CONFIG.to_owned(),
+            name: config_path.clone(),
         };
         config.ok_or_else(missing).at_file(&root)
     };
     let (config, read) = match &weights {
         Weights::Safetensors => {
             let config = needed(config)?;
-            (config, read_single(&files, progress)?)
+            (config, read_single(&files, &at(WEIGHTS), progress)?)
         }
         Weights::Shards => (needed(config)?, read_shards(&files, INDEX, progress)?),
         Weights::Checkpoint(name) => {
@@ -547,8 +582,8 @@ pub(super) fn open(
     })
 }
 
-fn read_single(files: &Folder, progress: Progress<'_>) -> Result<TorchFile> {
-    let opened = files.open_all(&[WEIGHTS.to_owned()], progress)?;
+fn read_single(files: &Folder, name: &str, progress: Progress<'_>) -> Result<TorchFile> {
+    let opened = files.open_all(&[name.to_owned()], progress)?;
     let mut read = TorchFile::default();
     for file in &opened {
         read.tensors = safetensors::read_header(file)?.tensors;

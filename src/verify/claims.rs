@@ -9,13 +9,14 @@ use super::cases::Case;
 use super::error::VerifyError;
 use super::inputs::{Origin, Probe, Rng};
 use super::interface::{Interface, Padding};
+use super::kind::OutputKind;
 use super::metrics::{Comparison, Rule, compare};
 use super::report::float;
 use super::tolerance::Gates;
 use crate::error::Result;
 use crate::ir::{Bindings, Claim, Domain};
 use crate::runtime::NamedTensors;
-use crate::tensor::{DType, Tensor, num};
+use crate::tensor::{Storage, Tensor, num};
 
 /// What became of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -406,11 +407,12 @@ fn change(limit: f64, before: &Tensor, after: &Tensor, rows: Option<&[usize]>) -
         max_relative: Some(limit),
         min_cosine: None,
         min_psnr_db: None,
+        max_score: None,
         ..Gates::for_numerics(super::Numerics::F32)
     };
     let rule = Rule {
         gates: &gates,
-        logits: false,
+        kind: OutputKind::Plain,
         rows,
         allow_rounded: false,
     };
@@ -446,7 +448,7 @@ fn find<'t>(outputs: &'t NamedTensors, name: &str) -> Result<&'t Tensor> {
         let known: Vec<String> = outputs.keys().map(|k| format!("`{k}`")).collect();
         VerifyError::UnknownOutput {
             case: "a claim".into(),
-            output: name.to_owned(),
+            found: format!("`{name}`"),
             known: known.join(", "),
         }
         .into()
@@ -475,24 +477,26 @@ pub(super) fn cut(tensor: &Tensor, length: usize) -> Result<Tensor> {
     let width: usize = rest.iter().product();
     let mut shape = tensor.shape().to_vec();
     shape[1] = length;
-    let indices: Vec<usize> = (0..batch)
-        .flat_map(|b| b * from * width..(b * from + length) * width)
-        .collect();
-    if tensor.dtype().is_float() {
-        let values = tensor.floats()?;
-        let picked = indices.iter().map(|&i| values[i]).collect();
-        return Ok(Tensor::float(tensor.dtype(), shape, picked)?);
+    let rows = (0..batch).map(|b| b * from * width..(b * from + length) * width);
+    select(tensor, shape, rows)
+}
+
+/// The elements of these ranges, as a tensor of `shape`.
+pub(super) fn select(
+    tensor: &Tensor,
+    shape: Vec<usize>,
+    ranges: impl Iterator<Item = std::ops::Range<usize>>,
+) -> Result<Tensor> {
+    fn pick<T: Copy>(from: &[T], ranges: impl Iterator<Item = std::ops::Range<usize>>) -> Vec<T> {
+        ranges.flat_map(|r| &from[r]).copied().collect()
     }
-    if tensor.dtype() == DType::Bool {
-        let values = tensor.bools()?;
-        return Ok(Tensor::bool(
-            shape,
-            indices.iter().map(|&i| values[i]).collect(),
-        )?);
-    }
-    let values = tensor.ints()?;
-    let picked = indices.iter().map(|&i| values[i]).collect();
-    Ok(Tensor::int(tensor.dtype(), shape, picked)?)
+    let dtype = tensor.dtype();
+    let picked = match tensor.storage() {
+        Storage::Float(v) => Tensor::float(dtype, shape, pick(v, ranges)),
+        Storage::Int(v) => Tensor::int(dtype, shape, pick(v, ranges)),
+        Storage::Bool(v) => Tensor::bool(shape, pick(v, ranges)),
+    };
+    Ok(picked?)
 }
 
 #[cfg(test)]

@@ -77,12 +77,12 @@ pub enum VerifyError {
         case: String,
     },
     /// A reference output that the model does not have.
-    #[error("{case} has a reference for `{output}`, expected one of {known}")]
+    #[error("{case} has references for {found}; the model gives {known}")]
     UnknownOutput {
         /// The case.
         case: String,
-        /// The output.
-        output: String,
+        /// The outputs of the case.
+        found: String,
         /// The model's outputs.
         known: String,
     },

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cases::Case;
+use super::claims::select;
 use super::error::VerifyError;
 use super::inputs::{Origin, Probe, Rng, cast_input, check_domain, draw, pad};
 use super::types::is_one_for_scalar;
@@ -58,13 +59,61 @@ impl<'a> Interface<'a> {
     }
 
     fn names(&self) -> String {
-        let names: Vec<String> = self
-            .function
-            .params
-            .iter()
-            .map(|p| format!("`{}`", self.name(p)))
+        quoted(self.function.params.iter().map(|p| self.name(p)))
+    }
+
+    /// The cases of which a case consists: its rows, as many at a time as the model takes, where that is fewer than the case has.
+    pub(super) fn batches(&self, case: Case) -> Result<Vec<Case>> {
+        let params = self.function.params.iter();
+        let fixed: BTreeSet<Option<usize>> = params
+            .map(|p| {
+                let dim = self.shape(p).first()?;
+                dim.known().or_else(|| self.only_size(dim))
+            })
             .collect();
-        names.join(", ")
+        let tensors = || case.inputs.values().chain(case.outputs.values());
+        let found: BTreeSet<Option<usize>> =
+            tensors().map(|t| t.shape().first().copied()).collect();
+        let one = |set: &BTreeSet<Option<usize>>| match set.len() {
+            1 => set.first().copied().flatten(),
+            _ => None,
+        };
+        let (rows, all) = match (one(&fixed), one(&found)) {
+            (Some(rows), Some(all)) if rows > 0 && all > rows && all % rows == 0 => (rows, all),
+            (_, _) => return Ok(vec![case]),
+        };
+        (0..all)
+            .step_by(rows)
+            .map(|from| {
+                let part = |tensors: &NamedTensors| -> Result<NamedTensors> {
+                    let cut = |(name, tensor): (&String, &Tensor)| -> Result<(String, Tensor)> {
+                        let width = tensor.len() / all;
+                        let mut shape = tensor.shape().to_vec();
+                        shape[0] = rows;
+                        let range = from * width..(from + rows) * width;
+                        Ok((name.clone(), select(tensor, shape, std::iter::once(range))?))
+                    };
+                    tensors.iter().map(cut).collect()
+                };
+                Ok(Case {
+                    name: format!("{}[{from}..{}]", case.name, from + rows),
+                    inputs: part(&case.inputs)?,
+                    outputs: part(&case.outputs)?,
+                })
+            })
+            .collect()
+    }
+
+    /// The size of a dimension that has but one.
+    fn only_size(&self, dim: &Dim) -> Option<usize> {
+        match dim.as_symbol().and_then(|s| self.sizes.get(s)) {
+            Some(SymbolRange::OneOf(sizes)) => match sizes.as_slice() {
+                [one] => Some(num::usize_of(*one)),
+                [..] => None,
+            },
+            Some(SymbolRange::Between { min, max }) if min == max => Some(num::usize_of(*min)),
+            Some(SymbolRange::Between { .. }) | None => None,
+        }
     }
 
     /// The mask parameter, if there is one.
@@ -263,21 +312,14 @@ impl<'a> Interface<'a> {
                 .into());
             }
         }
-        for output in case.outputs.keys() {
-            if !self.function.outputs.iter().any(|o| o.name == *output) {
-                let known: Vec<String> = self
-                    .function
-                    .outputs
-                    .iter()
-                    .map(|o| format!("`{}`", o.name))
-                    .collect();
-                return Err(VerifyError::UnknownOutput {
-                    case: case.name.clone(),
-                    output: output.clone(),
-                    known: known.join(", "),
-                }
-                .into());
+        let known: BTreeSet<&String> = self.function.outputs.iter().map(|o| &o.name).collect();
+        if !case.outputs.keys().all(|output| known.contains(output)) {
+            return Err(VerifyError::UnknownOutput {
+                case: case.name.clone(),
+                found: quoted(case.outputs.keys()),
+                known: quoted(known),
             }
+            .into());
         }
         let (bindings, length) = self.fit_sizes(case)?;
         let mut notes = Vec::new();
@@ -409,6 +451,12 @@ impl<'a> Interface<'a> {
     }
 }
 
+/// ``a`, `b``
+pub(super) fn quoted<T: std::fmt::Display>(names: impl IntoIterator<Item = T>) -> String {
+    let names: Vec<String> = names.into_iter().map(|n| format!("`{n}`")).collect();
+    names.join(", ")
+}
+
 /// How an output stands towards padding at the end of axis 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Padding {
@@ -437,13 +485,9 @@ fn restrict(
     };
     let (expected, found) = (names(function), names(other));
     if expected != found {
-        let list = |names: BTreeSet<String>| {
-            let quoted: Vec<String> = names.into_iter().map(|n| format!("`{n}`")).collect();
-            quoted.join(", ")
-        };
         return Err(VerifyError::Interface {
-            expected: list(expected),
-            found: list(found),
+            expected: quoted(expected),
+            found: quoted(found),
         }
         .into());
     }
@@ -613,6 +657,33 @@ mod tests {
     }
 
     #[test]
+    fn a_case_of_several_rows_becomes_as_many_as_the_model_takes() {
+        let module = fixture::fixed(2, true);
+        let interface = Interface::new(&module, &[]).unwrap();
+        let mut batch = case(&[("input_ids", ids(&[3, 2], &[1, 2, 3, 4, 5, 6]))]);
+        batch.outputs.insert(
+            "logits".into(),
+            Tensor::f32(vec![3, 1], vec![7.0, 8.0, 9.0]).unwrap(),
+        );
+        let cases = interface.batches(batch.clone()).unwrap();
+        assert_eq!(cases.len(), 3);
+        assert_eq!(cases[2].name, "case0[2..3]");
+        assert_eq!(cases[2].inputs["input_ids"], ids(&[1, 2], &[5, 6]));
+        assert_eq!(
+            cases[2].outputs["logits"].floats().unwrap().as_slice(),
+            [9.0]
+        );
+        // An output without rows of its own cannot be divided.
+        batch.outputs.insert("logits".into(), ids(&[1], &[0]));
+        assert_eq!(interface.batches(batch.clone()).unwrap().len(), 1);
+        // A model that takes several rows takes them at once.
+        let free = fixture::model(&[SymbolRange::Between { min: 1, max: 8 }], true);
+        let free = Interface::new(&free, &[]).unwrap();
+        batch.outputs.clear();
+        assert_eq!(free.batches(batch).unwrap().len(), 1);
+    }
+
+    #[test]
     fn bad_inputs_are_named() {
         let module = fixture::fixed(4, true);
         let interface = Interface::new(&module, &[]).unwrap();
@@ -630,6 +701,13 @@ mod tests {
         assert_eq!(
             fit(&[("input_ids", ids(&[1, 4], &[1, -1, 0, 3]))]),
             "input `input_ids` holds -1 at [0, 1], expected 0..16"
+        );
+        let mut named = case(&[("input_ids", good.clone())]);
+        named.outputs.insert("score".into(), good.clone());
+        let error = interface.fit(&named, Origin::ReferenceFile).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "case0 has references for `score`; the model gives `logits`"
         );
         assert!(fit(&[("ids", good.clone())]).contains("no input `ids`"));
         assert!(fit(&[]).contains("`input_ids` is missing"));

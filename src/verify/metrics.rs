@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::report::float;
+use super::kind::OutputKind;
+use super::report::{float, optional_float};
 use super::tolerance::{Check, Gates};
 use crate::tensor::{DType, Storage, Tensor, num};
 
@@ -17,6 +18,8 @@ pub struct Comparison {
     pub failures: Vec<String>,
     /// Figures of floating-point outputs.
     pub figures: Option<Figures>,
+    /// What the output is, which decides what is judged.
+    pub kind: OutputKind,
     /// Figures of logits.
     pub logits: Option<LogitFigures>,
     /// Elements that differ, for integers and truth values.
@@ -38,18 +41,18 @@ pub struct Comparison {
 /// Figures over the finite elements.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figures {
-    /// Cosine of the angle between both, as vectors.
-    #[serde(serialize_with = "float")]
-    pub cosine: f64,
+    /// Cosine of the angle between both, as vectors; does not apply to single scores.
+    #[serde(serialize_with = "optional_float")]
+    pub cosine: Option<f64>,
     /// max|Δ|
     #[serde(serialize_with = "float")]
     pub max_abs: f64,
     /// max(|Δ| / max(|reference|, max|reference|/1000)), element by element.
     #[serde(serialize_with = "float")]
     pub max_rel: f64,
-    /// 20·log₁₀(max|reference| / root-mean-square Δ), in dB.
-    #[serde(serialize_with = "float")]
-    pub psnr_db: f64,
+    /// 20·log₁₀(max|reference| / root-mean-square Δ), in dB; does not apply to single scores.
+    #[serde(serialize_with = "optional_float")]
+    pub psnr_db: Option<f64>,
     /// max|reference|
     #[serde(serialize_with = "float")]
     pub reference_peak: f64,
@@ -64,6 +67,9 @@ pub struct Figures {
 /// Figures of logits: each row of the last axis is a distribution.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LogitFigures {
+    /// The KL(reference ‖ candidate), in nats, that 99.9 % of the rows do not exceed: the largest, below a thousand rows.
+    #[serde(serialize_with = "float")]
+    pub kl_999: f64,
     /// Largest KL(reference ‖ candidate) of a row, in nats.
     #[serde(serialize_with = "float")]
     pub max_kl: f64,
@@ -111,22 +117,13 @@ pub struct Worst {
     pub reference: f64,
 }
 
-/// Whether an output is judged as logits: floats named `logits` or `…_logits`, of shape `[rows, classes]` or `[batch, seq, classes]` with at least two classes.
-#[must_use]
-pub fn is_logits(name: &str, tensor: &Tensor) -> bool {
-    (name == "logits" || name.ends_with("_logits"))
-        && tensor.dtype().is_float()
-        && matches!(tensor.shape().len(), 2 | 3)
-        && tensor.shape().last().is_some_and(|&n| n >= 2)
-}
-
 /// How a comparison is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule<'a> {
     /// The limits.
     pub gates: &'a Gates,
-    /// Whether the output is logits.
-    pub logits: bool,
+    /// What the output is.
+    pub kind: OutputKind,
     /// Rows over the first two axes to compare, or all. The others are padding.
     pub rows: Option<&'a [usize]>,
     /// Whether the reference may have been rounded to 16 bits by whoever made it: half a unit in its last place is then added to the limits.
@@ -144,6 +141,7 @@ pub fn compare(rule: Rule<'_>, reference: &Tensor, candidate: &Tensor) -> Compar
         elements: 0,
         failures: Vec::new(),
         figures: None,
+        kind: rule.kind,
         logits: None,
         mismatches: None,
         nonfinite: NonFinite::default(),
@@ -332,15 +330,16 @@ fn compare_floats(rule: Rule<'_>, kept: &Kept<'_>, r: &[f64], c: &[f64], out: &m
         .filter(|(x, y)| x.is_finite() && y.is_finite())
         .map(|(x, y)| ratio((x - y).abs(), x.abs().max(floor)))
         .fold(0.0, f64::max);
+    let is_score = rule.kind == OutputKind::Score;
     let figures = Figures {
         // Bounded: rounding in the sums may lead a hair beyond 1.
-        cosine: (dot / (rr.sqrt() * cc.sqrt())).min(1.0),
+        cosine: (!is_score).then(|| (dot / (rr.sqrt() * cc.sqrt())).min(1.0)),
         max_abs,
         max_rel,
-        psnr_db: if zeros {
-            f64::INFINITY
-        } else {
-            20.0 * (peak / rms).log10()
+        psnr_db: match (is_score, zeros) {
+            (true, _) => None,
+            (false, true) => Some(f64::INFINITY),
+            (false, false) => Some(20.0 * (peak / rms).log10()),
         },
         reference_peak: peak,
         required_tolerance: ratio(max_abs, peak),
@@ -358,41 +357,54 @@ fn compare_floats(rule: Rule<'_>, kept: &Kept<'_>, r: &[f64], c: &[f64], out: &m
         ));
     }
     let slack = slack.map_or(0.0, |(_, half_ulp)| half_ulp);
-    let gates = rule.gates;
-    let mut checks = vec![
-        gates.max_relative.map(|limit| {
-            Check::at_most(
-                "required_tolerance",
-                figures.required_tolerance,
-                limit + slack,
-            )
-        }),
-        gates
-            .min_cosine
-            .map(|limit| Check::at_least("cosine", figures.cosine, limit - slack * slack)),
-        gates
-            .min_psnr_db
-            .map(|limit| Check::at_least("psnr_db", figures.psnr_db, limit)),
-    ];
-    if rule.logits {
+    out.checks = differences(rule, &figures, slack);
+    if rule.kind == OutputKind::Logits {
         let classes = kept.shape.last().copied().unwrap_or(1);
+        let gates = rule.gates;
         let logits = logit_figures(r, c, classes, gates.tie_margin + 2.0 * slack);
         // KL of two softmaxes is at most max|Δ|²/2 for small Δ.
         let allowed = (slack * peak).powi(2);
-        checks.push(
-            gates
-                .max_mean_kl
-                .map(|limit| Check::at_most("mean_kl", logits.mean_kl, limit + allowed)),
-        );
-        checks.push(
+        let at_most = |name, value, limit: Option<f64>| {
+            limit.map(|limit| Check::at_most(name, value, limit + allowed))
+        };
+        let checks = [
+            at_most("mean_kl", logits.mean_kl, gates.max_mean_kl),
+            at_most("kl_999", logits.kl_999, gates.max_kl_999),
             gates
                 .min_top1
                 .map(|limit| Check::at_least("top1_tie_aware", logits.top1_tie_aware, limit)),
-        );
+        ];
+        out.checks.extend(checks.into_iter().flatten());
         out.logits = Some(logits);
     }
-    out.checks = checks.into_iter().flatten().collect();
     out.figures = Some(figures);
+}
+
+/// The checks of differences. `slack` is half a unit in the last place of a reference that was rounded, relative to its value.
+fn differences(rule: Rule<'_>, figures: &Figures, slack: f64) -> Vec<Check> {
+    let gates = rule.gates;
+    if let (OutputKind::Score, Some(limit)) = (rule.kind, gates.max_score) {
+        // Relative where the score is large, absolute where it is near 0: there a ratio says nothing.
+        let error = figures.max_abs / figures.reference_peak.max(1.0);
+        return vec![Check::at_most("score_error", error, limit + slack)];
+    }
+    let relative = figures.required_tolerance;
+    let relative = gates
+        .max_relative
+        .map(|limit| Check::at_most("required_tolerance", relative, limit + slack));
+    let cosine = match rule.kind {
+        OutputKind::Embedding => gates.min_embedding_cosine,
+        OutputKind::Plain | OutputKind::Logits | OutputKind::Score => gates.min_cosine,
+    };
+    let cosine = figures
+        .cosine
+        .zip(cosine)
+        .map(|(found, limit)| Check::at_least("cosine", found, limit - slack * slack));
+    let psnr = figures
+        .psnr_db
+        .zip(gates.min_psnr_db)
+        .map(|(found, limit)| Check::at_least("psnr_db", found, limit));
+    [relative, cosine, psnr].into_iter().flatten().collect()
 }
 
 /// `a / b`, where 0/0 is 0: no error on nothing.
@@ -413,10 +425,11 @@ fn rounding(r: &[f64], c: &[f64]) -> Option<(DType, f64)> {
     if r.len() < LEAST {
         return None;
     }
-    let (dtype, round, half_ulp): (DType, fn(f32) -> f32, f64) = if on(num::round_f16, r) {
-        (DType::F16, num::round_f16, 1.0 / 2048.0)
-    } else if on(num::round_bf16, r) {
+    // The coarser grid first: within the range of `f16`, it is a part of the finer one.
+    let (dtype, round, half_ulp): (DType, fn(f32) -> f32, f64) = if on(num::round_bf16, r) {
         (DType::BF16, num::round_bf16, 1.0 / 256.0)
+    } else if on(num::round_f16, r) {
+        (DType::F16, num::round_f16, 1.0 / 2048.0)
     } else {
         return None;
     };
@@ -425,12 +438,11 @@ fn rounding(r: &[f64], c: &[f64]) -> Option<(DType, f64)> {
 
 fn logit_figures(r: &[f64], c: &[f64], classes: usize, tie_margin: f64) -> LogitFigures {
     let (mut rows, mut same, mut tie_aware) = (0usize, 0usize, 0usize);
-    let (mut kl_sum, mut kl_max, mut overlap) = (0.0f64, 0.0f64, 0.0f64);
+    let (mut divergences, mut overlap) = (Vec::new(), 0.0f64);
     for (x, y) in r.chunks_exact(classes).zip(c.chunks_exact(classes)) {
         let Some(kl) = kl(x, y) else { continue };
         rows += 1;
-        kl_sum += kl;
-        kl_max = kl_max.max(kl);
+        divergences.push(kl);
         let (xs, ys) = (largest(x, 5), largest(y, 5));
         let both = xs.iter().filter(|i| ys.contains(i)).count();
         overlap += num::f64_of(both) / num::f64_of(xs.len());
@@ -446,9 +458,18 @@ fn logit_figures(r: &[f64], c: &[f64], classes: usize, tie_margin: f64) -> Logit
             n / num::f64_of(rows)
         }
     };
+    let mean_kl = share(divergences.iter().sum());
+    divergences.sort_by(f64::total_cmp);
+    // The nearest rank; of no row at all there is none.
+    let rank = (divergences.len() * 999).div_ceil(1000);
+    let nth = |rank: usize| {
+        let value = rank.checked_sub(1).and_then(|i| divergences.get(i));
+        value.copied().unwrap_or(f64::NAN)
+    };
     LogitFigures {
-        max_kl: if rows == 0 { f64::NAN } else { kl_max },
-        mean_kl: share(kl_sum),
+        kl_999: nth(rank),
+        max_kl: nth(divergences.len()),
+        mean_kl,
         rows,
         top1: share(num::f64_of(same)),
         top1_tie_aware: share(num::f64_of(tie_aware)),
@@ -508,7 +529,7 @@ mod tests {
         let gates = Gates::for_numerics(numerics);
         let rule = Rule {
             gates: &gates,
-            logits: false,
+            kind: OutputKind::Plain,
             rows: None,
             allow_rounded: false,
         };
@@ -608,8 +629,8 @@ mod tests {
         assert!((f.rms - 0.1).abs() < 1e-7);
         assert!((f.required_tolerance - 0.05).abs() < 1e-7);
         assert!((f.max_rel - 50.0).abs() < 1e-4);
-        assert!((f.psnr_db - 32.0412).abs() < 1e-3);
-        assert!((f.cosine - 5.0 / (25.04f64).sqrt()).abs() < 1e-7);
+        assert!((f.psnr_db.unwrap() - 32.0412).abs() < 1e-3);
+        assert!((f.cosine.unwrap() - 5.0 / (25.04f64).sqrt()).abs() < 1e-7);
         assert_eq!(c.worst.unwrap().index, [0, 1]);
     }
 
@@ -634,7 +655,7 @@ mod tests {
         let x = tensor(&[1], &[1.0]);
         let rule = Rule {
             gates: &gates,
-            logits: false,
+            kind: OutputKind::Plain,
             rows: None,
             allow_rounded: false,
         };
@@ -651,7 +672,7 @@ mod tests {
         let candidate = tensor(&[1, 3, 2], &[1.0, 2.0, 3.0, 4.5, 9.0, f32::NAN]);
         let rule = |rows| Rule {
             gates: &gates,
-            logits: false,
+            kind: OutputKind::Plain,
             rows: Some(rows),
             allow_rounded: false,
         };
@@ -664,9 +685,23 @@ mod tests {
 
     #[test]
     fn logits_have_kl_and_tie_aware_top1() {
-        assert!(is_logits("halt_logits", &tensor(&[1, 2], &[0.0; 2])));
-        assert!(!is_logits("logits", &tensor(&[2, 1], &[0.0; 2])));
-        assert!(!is_logits("hidden", &tensor(&[1, 2], &[0.0; 2])));
+        use OutputKind::{Embedding, Logits, Plain, Score};
+        for (name, shape, kind) in [
+            ("halt_logits", &[1, 2][..], Logits),
+            ("logits", &[1, 3, 2], Logits),
+            ("logits", &[2, 1], Score),
+            ("eval_score", &[1], Score),
+            ("eval_score", &[2], Plain),
+            ("hidden", &[1, 2], Plain),
+            ("sentence_embedding", &[1, 2], Embedding),
+        ] {
+            let zeros = vec![0.0; shape.iter().product()];
+            assert_eq!(
+                OutputKind::of(name, &tensor(shape, &zeros)),
+                kind,
+                "{name} {shape:?}"
+            );
+        }
         let f = logit_figures(
             &[10.0, 9.9999, 0.0, 10.0, 5.0, 0.0],
             &[9.9999, 10.0, 0.0, 5.0, 10.0, 0.0],
@@ -683,13 +718,76 @@ mod tests {
     }
 
     #[test]
+    fn the_last_thousandth_of_the_rows_may_be_worse() {
+        // Rows of two classes, of which one is far off.
+        let rows = |n: usize, far: usize| {
+            let reference = [0.0, 1.0].repeat(n);
+            let mut candidate = reference.clone();
+            candidate[2 * far] = 3.0;
+            logit_figures(&reference, &candidate, 2, 1e-3)
+        };
+        let few = rows(999, 5);
+        assert!(few.kl_999 == few.max_kl && few.max_kl > 1.0, "{few:?}");
+        let many = rows(1001, 5);
+        assert!(many.kl_999 == 0.0 && many.max_kl > 1.0, "{many:?}");
+        assert!(logit_figures(&[], &[], 2, 1e-3).kl_999.is_nan());
+    }
+
+    #[test]
+    fn a_single_score_is_judged_by_its_error_alone() {
+        let judge = |numerics, reference: f32, candidate: f32| {
+            let gates = Gates::for_numerics(numerics);
+            let (r, c) = (tensor(&[1, 1], &[reference]), tensor(&[1, 1], &[candidate]));
+            let rule = Rule {
+                gates: &gates,
+                kind: OutputKind::of("logits", &r),
+                rows: None,
+                allow_rounded: false,
+            };
+            compare(rule, &r, &c)
+        };
+        let near = judge(Numerics::F16, 0.75, 0.751);
+        let figures = near.figures.clone().unwrap();
+        assert!(near.passed && near.logits.is_none());
+        assert_eq!((figures.cosine, figures.psnr_db), (None, None));
+        assert_eq!(near.checks.len(), 1);
+        assert!(!judge(Numerics::F16, 0.75, 0.77).passed);
+        assert!(!judge(Numerics::F32, 0.75, 0.7502).passed);
+        // A ratio to nearly nothing is no finding; a share of a large number is.
+        assert!(judge(Numerics::F16, 1e-5, 1e-3).passed);
+        assert!(judge(Numerics::F16, 100.0, 100.5).passed);
+        assert!(!judge(Numerics::F16, 100.0, 102.0).passed);
+        assert!(!judge(Numerics::F16, 0.75, f32::NAN).passed);
+    }
+
+    #[test]
+    fn a_reference_on_the_grid_of_bf16_is_not_taken_for_one_of_f16() {
+        let exact: Vec<f32> = (0..64).map(|i| 1.0 + num::f32_of(i) * 0.013_337).collect();
+        let rounded: Vec<f32> = exact.iter().map(|&x| num::round_bf16(x)).collect();
+        // All of them are numbers of `f16` as well.
+        assert!(rounded.iter().all(|&x| num::round_f16(x) == x));
+        let gates = Gates::for_numerics(Numerics::F32);
+        let rule = Rule {
+            gates: &gates,
+            kind: OutputKind::Plain,
+            rows: None,
+            allow_rounded: true,
+        };
+        let found = compare(rule, &tensor(&[64], &rounded), &tensor(&[64], &exact));
+        assert_eq!(
+            (found.passed, found.reference_rounding),
+            (true, Some("bf16"))
+        );
+    }
+
+    #[test]
     fn a_rounded_reference_is_noticed() {
         let exact: Vec<f32> = (0..64).map(|i| 1.0 + num::f32_of(i) * 0.013_337).collect();
         let rounded: Vec<f32> = exact.iter().map(|&x| num::round_f16(x)).collect();
         let gates = Gates::for_numerics(Numerics::F32);
         let rule = |allow_rounded| Rule {
             gates: &gates,
-            logits: false,
+            kind: OutputKind::Plain,
             rows: None,
             allow_rounded,
         };

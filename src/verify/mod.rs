@@ -3,6 +3,7 @@
 //! Owns the verdict. Runs nothing itself: models come as [`Session`]s, and which of them are required is the caller's to say.
 //! Nothing passes by absence: no probe, no output, no engine, no gate each fail or are inconclusive.
 
+mod aligned;
 mod cases;
 mod claims;
 mod divergence;
@@ -10,6 +11,7 @@ mod drift;
 mod error;
 mod inputs;
 mod interface;
+mod kind;
 mod metrics;
 mod overflow;
 mod predictions;
@@ -28,12 +30,14 @@ pub use divergence::{Divergence, First, ValueReport};
 pub use drift::{ClassCounts, Flip, PairReport, Prediction, compare_predictions};
 pub use error::VerifyError;
 pub use inputs::Origin;
-pub use metrics::{Comparison, Figures, LogitFigures, NonFinite, Rule, Worst, compare, is_logits};
+pub use kind::OutputKind;
+pub use metrics::{Comparison, Figures, LogitFigures, NonFinite, Rule, Worst, compare};
 pub use overflow::beyond_f16;
 pub use predictions::{comparison_json, predictions_json, read_predictions};
 pub use preservation::TaskReport;
 pub use report::{
     EngineReport, EngineStatus, GatesReport, OutputReport, ProbeReport, Report, Status, SummaryRow,
+    Weights,
 };
 pub use run::run;
 pub use task::{Class, ClassKind, Task, TaskCase, TaskGates};

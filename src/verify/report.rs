@@ -12,6 +12,7 @@ use super::metrics::Comparison;
 use super::preservation::TaskReport;
 use super::tolerance::{Gates, Numerics};
 use super::types::InterfaceChange;
+use crate::ir::Agreement;
 
 /// The verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -144,6 +145,9 @@ pub struct GatesReport {
     pub divergence: f64,
     /// Which comparisons they are for: an engine's way of computing, or `reference_file`.
     pub for_what: String,
+    /// Most KL of 99.9 % of the rows of logits, in nats.
+    #[serde(serialize_with = "optional_float")]
+    pub max_kl_999: Option<f64>,
     /// Largest magnitude of an intermediate value.
     #[serde(serialize_with = "optional_float")]
     pub max_magnitude: Option<f64>,
@@ -153,12 +157,18 @@ pub struct GatesReport {
     /// Most max|Δ| / max|reference|.
     #[serde(serialize_with = "optional_float")]
     pub max_relative: Option<f64>,
+    /// Most |Δ| / max(|reference|, 1) of single scores.
+    #[serde(serialize_with = "optional_float")]
+    pub max_score: Option<f64>,
     /// Most elements, as a share, that may be a step apart in outputs that are rounded to steps.
     #[serde(serialize_with = "float")]
     pub max_step_share: f64,
     /// Least cosine.
     #[serde(serialize_with = "optional_float")]
     pub min_cosine: Option<f64>,
+    /// Least cosine of embeddings.
+    #[serde(serialize_with = "optional_float")]
+    pub min_embedding_cosine: Option<f64>,
     /// Least peak signal-to-noise ratio, in dB.
     #[serde(serialize_with = "optional_float")]
     pub min_psnr_db: Option<f64>,
@@ -168,6 +178,9 @@ pub struct GatesReport {
     /// Most difference between the enumerated shapes, relative to max|output|.
     #[serde(serialize_with = "float")]
     pub shape_change: f64,
+    /// The limits of outputs as a line.
+    #[serde(skip)]
+    pub text: String,
     /// Reference margin, relative to the row's top |logit|, up to which a flip is a tie.
     #[serde(serialize_with = "float")]
     pub tie_margin: f64,
@@ -182,18 +195,35 @@ impl GatesReport {
             claim_change: gates.claim_change,
             divergence: gates.divergence,
             for_what: for_what.to_owned(),
+            max_kl_999: gates.max_kl_999,
             max_magnitude: gates.max_magnitude,
             max_mean_kl: gates.max_mean_kl,
             max_relative: gates.max_relative,
+            max_score: gates.max_score,
             max_step_share: gates.max_step_share,
             min_cosine: gates.min_cosine,
+            min_embedding_cosine: gates.min_embedding_cosine,
             min_psnr_db: gates.min_psnr_db,
             min_top1: gates.min_top1,
             shape_change: gates.shape_change,
+            text: gates.text(),
             tie_margin: gates.tie_margin,
             warn_magnitude: gates.warn_magnitude,
         }
     }
+}
+
+/// The artifact's bytes against those of a fresh conversion of its source.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weights {
+    /// What was compared, and what differs.
+    Compared(Agreement),
+    /// Nothing.
+    NotCompared {
+        /// The reason.
+        why: String,
+    },
 }
 
 /// What verification found.
@@ -230,9 +260,38 @@ pub struct Report {
     pub unproven: Vec<String>,
     /// What is noteworthy.
     pub warnings: Vec<String>,
+    /// The bytes of weights and program, if anybody looked at them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
 }
 
+/// How many differences are named in the text and among the failures; the report has them all.
+const NAMED_DIFFERENCES: usize = 20;
+
 impl Report {
+    /// Adds what became of the bytes. A difference is a failure: the artifact is not what its source becomes, however little that changes.
+    pub fn add_weights(&mut self, weights: Weights) {
+        match &weights {
+            Weights::Compared(agreement) => {
+                let all = &agreement.differences;
+                let named = all.iter().take(NAMED_DIFFERENCES);
+                let failures = named.map(|d| format!("not what converting the source gives: {d}"));
+                self.failures.extend(failures);
+                if let Some(more) = all.len().checked_sub(NAMED_DIFFERENCES).filter(|n| *n > 0) {
+                    self.failures.push(format!("and {more} other differences"));
+                }
+                if !all.is_empty() {
+                    self.status = Status::Failed;
+                }
+            }
+            Weights::NotCompared { why } => {
+                let line = format!("weights were not compared bit for bit: {why}");
+                self.warnings.push(line);
+            }
+        }
+        self.weights = Some(weights);
+    }
+
     /// Whether the artifact may be used on this evidence.
     #[must_use]
     pub fn passed(&self) -> bool {
@@ -308,7 +367,8 @@ impl Report {
             .map(str::to_owned),
         ];
         for row in &self.summary {
-            let figure = |x: Option<f64>| x.map_or_else(|| "-".to_owned(), show);
+            // A single score has no direction, what is no distribution no top-1.
+            let figure = |x: Option<f64>| x.map_or_else(|| "n/a".to_owned(), show);
             table.push([
                 row.engine.clone(),
                 row.output.clone(),
@@ -317,7 +377,7 @@ impl Report {
                 figure(row.max_abs),
                 figure(row.max_required_tolerance),
                 row.min_cosine
-                    .map_or_else(|| "-".to_owned(), |c| format!("{c:.7}")),
+                    .map_or_else(|| "n/a".to_owned(), |c| format!("{c:.7}")),
                 figure(row.min_psnr_db),
                 figure(row.max_mean_kl),
                 figure(row.min_top1_tie_aware),
@@ -325,6 +385,29 @@ impl Report {
             ]);
         }
         write_table(out, &table)?;
+        if let Some(Weights::Compared(Agreement {
+            bytes,
+            constants,
+            differences,
+        })) = &self.weights
+        {
+            let found = match differences.len() {
+                0 => "bit for bit what converting the source again gives".to_owned(),
+                n => format!("{n} differences from what converting the source again gives"),
+            };
+            writeln!(
+                out,
+                "  weights: {constants} constants, {bytes} bytes, and the program: {found}"
+            )?;
+        }
+        for gates in &self.gates {
+            writeln!(
+                out,
+                "  gates {}: {}",
+                gates.for_what.replace('_', " "),
+                gates.text
+            )?;
+        }
         for change in &self.type_changes {
             let InterfaceChange {
                 from,

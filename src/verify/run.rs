@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::aligned::aligned;
 use super::cases::{input_cases, reference_cases};
 use super::claims::{self, Base, ClaimStatus};
 use super::divergence::{self, Divergence, SourceTrace};
 use super::inputs::{Origin, Probe};
-use super::interface::{Interface, Padding};
-use super::metrics::{Comparison, Rule, compare, is_logits};
+use super::interface::{Interface, quoted};
+use super::kind::OutputKind;
+use super::metrics::Rule;
 use super::preservation;
 use super::report::{
     EngineReport, EngineStatus, GatesReport, OutputReport, ProbeReport, Report, Status,
@@ -19,7 +21,7 @@ use crate::error::Result;
 use crate::eval::{Interpreter, Mode};
 use crate::ir::Module;
 use crate::runtime::{NamedTensors, Session};
-use crate::tensor::{Tensor, num};
+use crate::tensor::num;
 
 /// Compares a source with every given way of running an artifact.
 ///
@@ -103,6 +105,9 @@ struct Engine<'a> {
     /// What it made of the first probes, for the claims.
     bases: Vec<NamedTensors>,
 }
+
+/// What an output is held against, if it is the user's file.
+const REFERENCE_FILE: &str = "reference_file";
 
 /// How many of the first probes serve as bases of claims: one without padding, one with.
 const BASES: usize = 2;
@@ -263,8 +268,10 @@ impl<'a> Run<'a> {
                     cases.ignored.join(", ")
                 ));
             }
-            for case in &cases.cases {
-                probes.push(self.interface.fit(case, origin)?);
+            for case in cases.cases {
+                for case in self.interface.batches(case)? {
+                    probes.push(self.interface.fit(&case, origin)?);
+                }
             }
         }
         Ok(probes)
@@ -291,7 +298,7 @@ impl<'a> Run<'a> {
             self.against(
                 probe,
                 None,
-                ("reference_file", expected),
+                (REFERENCE_FILE, expected),
                 outputs,
                 &gates,
                 &mut reports,
@@ -321,7 +328,7 @@ impl<'a> Run<'a> {
                 self.against(
                     probe,
                     Some(index),
-                    ("reference_file", expected),
+                    (REFERENCE_FILE, expected),
                     &outputs,
                     &reference_gates,
                     &mut reports,
@@ -375,9 +382,9 @@ impl<'a> Run<'a> {
                 (Some(r), Some(c)) => {
                     let rule = Rule {
                         gates,
-                        logits: is_logits(output, r),
+                        kind: OutputKind::of(output, r),
                         rows: None,
-                        allow_rounded: against == "reference_file",
+                        allow_rounded: against == REFERENCE_FILE,
                     };
                     match aligned(self.interface, probe, output, rule, r, c) {
                         Ok(Some(mut comparison)) => {
@@ -535,6 +542,30 @@ impl<'a> Run<'a> {
                     .to_owned(),
             );
         }
+        self.unused_references();
+    }
+
+    /// Names every output of the reference file that was held against nothing.
+    fn unused_references(&mut self) {
+        let rows = self.probes.iter().flat_map(|p| &p.outputs);
+        let rows: Vec<&OutputReport> = rows.filter(|o| o.against == REFERENCE_FILE).collect();
+        let names: BTreeSet<&str> = rows.iter().map(|o| o.output.as_str()).collect();
+        let known = quoted(self.interface.function.outputs.iter().map(|o| &o.name));
+        let mut failures = Vec::new();
+        for name in &names {
+            let mut of = rows.iter().filter(|o| o.output == *name);
+            if of.clone().any(|o| o.comparison.is_some()) {
+                continue;
+            }
+            let why = of
+                .find_map(|o| o.not_compared.as_deref())
+                .unwrap_or_default();
+            failures.push(format!(
+                "the reference file's `{name}` was never compared: {why}; it has {}, the model gives {known}",
+                quoted(&names)
+            ));
+        }
+        self.failures.extend(failures);
     }
 
     /// Tests the claims and looks at intermediate values, on the first probe.
@@ -724,12 +755,18 @@ impl<'a> Run<'a> {
             status: EngineStatus::Absent,
         }));
         let options = &self.request.options;
-        let mut gates = vec![
-            GatesReport::new("f32", &options.f32),
-            GatesReport::new("f16", &options.f16),
+        let all = [
+            (Numerics::F32, "f32", &options.f32),
+            (Numerics::F16, "f16", &options.f16),
         ];
+        let used = |n| self.candidates.iter().any(|c| c.numerics == Some(n));
+        let mut gates: Vec<GatesReport> = all
+            .into_iter()
+            .filter(|(numerics, ..)| used(*numerics))
+            .map(|(_, name, gates)| GatesReport::new(name, gates))
+            .collect();
         if self.request.reference.is_some() {
-            gates.push(GatesReport::new("reference_file", &self.reference_gates));
+            gates.push(GatesReport::new(REFERENCE_FILE, &self.reference_gates));
         }
         let status = if !self.failures.is_empty() {
             Status::Failed
@@ -762,50 +799,9 @@ impl<'a> Run<'a> {
             type_changes,
             unproven: self.unproven,
             warnings: self.warnings,
+            weights: None,
         }
     }
-}
-
-/// The comparison of the parts of two outputs that mean something: `None` when padding leaves nothing of them.
-fn aligned(
-    interface: &Interface<'_>,
-    probe: &Probe,
-    output: &str,
-    rule: Rule<'_>,
-    reference: &Tensor,
-    candidate: &Tensor,
-) -> Result<Option<Comparison>> {
-    let padding = interface.padding(output);
-    let (mut reference, mut candidate) = (reference.clone(), candidate.clone());
-    if let Some(length) = probe.padded_from {
-        match padding {
-            Padding::Matters => return Ok(None),
-            Padding::Pooled => {}
-            Padding::PerPosition | Padding::Later => {
-                reference = claims::cut(&reference, length)?;
-                candidate = claims::cut(&candidate, length)?;
-            }
-        }
-    }
-    let mask = interface
-        .mask()
-        .and_then(|p| probe.inputs.get(interface.name(p)));
-    let mut rows = None;
-    if let (Padding::PerPosition, Some(mask)) = (padding, mask) {
-        let mask = match probe.padded_from {
-            Some(length) => claims::cut(mask, length)?,
-            None => mask.clone(),
-        };
-        let kept = claims::mask_rows(&mask);
-        if kept.len() != mask.len() && reference.shape().starts_with(mask.shape()) {
-            rows = Some(kept);
-        }
-    }
-    let rule = Rule {
-        rows: rows.as_deref(),
-        ..rule
-    };
-    Ok(Some(compare(rule, &reference, &candidate)))
 }
 
 fn evidence(format: Format, candidates: &[Engine<'_>]) -> String {

@@ -154,7 +154,7 @@ mod tests {
             let (r, c) = (tensor(&[0.5, 1.0, -0.25, 0.75]), tensor(values));
             let rule = Rule {
                 gates: &gates,
-                logits: false,
+                kind: super::super::kind::OutputKind::Plain,
                 rows: None,
                 allow_rounded: false,
             };

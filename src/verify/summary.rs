@@ -39,8 +39,12 @@ pub(super) fn summary(probes: &[ProbeReport]) -> Vec<SummaryRow> {
                 f.required_tolerance,
                 f64::gt,
             );
-            worse(&mut row.min_cosine, f.cosine, f64::lt);
-            worse(&mut row.min_psnr_db, f.psnr_db, f64::lt);
+            if let Some(cosine) = f.cosine {
+                worse(&mut row.min_cosine, cosine, f64::lt);
+            }
+            if let Some(psnr) = f.psnr_db {
+                worse(&mut row.min_psnr_db, psnr, f64::lt);
+            }
         }
         if let Some(f) = &comparison.logits {
             worse(&mut row.max_mean_kl, f.mean_kl, f64::gt);

@@ -21,10 +21,16 @@ pub struct Gates {
     pub max_relative: Option<f64>,
     /// Least cosine similarity.
     pub min_cosine: Option<f64>,
+    /// Least cosine similarity of embeddings, whose direction is all that counts.
+    pub min_embedding_cosine: Option<f64>,
+    /// Most |Δ| / max(|reference|, 1) of single scores, for which nothing else is judged.
+    pub max_score: Option<f64>,
     /// Least peak signal-to-noise ratio, in dB.
     pub min_psnr_db: Option<f64>,
     /// Most mean KL(reference ‖ candidate) of logits, in nats.
     pub max_mean_kl: Option<f64>,
+    /// Most KL(reference ‖ candidate) of 99.9 % of the rows of logits, in nats.
+    pub max_kl_999: Option<f64>,
     /// Least share of logit rows whose top-1 agrees or is a tie of the reference.
     pub min_top1: Option<f64>,
     /// Most elements, as a share, that may be a step apart in outputs that are rounded to steps; one element always may.
@@ -53,8 +59,11 @@ impl Gates {
             Numerics::F32 => Gates {
                 max_relative: Some(1e-4),
                 min_cosine: Some(0.999_999),
+                min_embedding_cosine: Some(0.999_999),
+                max_score: Some(1e-4),
                 min_psnr_db: None,
-                max_mean_kl: Some(1e-5),
+                max_mean_kl: Some(1e-6),
+                max_kl_999: Some(1e-4),
                 min_top1: Some(1.0),
                 // Near the middle of two steps, the order of a sum decides.
                 max_step_share: 0.01,
@@ -69,8 +78,11 @@ impl Gates {
                 // Averages hide one wrong element among thousands; this does not.
                 max_relative: Some(0.1),
                 min_cosine: Some(0.999),
+                min_embedding_cosine: Some(0.999_9),
+                max_score: Some(1e-2),
                 min_psnr_db: Some(40.0),
-                max_mean_kl: Some(1e-3),
+                max_mean_kl: Some(5e-4),
+                max_kl_999: Some(2e-2),
                 min_top1: Some(0.99),
                 // Numbers of a few hundred are off by a sixteenth: that much before any sum.
                 max_step_share: 0.5,
@@ -82,6 +94,49 @@ impl Gates {
                 shape_change: 1e-2,
             },
         }
+    }
+
+    /// The gates of single precision for references that are known to be less exact: `tolerance` is the most max|Δ| / max|reference|.
+    ///
+    /// What follows from differences is widened with them: 1 − cosine and KL grow with their square, margins of ties with themselves.
+    #[must_use]
+    pub fn with_tolerance(tolerance: f64) -> Self {
+        let gates = Gates::for_numerics(Numerics::F32);
+        let wider = gates.max_relative.map_or(1.0, |x| (tolerance / x).max(1.0));
+        let squared = wider * wider;
+        let cosine = |least: f64| (1.0 - (1.0 - least) * squared).max(0.0);
+        Gates {
+            max_relative: Some(tolerance),
+            min_cosine: gates.min_cosine.map(cosine),
+            min_embedding_cosine: gates.min_embedding_cosine.map(cosine),
+            max_score: Some(tolerance),
+            max_mean_kl: gates.max_mean_kl.map(|kl| kl * squared),
+            max_kl_999: gates.max_kl_999.map(|kl| kl * squared),
+            tie_margin: gates.tie_margin.max(2.0 * tolerance),
+            ..gates
+        }
+    }
+
+    /// The limits as one line, for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let show = super::report::show;
+        let at_most =
+            |name: &str, limit: Option<f64>| limit.map(|limit| format!("{name} ≤ {}", show(limit)));
+        let at_least =
+            |name: &str, limit: Option<f64>| limit.map(|limit| format!("{name} ≥ {limit}"));
+        let parts = [
+            at_most("max|Δ| of max", self.max_relative),
+            at_least("cosine", self.min_cosine),
+            at_least("of embeddings", self.min_embedding_cosine),
+            at_least("PSNR", self.min_psnr_db),
+            at_most("single scores", self.max_score),
+            at_most("mean KL", self.max_mean_kl),
+            at_most("99.9 % KL", self.max_kl_999),
+            at_least("top-1", self.min_top1),
+            at_most("magnitude", self.max_magnitude),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -163,6 +218,21 @@ mod tests {
             assert!(!check.passed);
             assert_eq!(check.text(), "x NaN not within 1");
         }
+    }
+
+    #[test]
+    fn a_tolerance_widens_every_gate_alike() {
+        let default = Gates::for_numerics(Numerics::F32);
+        let near = |a: Option<f64>, b: f64| (a.unwrap() - b).abs() < 1e-9;
+        let wide = Gates::with_tolerance(2e-3);
+        assert_eq!(wide.max_relative, Some(2e-3));
+        assert!(near(wide.min_cosine, 1.0 - 1e-6 * 400.0));
+        assert!(near(wide.max_mean_kl, 1e-6 * 400.0));
+        assert!(wide.tie_margin == 4e-3 && wide.min_top1 == default.min_top1);
+        // A narrower one asks for nothing that single precision does not give.
+        let narrow = Gates::with_tolerance(1e-6);
+        assert_eq!(narrow.max_relative, Some(1e-6));
+        assert!(near(narrow.min_cosine, 0.999_999) && narrow.max_mean_kl == default.max_mean_kl);
     }
 
     #[test]

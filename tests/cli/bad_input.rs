@@ -230,6 +230,90 @@ fn usage_errors_exit_with_2_and_are_one_json_document() {
 }
 
 #[test]
+fn flags_that_would_change_nothing_are_refused() {
+    let folder = model(|_| {});
+    let made = run_json(
+        folder.path(),
+        &["--target", "onnx", "model", "-o", "a.onnx", "--no-verify"],
+    );
+    assert_eq!(made.0, 0, "{:#}", made.1);
+    for (arguments, part) in [
+        (
+            &["--target", "coreml", "model", "--opset", "17"][..],
+            "`--opset` has no effect",
+        ),
+        (
+            &["--target", "coreml", "model", "--external-data"],
+            "`--external-data`",
+        ),
+        (
+            &["--target", "onnx", "model", "--deployment-target", "iOS16"],
+            "`--deployment-target`",
+        ),
+        (
+            &["--target", "onnx", "model", "--rms-norm", "fp32"],
+            "`--rms-norm`",
+        ),
+        (&["--target", "coreml", "a.onnx", "--seq", "8"], "`--seq`"),
+        (
+            &["--target", "coreml", "a.onnx", "--attention", "causal"],
+            "`--attention`",
+        ),
+        (
+            &["--target", "onnx", "model", "--opset", "99"],
+            "99 is not in 13..=23",
+        ),
+        (
+            &["--target", "coreml", "model", "-o", "x.onnx"],
+            "ends in `.mlpackage`",
+        ),
+        (
+            &["--target", "onnx", "model", "-o", "x.mlpackage"],
+            "ends in `.onnx`",
+        ),
+    ] {
+        let (code, document) = run_json(folder.path(), arguments);
+        assert_eq!(code, 2, "{arguments:?} {document:#}");
+        assert!(
+            document["error"]["message"]
+                .as_str()
+                .unwrap()
+                .contains(part),
+            "{document:#}"
+        );
+        assert_eq!(entries(folder.path(), &["model", "a.onnx"]), [""; 0]);
+    }
+}
+
+#[test]
+fn a_package_with_a_file_of_the_users_is_not_replaced() {
+    let folder = model(|_| {});
+    let convert = || {
+        run_json(
+            folder.path(),
+            &[
+                "--target",
+                "coreml",
+                "model",
+                "-o",
+                "a.mlpackage",
+                "--no-verify",
+            ],
+        )
+    };
+    assert_eq!(convert().0, 0);
+    assert_eq!(convert().0, 0);
+    let notes = folder
+        .path()
+        .join("a.mlpackage/Data/com.apple.CoreML/notes.txt");
+    fs::write(&notes, "mine").unwrap();
+    let (code, document) = convert();
+    assert_eq!(code, 2, "{document:#}");
+    assert_eq!(document["error"]["code"], "output_exists");
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "mine");
+}
+
+#[test]
 fn a_shape_for_another_input_names_the_inputs_there_are() {
     let folder = model(|_| {});
     let error = refused(folder.path(), &["--shape", "pixel_values=1,128"], 1);

@@ -198,6 +198,248 @@ fn verify_notices_a_flipped_weight_bit_and_swapped_weights() {
     assert_eq!(document["status"], "verification_failed");
 }
 
+/// Seeded places in `0..len`.
+fn places(len: usize) -> impl Iterator<Item = (usize, u8)> {
+    let mut state = 7u64;
+    std::iter::repeat_with(move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let at = usize::try_from(state >> 33).unwrap();
+        (at % len, 1 << (state >> 24 & 7))
+    })
+}
+
+/// Whatever a bit means: also the last one of a weight, which moves no output by as much as rounding does.
+#[test]
+fn every_flipped_bit_of_the_weights_is_reported() {
+    const FLIPS: usize = 24;
+    let folder = tempfile::tempdir().unwrap();
+    let model = TinyModel::new();
+    model.write(folder.path());
+    let convert = |target: &str, precision: &str, out: &str| {
+        let arguments = [
+            "--target",
+            target,
+            "model",
+            "--precision",
+            precision,
+            "-o",
+            out,
+        ];
+        let (code, document) = run_json(folder.path(), &arguments);
+        assert_eq!(code, 0, "{document:#}");
+        let weights = &document["result"]["artifacts"][0]["verification"]["weights"]["compared"];
+        assert_eq!(weights["differences"], json!([]), "{document:#}");
+        assert!(weights["constants"].as_u64().unwrap() >= 12, "{document:#}");
+    };
+    convert("coreml", "fp16", "a.mlpackage");
+    convert("onnx", "fp32", "a.onnx");
+    let package = folder
+        .path()
+        .join("a.mlpackage/Data/com.apple.CoreML/weights/weight.bin");
+    let onnx = folder.path().join("a.onnx");
+    let embeddings: Vec<u8> = model.tensors["model.embed_tokens.weight"]
+        .1
+        .iter()
+        .flat_map(|x| x.to_le_bytes())
+        .collect();
+    let bytes = fs::read(&onnx).unwrap();
+    let found = bytes
+        .windows(embeddings.len())
+        .position(|w| w == embeddings);
+    let blob = fs::read(&package).unwrap();
+    for (artifact, file, start, len, part) in [
+        // All of the weight file, its header and padding included.
+        ("a.mlpackage", &package, 0, blob.len(), ""),
+        (
+            "a.onnx",
+            &onnx,
+            found.unwrap(),
+            embeddings.len(),
+            "`model.embed_tokens.weight`",
+        ),
+    ] {
+        let good = fs::read(file).unwrap();
+        for (at, bit) in places(len).take(FLIPS) {
+            let mut bad = good.clone();
+            bad[start + at] ^= bit;
+            fs::write(file, bad).unwrap();
+            let (code, document) = run_json(folder.path(), &["verify", "model", artifact]);
+            let text = document.to_string();
+            let is_named =
+                text.contains("not what converting the source gives: ") && text.contains(part);
+            assert!(
+                code == 3 && is_named || code == 1 && part.is_empty(),
+                "bit {bit:#x} at {at}: {code} {document:#}"
+            );
+        }
+        fs::write(file, &good).unwrap();
+        assert_eq!(run_json(folder.path(), &["verify", "model", artifact]).0, 0);
+    }
+}
+
+#[test]
+fn the_program_is_compared_with_a_fresh_conversion_too() {
+    let folder = tempfile::tempdir().unwrap();
+    TinyModel::new().write(folder.path());
+    let convert = |out: &str, more: &[&str]| {
+        let arguments = [
+            &["--target", "coreml", "model", "--no-verify", "-o", out],
+            more,
+        ]
+        .concat();
+        assert_eq!(run_json(folder.path(), &arguments).0, 0);
+    };
+    let kept = [
+        "--fp32-ops",
+        "softmax,rms_norm",
+        "--seq",
+        "8",
+        "--deployment-target",
+        "iOS16",
+    ];
+    convert("a.mlpackage", &[]);
+    convert("b.mlpackage", &kept);
+    // The artifact says what it was made with.
+    for artifact in ["a.mlpackage", "b.mlpackage"] {
+        let (code, document) = run_json(folder.path(), &["verify", "model", artifact]);
+        assert_eq!(code, 0, "{document:#}");
+        let weights = &document["result"]["weights"]["compared"];
+        assert_eq!(weights["differences"], json!([]), "{document:#}");
+    }
+    // The last bit of a number in the program.
+    let path = folder
+        .path()
+        .join("a.mlpackage/Data/com.apple.CoreML/model.mlmodel");
+    let mut bytes = fs::read(&path).unwrap();
+    let epsilon = 1e-6f32.to_le_bytes();
+    if let Some(at) = bytes.windows(4).position(|w| w == epsilon) {
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let (code, document) = run_json(folder.path(), &["verify", "model", "a.mlpackage"]);
+        assert_eq!(code, 3, "{document:#}");
+        let text = document.to_string();
+        assert!(
+            text.contains("not what converting the source gives"),
+            "{text}"
+        );
+    }
+    let (code, document) = run_json(folder.path(), &["inspect", "a.mlpackage"]);
+    assert_eq!(code, 0, "{document:#}");
+    let options = &document["result"]["metadata"]["com.distill-convert.options"];
+    assert!(
+        options.as_str().unwrap().contains("\"precision\":\"fp16\""),
+        "{document:#}"
+    );
+}
+
+#[test]
+fn references_in_batches_are_compared_and_none_is_left_unused() {
+    let folder = tempfile::tempdir().unwrap();
+    TinyModel::new().write(folder.path());
+    let tensor = |shape: Vec<usize>, values: Vec<i64>| {
+        distill_convert::tensor::Tensor::i64(shape, values).unwrap()
+    };
+    let ids = tensor(vec![2, 4], vec![3, 9, 1, 12, 5, 5, 2, 0]);
+    let inputs = std::collections::BTreeMap::from([("input_ids".to_owned(), ids.clone())]);
+    distill_convert::source::write_tensors(&folder.path().join("in.safetensors"), &inputs).unwrap();
+    let made = run_json(
+        folder.path(),
+        &[
+            "run",
+            "model",
+            "--inputs",
+            "in.safetensors",
+            "-o",
+            "out.safetensors",
+        ],
+    );
+    assert_eq!(made.0, 0, "{:#}", made.1);
+    let outputs = distill_convert::source::read_tensors(&folder.path().join("out.safetensors"));
+    let logits = outputs.unwrap()["logits"].clone();
+    let reference = |logits, name: &str| {
+        let file = std::collections::BTreeMap::from([
+            ("case0.input.input_ids".to_owned(), ids.clone()),
+            (format!("case0.output.{name}"), logits),
+        ]);
+        distill_convert::source::write_tensors(&folder.path().join("ref.safetensors"), &file)
+            .unwrap();
+    };
+    let convert = |code: i32| {
+        let _ = fs::remove_dir_all(folder.path().join("a.mlpackage"));
+        let arguments = [
+            "--target",
+            "coreml",
+            "model",
+            "-o",
+            "a.mlpackage",
+            "--reference",
+            "ref.safetensors",
+        ];
+        let found = run_json(folder.path(), &arguments);
+        assert_eq!(found.0, code, "{:#}", found.1);
+        found.1.to_string()
+    };
+    // The package takes one row; each row of the batch is a case.
+    reference(logits.clone(), "logits");
+    let text = convert(0);
+    assert!(
+        text.contains("case0[0..1]") && text.contains("case0[1..2]"),
+        "{text}"
+    );
+    let mut values = logits.floats().unwrap().to_vec();
+    let last = values.len() - 1;
+    values[last] += 1.0;
+    let wrong = distill_convert::tensor::Tensor::f32(logits.shape().to_vec(), values).unwrap();
+    reference(wrong, "logits");
+    convert(3);
+    reference(logits, "scores");
+    let text = convert(1);
+    assert!(
+        text.contains("has references for `scores`; the model gives `logits`"),
+        "{text}"
+    );
+}
+
+#[test]
+fn ids_beyond_the_vocabulary_are_refused_for_every_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    TinyModel::new().write(folder.path());
+    let made = run_json(
+        folder.path(),
+        &["--target", "onnx", "model", "-o", "a.onnx"],
+    );
+    assert_eq!(made.0, 0, "{:#}", made.1);
+    for id in [16, -1, 1 << 40] {
+        let ids = distill_convert::tensor::Tensor::i64(vec![1, 3], vec![1, 2, id]).unwrap();
+        let inputs = std::collections::BTreeMap::from([("input_ids".to_owned(), ids)]);
+        distill_convert::source::write_tensors(&folder.path().join("in.safetensors"), &inputs)
+            .unwrap();
+        for model in ["model", "a.onnx"] {
+            for engine in ["interpreter", "tract"] {
+                let arguments = [
+                    "run",
+                    model,
+                    "--inputs",
+                    "in.safetensors",
+                    "--runtime",
+                    engine,
+                ];
+                let output = run(folder.path(), &arguments);
+                let text = String::from_utf8_lossy(&output.stderr);
+                assert_eq!(
+                    output.status.code(),
+                    Some(1),
+                    "{model} {engine} {id}: {text}"
+                );
+                let line = format!("expected indices in 0..16, found {id} at [0, 2]");
+                assert!(text.contains(&line) && !text.contains("panicked"), "{text}");
+            }
+        }
+    }
+}
+
 #[test]
 fn another_model_does_not_verify() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,11 @@
-//! BERT and the sentence encoders built on it (MiniLM, E5, BGE, GTE): hidden states with or without a pooler, or a classifier on the pooler.
+//! BERT and the sentence encoders built on it (MiniLM, E5, BGE, GTE): hidden states with or without a pooler, a classifier on the
+//! pooler or on every token, or scores of masked words.
 //!
 //! # Source
 //! `models/bert` of transformers 4.57; defaults are those of `BertConfig`.
 
 use crate::arch::blocks::{Activation, Linear};
-use crate::arch::encoder::{BertLike, Counting, EncoderSpec};
+use crate::arch::encoder::{BertLike, Counting, EncoderSpec, MaskedNames, token_head};
 use crate::arch::heads::{Head, Look};
 use crate::arch::{Class, Limits, Source, Spec};
 use crate::error::Result;
@@ -15,30 +16,52 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
     let like = BertLike::read(c, (positions, Counting::Index))?;
     let (vocab, width) = (like.embedding.vocab, like.sizes.width);
     let labels = c.labels()?;
+    let tied = c.flag_or("tie_word_embeddings", true)?;
     let w = &mut source.weights;
     let prefix = w.prefix(&["bert.", ""], "embeddings.word_embeddings.weight");
     let (embeddings, layers) = like.load(w, prefix)?;
     let pooler = format!("{prefix}pooler.dense");
-    let classifier = source.class == Class::Classifier;
     let mut heads = Vec::new();
-    // Base models are often saved without a pooler.
-    if classifier || w.has(&format!("{pooler}.weight")) {
-        let dense = Linear::load(w, &pooler, width, width, true)?;
-        let mut steps = vec![(dense, Some(Activation::Tanh))];
-        if classifier {
-            steps.push((Linear::load(w, "classifier", width, labels, true)?, None));
+    match source.class {
+        Class::Classifier => {
+            let dense = Linear::load(w, &pooler, width, width, true)?;
+            let out = Linear::load(w, "classifier", width, labels, true)?;
+            heads.push(Head {
+                output: "logits",
+                look: Look::First,
+                steps: vec![(dense, Some(Activation::Tanh)), (out, None)],
+                norm: None,
+                softcap: None,
+            });
         }
-        heads.push(Head {
-            output: if classifier {
-                "logits"
-            } else {
-                "pooler_output"
-            },
-            look: Look::First,
-            steps,
-            softcap: None,
-        });
+        Class::TokenClassifier => heads.push(token_head(w, width, labels)?),
+        Class::MaskedLanguageModel => {
+            let names = MaskedNames {
+                dense: "cls.predictions.transform.dense",
+                norm: "cls.predictions.transform.LayerNorm",
+                decoder: "cls.predictions.decoder",
+                bias: "cls.predictions.bias",
+            };
+            let sizes = (&like.sizes, like.sizes.activation);
+            heads.push(names.load(w, sizes, &embeddings.words, vocab, tied)?);
+            // The other head of pretraining.
+            w.ignore(|name| name.starts_with("cls.seq_relationship."));
+        }
+        // Base models are often saved without a pooler.
+        Class::Base | Class::LanguageModel if w.has(&format!("{pooler}.weight")) => {
+            let dense = Linear::load(w, &pooler, width, width, true)?;
+            heads.push(Head {
+                output: "pooler_output",
+                look: Look::First,
+                steps: vec![(dense, Some(Activation::Tanh))],
+                norm: None,
+                softcap: None,
+            });
+        }
+        Class::Base | Class::LanguageModel => {}
     }
+    // These classes have no pooler, checkpoints often do.
+    w.ignore(|name| source.class != Class::Base && name.starts_with(&pooler));
     source.leave_heads(&["cls."]);
     Ok(Spec::Encoder(Box::new(EncoderSpec {
         vocab,
@@ -47,7 +70,7 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
         embeddings,
         relative: None,
         layers,
-        hidden: !classifier,
+        hidden: source.class == Class::Base,
         heads,
         sentence: None,
     })))

@@ -7,7 +7,7 @@ use crate::arch::blocks::{Activation, Linear, Norm};
 use crate::arch::config::Config;
 use crate::arch::disentangled::{Buckets, Disentangled, RelativeEmbeddings};
 use crate::arch::encoder::{
-    Counting, EmbeddingSizes, Embeddings, EncoderSpec, LayerNames, LayerSizes,
+    Counting, EmbeddingSizes, Embeddings, EncoderSpec, LayerNames, LayerSizes, token_head,
 };
 use crate::arch::heads::{Head, Look};
 use crate::arch::weights::Weights;
@@ -114,9 +114,11 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
         }
         None => None,
     };
-    let classifier = source.class == Class::Classifier;
     let mut heads = Vec::new();
-    if classifier {
+    if source.class == Class::TokenClassifier {
+        heads.push(token_head(w, width, labels)?);
+    }
+    if source.class == Class::Classifier {
         let dense = Linear::load(w, "pooler.dense", pooler_width, pooler_width, true)?;
         let out = Linear::load(w, "classifier", width, labels, true)?;
         heads.push(Head {
@@ -124,6 +126,7 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
             look: Look::First,
             steps: vec![(dense, Some(pooler_act)), (out, None)],
             softcap: None,
+            norm: None,
         });
     }
     source.leave_heads(&["lm_predictions.", "mask_predictions.", "cls."]);
@@ -139,7 +142,7 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
         embeddings,
         relative: table,
         layers,
-        hidden: !classifier,
+        hidden: source.class == Class::Base,
         heads,
         sentence: None,
     })))

@@ -5,7 +5,8 @@
 
 use crate::arch::blocks::{Activation, Linear};
 use crate::arch::encoder::{
-    Counting, EmbeddingSizes, Embeddings, EncoderSpec, LayerNames, LayerSizes,
+    Counting, EmbeddingSizes, Embeddings, EncoderSpec, LayerNames, LayerSizes, MaskedNames,
+    token_head,
 };
 use crate::arch::heads::{Head, Look};
 use crate::arch::{Class, Limits, Source, Spec, by_root, head_dim};
@@ -55,25 +56,38 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
     };
     let count = c.layers("n_layers")?;
     let labels = c.labels()?;
-    // Only used by the head of pretraining.
-    let _ = c.flag_or("tie_word_embeddings", true)?;
+    let tied = c.flag_or("tie_word_embeddings", true)?;
     let w = &mut source.weights;
     let prefix = w.prefix(&["distilbert.", ""], "embeddings.word_embeddings.weight");
     let embeddings = Embeddings::load(w, &format!("{prefix}embeddings"), &embedding)?;
     let layers = (0..count)
         .map(|i| sizes.load(w, &format!("{prefix}transformer.layer.{i}"), &NAMES, None))
         .collect::<Result<Vec<_>>>()?;
-    let classifier = source.class == Class::Classifier;
     let mut heads = Vec::new();
-    if classifier {
-        let dense = Linear::load(w, "pre_classifier", width, width, true)?;
-        let out = Linear::load(w, "classifier", width, labels, true)?;
-        heads.push(Head {
-            output: "logits",
-            look: Look::First,
-            steps: vec![(dense, Some(Activation::Relu)), (out, None)],
-            softcap: None,
-        });
+    match source.class {
+        Class::Classifier => {
+            let dense = Linear::load(w, "pre_classifier", width, width, true)?;
+            let out = Linear::load(w, "classifier", width, labels, true)?;
+            heads.push(Head {
+                output: "logits",
+                look: Look::First,
+                steps: vec![(dense, Some(Activation::Relu)), (out, None)],
+                norm: None,
+                softcap: None,
+            });
+        }
+        Class::TokenClassifier => heads.push(token_head(w, width, labels)?),
+        Class::MaskedLanguageModel => {
+            let names = MaskedNames {
+                dense: "vocab_transform",
+                norm: "vocab_layer_norm",
+                decoder: "vocab_projector",
+                bias: "vocab_projector.bias",
+            };
+            let sizes = (&sizes, sizes.activation);
+            heads.push(names.load(w, sizes, &embeddings.words, vocab, tied)?);
+        }
+        Class::Base | Class::LanguageModel => {}
     }
     source.leave_heads(&["vocab_"]);
     Ok(Spec::Encoder(Box::new(EncoderSpec {
@@ -83,7 +97,7 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
         embeddings,
         relative: None,
         layers,
-        hidden: !classifier,
+        hidden: source.class == Class::Base,
         heads,
         sentence: None,
     })))

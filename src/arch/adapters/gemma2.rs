@@ -23,6 +23,7 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
         count: c.layers("num_hidden_layers")?,
         window: c.switchable_size("sliding_window", Some(4096))?,
     };
+    c.repeats("sliding_window_size", "sliding_window", types.window)?;
     let layers = types.read(c, |i| i.is_multiple_of(2))?;
     let bias = c.flag_or("attention_bias", false)?;
     // The library reads `hidden_activation` only; old configs say `gelu` under the other key and do not mean it.

@@ -73,6 +73,7 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
             look: Look::Each,
             steps: vec![(linear, None)],
             softcap: None,
+            norm: None,
         });
     }
     Ok(Spec::Decoder(Box::new(DecoderSpec {

@@ -4,7 +4,7 @@
 //! `models/roberta` of transformers 4.57; defaults are those of `RobertaConfig`.
 
 use crate::arch::blocks::{Activation, Linear};
-use crate::arch::encoder::{BertLike, Counting, EncoderSpec};
+use crate::arch::encoder::{BertLike, Counting, EncoderSpec, MaskedNames, token_head};
 use crate::arch::heads::{Head, Look};
 use crate::arch::{ArchError, Class, Limits, Source, Spec};
 use crate::error::Result;
@@ -26,30 +26,50 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
     let like = BertLike::read(c, (rows, Counting::SkipPadding { pad }))?;
     let (vocab, width) = (like.embedding.vocab, like.sizes.width);
     let labels = c.labels()?;
+    let tied = c.flag_or("tie_word_embeddings", true)?;
     let w = &mut source.weights;
     let prefix = w.prefix(&["roberta.", ""], "embeddings.word_embeddings.weight");
     let (embeddings, layers) = like.load(w, prefix)?;
     let pooler = format!("{prefix}pooler.dense");
-    let classifier = source.class == Class::Classifier;
     let mut heads = Vec::new();
-    if classifier {
-        let dense = Linear::load(w, "classifier.dense", width, width, true)?;
-        let out = Linear::load(w, "classifier.out_proj", width, labels, true)?;
-        heads.push(Head {
-            output: "logits",
-            look: Look::First,
-            steps: vec![(dense, Some(Activation::Tanh)), (out, None)],
-            softcap: None,
-        });
-    } else if w.has(&format!("{pooler}.weight")) {
-        let dense = Linear::load(w, &pooler, width, width, true)?;
-        heads.push(Head {
-            output: "pooler_output",
-            look: Look::First,
-            steps: vec![(dense, Some(Activation::Tanh))],
-            softcap: None,
-        });
+    match source.class {
+        Class::Classifier => {
+            let dense = Linear::load(w, "classifier.dense", width, width, true)?;
+            let out = Linear::load(w, "classifier.out_proj", width, labels, true)?;
+            heads.push(Head {
+                output: "logits",
+                look: Look::First,
+                steps: vec![(dense, Some(Activation::Tanh)), (out, None)],
+                norm: None,
+                softcap: None,
+            });
+        }
+        Class::TokenClassifier => heads.push(token_head(w, width, labels)?),
+        Class::MaskedLanguageModel => {
+            let names = MaskedNames {
+                dense: "lm_head.dense",
+                norm: "lm_head.layer_norm",
+                decoder: "lm_head.decoder",
+                bias: "lm_head.bias",
+            };
+            // The head has this activation whatever the layers have.
+            let sizes = (&like.sizes, Activation::GeluErf);
+            heads.push(names.load(w, sizes, &embeddings.words, vocab, tied)?);
+        }
+        Class::Base | Class::LanguageModel if w.has(&format!("{pooler}.weight")) => {
+            let dense = Linear::load(w, &pooler, width, width, true)?;
+            heads.push(Head {
+                output: "pooler_output",
+                look: Look::First,
+                steps: vec![(dense, Some(Activation::Tanh))],
+                norm: None,
+                softcap: None,
+            });
+        }
+        Class::Base | Class::LanguageModel => {}
     }
+    // Classes with a head have no pooler, checkpoints often do.
+    w.ignore(|name| source.class != Class::Base && name.starts_with(&pooler));
     source.leave_heads(&["lm_head."]);
     Ok(Spec::Encoder(Box::new(EncoderSpec {
         vocab,
@@ -61,7 +81,7 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
         embeddings,
         relative: None,
         layers,
-        hidden: !classifier,
+        hidden: source.class == Class::Base,
         heads,
         sentence: None,
     })))

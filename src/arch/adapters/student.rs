@@ -107,6 +107,7 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
         look: Look::Each,
         steps: vec![(Linear::load(w, "lm_head", width, vocab, false)?, None)],
         softcap: None,
+        norm: None,
     }];
     if halt {
         heads.push(Head {
@@ -114,6 +115,7 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
             look: Look::Mean,
             steps: vec![(Linear::load(w, "halt_head", width, 2, true)?, None)],
             softcap: None,
+            norm: None,
         });
     }
     if evaluation {
@@ -132,6 +134,7 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
                 ),
             ],
             softcap: None,
+            norm: None,
         });
     }
     // Only used while training.

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::{ALIGN, BlobError, Record, VERSION, align, code, padding_bits};
 use crate::error::{Context, Result};
-use crate::ir::{Constant, Placed, write_constants};
+use crate::ir::{Agreement, Constant, Placed, write_constants};
 use crate::limits;
-use crate::tensor::{DType, Region, TargetFile, num};
+use crate::tensor::{DType, Region, SourceFile, TargetFile, num};
 
 /// How many bytes of a constant are looked at before it is compared as a whole.
 const SAMPLE_BYTES: u64 = 64;
@@ -91,7 +91,43 @@ impl BlobPlan {
     /// When a constant cannot be read or the file cannot be written.
     pub(crate) fn write(&self, path: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
         let file = TargetFile::create(path, self.file_bytes())?;
-        let put = |offset: u64, bytes: &[u8]| file.write_at(offset, bytes);
+        for (offset, bytes) in self.framing()? {
+            file.write_at(offset, &bytes)?;
+        }
+        write_constants(&file, &self.placed(), progress)
+    }
+
+    /// Compares a file with the one that would be written.
+    ///
+    /// # Errors
+    /// When a constant or the file cannot be read.
+    pub(crate) fn compare(&self, file: &SourceFile, agreement: &mut Agreement) -> Result<()> {
+        for (offset, bytes) in self.framing()? {
+            agreement.add_bytes(file, offset, &bytes, "a record of the weight file differs")?;
+        }
+        // What lies between the data and the next record.
+        let ends = self.entries.iter().map(|e| e.record + ALIGN + e.bytes);
+        for end in ends {
+            let gap = align(end).map_or(0, |next| num::usize_of(next - end));
+            agreement.add_bytes(
+                file,
+                end,
+                &vec![0; gap],
+                "padding of the weight file differs",
+            )?;
+        }
+        if file.len() != self.file_bytes() {
+            agreement.differences.push(format!(
+                "the weight file has {} bytes, expected {}",
+                file.len(),
+                self.file_bytes()
+            ));
+        }
+        agreement.add(file, &self.placed())
+    }
+
+    /// What is not data: the header and the records, with their offsets.
+    fn framing(&self) -> Result<Vec<(u64, [u8; 64])>> {
         let mut header = [0; 64];
         let count = u32::try_from(self.entries.len()).map_err(|_| BlobError::Count {
             announced: num::u64_of(self.entries.len()),
@@ -99,20 +135,19 @@ impl BlobPlan {
         })?;
         header[0..4].copy_from_slice(&count.to_le_bytes());
         header[4..8].copy_from_slice(&VERSION.to_le_bytes());
-        put(0, &header)?;
-        for e in &self.entries {
-            let data = e.record + ALIGN;
-            put(
-                e.record,
-                &Record::encode(e.code, e.bytes, data, e.padding_bits),
-            )?;
-        }
+        let records = self.entries.iter().map(|e| {
+            let record = Record::encode(e.code, e.bytes, e.record + ALIGN, e.padding_bits);
+            (e.record, record)
+        });
+        Ok(std::iter::once((0, header)).chain(records).collect())
+    }
+
+    fn placed(&self) -> Vec<Placed> {
         let place = |e: &Entry| Placed {
             constant: e.constant.clone(),
             offset: e.record + ALIGN,
         };
-        let constants: Vec<Placed> = self.entries.iter().map(place).collect();
-        write_constants(&file, &constants, progress)
+        self.entries.iter().map(place).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Constants: handles to bytes plus the transforms that lead from the stored form to the used one. Nothing is loaded until it is streamed or read.
 
+mod agreement;
 mod compressed;
 mod expanded;
 mod scan;
@@ -12,6 +13,7 @@ use crate::error::{Context, Result};
 use crate::tensor::{DType, Region, Tensor, TensorError, num};
 use scan::Seen;
 
+pub use agreement::Agreement;
 pub use compressed::{Affine, Compression, Form, Palette};
 pub use expanded::{CompressedWeights, Expanded};
 pub use scan::ConstantScan;

@@ -33,6 +33,17 @@ pub fn write_constants(
     constants: &[Placed],
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
+    in_pieces(constants, &|job: &Placed| write(job, file, progress))
+}
+
+/// Does `work` on constants, large ones in pieces, by several threads, in the order in which their sources are stored.
+///
+/// # Errors
+/// When a constant cannot be cut, or the first error of `work`.
+pub(super) fn in_pieces(
+    constants: &[Placed],
+    work: &(dyn Fn(&Placed) -> Result<()> + Sync),
+) -> Result<()> {
     let mut jobs = Vec::new();
     for placed in constants {
         pieces(placed, &mut jobs)?;
@@ -40,12 +51,12 @@ pub fn write_constants(
     jobs.sort_by_cached_key(|job| job.constant.source_place());
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
-    let work = || -> Result<()> {
+    let all = || -> Result<()> {
         while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             if failed.load(Ordering::Relaxed) {
                 break;
             }
-            let done = write(job, file, progress);
+            let done = work(job);
             if done.is_err() {
                 failed.store(true, Ordering::Relaxed);
                 return done;
@@ -55,8 +66,8 @@ pub fn write_constants(
     };
     let threads = threads(&jobs);
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mine = work();
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(all)).collect();
+        let mine = all();
         others.into_iter().fold(mine, |result, other| {
             let theirs = other
                 .join()
