@@ -6,6 +6,7 @@ mod admit;
 mod audit;
 mod check;
 mod error;
+mod fit;
 mod image;
 mod import;
 mod inspect;
@@ -198,6 +199,8 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
 /// A target's files, written and verified in a private folder, not yet at their destination.
 struct Staged {
     stage: Stage,
+    /// Metadata of the source that the artifact does not have yet.
+    told: BTreeMap<String, String>,
     /// Where its statement goes, if that is apart.
     statement: Option<Place>,
     /// Brings what was written to the disk while the source is still being hashed or the artifact verified.
@@ -223,16 +226,22 @@ fn stage_target(
             function,
             ..options.clone()
         };
-        let built = source.build(request, &options, target)?;
+        let (built, description) = source.build(request, &options, target)?;
         outcome.architecture.clone_from(&built.architecture);
         outcome.warnings.extend(built.warnings);
+        let classifier = description.as_ref().and_then(|d| d.classifier.as_ref());
+        let written = match (target, classifier) {
+            // A package says the label itself.
+            (Target::Coreml, Some(classifier)) => classifier.without_label(&built.module),
+            (Target::Coreml | Target::Onnx, _) => built.module.clone(),
+        };
         // A graph that somebody exported is cleaned up; what was read stays what the artifact is verified against.
         let plain = if graph {
-            let (module, report) = passes::clean(&built.module)?;
+            let (module, report) = passes::clean(&written)?;
             cleaned.get_or_insert_with(CleanReport::default).add(report);
             module
         } else {
-            built.module.clone()
+            written
         };
         let islands = Islands::new(request.fp32_ops.clone());
         let plain = if islands.name_parts() {
@@ -241,7 +250,7 @@ fn stage_target(
             plain
         };
         parts.push(Part {
-            inputs: source.described(&options)?,
+            description,
             function: options.function,
             source: built.module,
             plain,
@@ -301,8 +310,13 @@ fn stage_target(
         ..
     } = done;
     let bytes = size_of(&stage.folder())?;
+    let told = parts.first().and_then(|part| part.description.as_ref());
     Ok(Staged {
         stage,
+        told: match target {
+            Target::Onnx => told.map(opened::told).unwrap_or_default(),
+            Target::Coreml => BTreeMap::new(),
+        },
         statement,
         sync,
         artifact: Artifact {
@@ -327,8 +341,8 @@ struct Part {
     source: Module,
     /// What is written, before its precision changes.
     plain: Module,
-    /// Inputs as they were described, if they still are that: no shapes were asked for.
-    inputs: Vec<coreml::Feature>,
+    /// What a Core ML source says about it.
+    description: Option<coreml::Description>,
     islands: Islands,
 }
 
@@ -468,7 +482,7 @@ impl Attempt<'_> {
                     .map(|((name, part), module)| WrittenFunction {
                         name,
                         module,
-                        inputs: &part.inputs,
+                        description: part.description.as_ref(),
                     })
                     .collect();
                 let written = coreml::write_functions(&functions, &path, &options)?;
@@ -523,7 +537,8 @@ impl Staged {
         self.sync.join().map_err(|_| ConvertError::Interrupted)??;
         let path = self.stage.path();
         let predicate = statement::predicate(request, outcome, &self.artifact, evidence)?;
-        let metadata = statement::metadata(&predicate, request.is_stated())?;
+        let mut metadata = self.told;
+        metadata.extend(statement::metadata(&predicate, request.is_stated())?);
         match self.artifact.target {
             Target::Onnx => onnx::append_metadata(&path, &metadata)?,
             Target::Coreml => coreml::set_metadata(&path, &metadata)?,

@@ -1,5 +1,6 @@
 //! A source that was opened: a model folder, an ONNX file or a Core ML model. All give a module at the shapes of a target.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::admit;
@@ -8,6 +9,8 @@ use super::error::ConvertError;
 use super::request::{
     ArtifactKind, Request, Shapes, SourceOptions, Target, only, shape_text, sizes_text,
 };
+use crate::arch;
+use crate::coreml::{self, Description};
 use crate::error::{Context, Result};
 use crate::ir::{Bindings, Module, SymbolRange};
 use crate::onnx::{self, ReadOptions};
@@ -16,7 +19,6 @@ use crate::runtime::{NamedTensors, Session};
 use crate::source::lock::{self, Identity};
 use crate::source::{self, Checkpoint, FileDigest};
 use crate::tensor::{DType, num};
-use crate::{arch, coreml};
 
 /// A source.
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl Opened {
         }
     }
 
-    /// The model at the shapes of a target.
+    /// The model at the shapes of a target, and what a Core ML source says about itself beyond its program.
     ///
     /// # Errors
     /// When it cannot be read, or leaves sizes open that the target needs.
@@ -73,14 +75,14 @@ impl Opened {
         request: &Request,
         options: &SourceOptions,
         target: Target,
-    ) -> Result<arch::Built> {
+    ) -> Result<(arch::Built, Option<Description>)> {
         self.check_function(options)?;
         match self {
             Opened::Checkpoint(checkpoint) => {
                 no_constants(options)?;
                 let built = super::build(checkpoint, options, &request.shapes(target)?)?;
                 request.check_shapes(&built.module)?;
-                Ok(built)
+                Ok((built, None))
             }
             Opened::Onnx(path) => {
                 let mut read = options.onnx.clone();
@@ -88,13 +90,16 @@ impl Opened {
                     give_shape(path, name, dims, &mut read)?;
                 }
                 read.closed = target == Target::Coreml;
-                read_onnx(path, &read)
+                Ok((read_onnx(path, &read)?, None))
             }
             Opened::Coreml(path) => {
-                let mut built = read_coreml(path, options)?;
+                let (mut built, description) = read_coreml(path, options)?;
                 built.module = narrowed(built.module, options)?;
                 request.check_shapes(&built.module)?;
-                Ok(built)
+                if target == Target::Onnx {
+                    built.warnings.extend(lost(&description));
+                }
+                Ok((built, Some(description)))
             }
         }
     }
@@ -109,7 +114,7 @@ impl Opened {
             Opened::Checkpoint(checkpoint) => super::build(checkpoint, options, shapes),
             Opened::Onnx(path) => read_onnx(path, &options.onnx),
             Opened::Coreml(path) => {
-                let mut built = read_coreml(path, options)?;
+                let (mut built, _) = read_coreml(path, options)?;
                 built.module = narrowed(built.module, options)?;
                 Ok(built)
             }
@@ -133,19 +138,6 @@ impl Opened {
             }
         }
         Ok(vec![options.function.clone()])
-    }
-
-    /// The inputs as a Core ML source describes them, unless their sizes were fixed or narrowed.
-    ///
-    /// # Errors
-    /// When the model cannot be read.
-    pub(super) fn described(&self, options: &SourceOptions) -> Result<Vec<coreml::Feature>> {
-        match self {
-            Opened::Coreml(path) if options.onnx.dims.is_empty() => {
-                coreml::inputs(path, options.function.as_deref())
-            }
-            Opened::Coreml(_) | Opened::Onnx(_) | Opened::Checkpoint(_) => Ok(Vec::new()),
-        }
     }
 
     /// Refuses to leave `--function` unused.
@@ -445,21 +437,66 @@ pub(super) fn read_onnx(path: &Path, options: &ReadOptions) -> Result<arch::Buil
     })
 }
 
-/// A function of a Core ML model in the IR, folded.
-fn read_coreml(path: &Path, options: &SourceOptions) -> Result<arch::Built> {
+/// A function of a Core ML model in the IR, folded, and what the model says about it.
+fn read_coreml(path: &Path, options: &SourceOptions) -> Result<(arch::Built, Description)> {
     let package = coreml::read_function(path, options.function.as_deref())?;
-    let mut warnings = package.warnings.clone();
-    if let Some(classifier) = package.classifier.as_ref().filter(|c| !c.integers) {
-        warnings.push(format!(
-            "`{}` is the index of the label; the {} labels themselves are not written",
-            classifier.label,
-            classifier.labels.len()
-        ));
-    }
+    let warnings = package.warnings.clone();
+    let description = package.description();
     let module = package.into_source_module().at_file(path)?;
-    Ok(arch::Built {
+    let built = arch::Built {
         module: passes::fold(&module)?,
         architecture: "Core ML program".into(),
         warnings,
-    })
+    };
+    Ok((built, description))
+}
+
+/// The metadata key of a classifier's labels.
+pub(super) const LABELS_KEY: &str = "com.distill-convert.classifier";
+
+/// What an ONNX file does not say of a Core ML model.
+fn lost(description: &Description) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(classifier) = &description.classifier {
+        let (label, count) = (&classifier.label, classifier.labels.len());
+        let what = if classifier.integers {
+            "a number from a table"
+        } else {
+            "the index of the label"
+        };
+        warnings.push(format!(
+            "`{label}` is {what}: ONNX has no classifiers. The {count} labels are in the metadata `{LABELS_KEY}`"
+        ));
+    }
+    for input in description.inputs.iter().filter(|i| i.optional) {
+        let default = input.default_value.map_or_else(String::new, |value| {
+            format!(": give {} where it was left out", value.number())
+        });
+        warnings.push(format!(
+            "`{}` is optional in the source, and has to be given to an ONNX file{default}",
+            input.name
+        ));
+    }
+    warnings
+}
+
+/// What a Core ML model says about itself, as the metadata of a format that has no other place for it.
+pub(super) fn told(description: &Description) -> BTreeMap<String, String> {
+    // What this program recorded of the source is not true of the artifact.
+    let mut metadata = description.metadata.clone();
+    metadata.retain(|key, _| !key.starts_with("com.distill-convert."));
+    for (key, value) in [
+        ("short_description", &description.short_description),
+        ("model_author", &description.author),
+        ("model_license", &description.license),
+        ("model_version", &description.version),
+    ] {
+        if !value.is_empty() {
+            metadata.insert(key.to_owned(), value.clone());
+        }
+    }
+    if let Some(classifier) = &description.classifier {
+        metadata.insert(LABELS_KEY.to_owned(), classifier.text());
+    }
+    metadata
 }

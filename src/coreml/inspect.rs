@@ -19,7 +19,7 @@ use crate::limits;
 use crate::tensor::{DType, num};
 
 /// What [`inspect`] found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
     /// Specification version: 6 (iOS 15) to 10 (iOS 26).
     pub spec_version: i32,

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::blob::BlobFile;
 use super::import::symbols::{Assigned, Sizes, assign};
 use super::import::{self, Declared, ImportError, Input, Source, declared};
-use super::interface::{Color, Feature, FeatureKind, Flexibility, features};
+use super::interface::{
+    Classifier, Color, Description, Feature, FeatureKind, Flexibility, features,
+};
 use super::kind::{kind, way_out};
 use super::package::{self, WEIGHT_FILE};
 use super::proto::mil_spec::value_type::Type as ValueKind;
@@ -53,17 +55,22 @@ pub struct Package {
     pub warnings: Vec<String>,
 }
 
-/// The labels of a classifier. In the module, the label is its index as an integer, unless the labels are integers themselves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Classifier {
-    /// The output that is the label.
-    pub label: String,
-    /// The output that is the probabilities, in the order of the labels.
-    pub probabilities: String,
-    /// The labels.
-    pub labels: Vec<String>,
-    /// Whether the labels are integers.
-    pub integers: bool,
+impl Package {
+    /// What the model says about itself beyond the program.
+    #[must_use]
+    pub fn description(&self) -> Description {
+        Description {
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+            states: self.states.clone(),
+            classifier: self.classifier.clone(),
+            short_description: self.short_description.clone(),
+            author: self.author.clone(),
+            license: self.license.clone(),
+            version: self.version.clone(),
+            metadata: self.metadata.clone(),
+        }
+    }
 }
 
 /// Reads a `.mlpackage` folder, or a `.mlmodel` file with its weights in `weights/weight.bin` or `weight.bin` beside it.
@@ -148,7 +155,7 @@ fn open_axes(feature: &Feature) -> usize {
     }
 }
 
-/// The inputs of a function as described, the default one's if none is named. Only the description is read.
+/// The inputs of a function as described, then its states, of the default function if none is named. Only the description is read.
 ///
 /// # Errors
 /// When the package is malformed or unsafe, is no ML Program, or has no such function.
@@ -156,7 +163,12 @@ pub fn inputs(path: &Path, function: Option<&str>) -> Result<Vec<Feature>> {
     let opened = Opened::open(path)?;
     opened
         .program()
-        .and_then(|_| features(opened.described_as(function)?.inputs))
+        .and_then(|_| {
+            let described = opened.described_as(function)?;
+            let mut inputs = features(described.inputs)?;
+            inputs.extend(features(described.states)?);
+            Ok(inputs)
+        })
         .at_file(&opened.model_path)
 }
 
@@ -366,7 +378,7 @@ impl Opened {
             mut warnings,
         } = assigned;
         let metadata = self.description()?.metadata.clone().unwrap_or_default();
-        let (mut module, classes) = import::import(&Source {
+        let (mut module, classifier) = import::import(&Source {
             name,
             block,
             opset,
@@ -380,12 +392,6 @@ impl Opened {
                 .flatten(),
         })?;
         give_pixels(&mut module, &inputs);
-        let classifier = classes.map(|c| Classifier {
-            label: c.label,
-            probabilities: c.probabilities,
-            labels: c.labels,
-            integers: c.integers,
-        });
         check_outputs(&module, &outputs, classifier.as_ref())?;
         let functions: Vec<String> = program.functions.keys().cloned().collect();
         if functions.len() > 1 && wanted.is_none() {

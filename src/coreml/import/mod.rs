@@ -44,6 +44,7 @@ use self::call::Call;
 use self::dims::Bounds;
 use self::entry::{Dims, Entry, tensor_of};
 use super::blob::BlobFile;
+use super::interface::Classifier;
 use super::proto::mil_spec::argument::binding::Binding;
 use super::proto::mil_spec::{Block, Operation, Value};
 use super::target::Opset;
@@ -83,19 +84,6 @@ pub(super) struct Source<'a> {
     pub(super) domains: Option<&'a str>,
 }
 
-/// The labels of a classifier.
-#[derive(Clone, Debug)]
-pub(super) struct Classes {
-    /// The result that is the label.
-    pub(super) label: String,
-    /// The result that is the probabilities.
-    pub(super) probabilities: String,
-    /// The labels.
-    pub(super) labels: Vec<String>,
-    /// Whether they are integers.
-    pub(super) integers: bool,
-}
-
 type Handler = fn(&mut Importer<'_>, &mut Call) -> Result<Vec<Entry>>;
 
 /// The reader of an operation, if there is one.
@@ -129,7 +117,7 @@ pub(super) fn supports(op: &str) -> bool {
 ///
 /// # Errors
 /// When an operation is unknown, malformed or contradicts its declared type; the error names the operation.
-pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classes>)> {
+pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classifier>)> {
     check_operations(source.block)?;
     let mut importer = Importer {
         builder: Builder::new(source.name),
@@ -221,7 +209,7 @@ struct Importer<'a> {
     // Innermost block last.
     env: Vec<BTreeMap<String, Entry>>,
     states: BTreeMap<String, state::Current>,
-    classes: Option<Classes>,
+    classes: Option<Classifier>,
     bounds: Bounds,
     opset: Opset,
     blobs: Option<&'a BlobFile>,

@@ -257,15 +257,11 @@ fn shapes(
                 return varies(format!("{} ranges", program.len()), sizes.len().to_string());
             }
             for (range, (size, default)) in sizes.iter().zip(program.iter().zip(default)) {
-                let text = || match range.max {
-                    Some(max) => format!("{}..={max}", range.min),
-                    None => format!("{}..", range.min),
-                };
                 if size.is_some_and(|n| range.min != n || range.max != Some(n)) {
-                    return varies(written(), text());
+                    return varies(written(), range.to_string());
                 }
-                if *default < range.min || range.max.is_some_and(|max| *default > max) {
-                    return varies(text(), format!("the default {default}"));
+                if !range.holds(*default) {
+                    return varies(range.to_string(), format!("the default {default}"));
                 }
             }
             None

@@ -47,7 +47,7 @@ fn main(module: &Module) -> WrittenFunction<'_> {
     WrittenFunction {
         name: "main",
         module,
-        inputs: &[],
+        description: None,
     }
 }
 
