@@ -18,6 +18,7 @@ mod stage;
 mod statement;
 mod steps;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;

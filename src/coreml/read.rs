@@ -100,7 +100,7 @@ const RANGED: usize = 16;
 /// A function at sizes that vary as freely as the program allows. Which of them have to be equal is said nowhere: all are taken to vary on their
 /// own if the program can be read so; else as many as can, and the others together with those that look alike; else any may turn out to be
 /// equal.
-fn apart(opened: &Opened, name: &str, function: Option<&str>) -> Result<Package> {
+pub(super) fn apart(opened: &Opened, name: &str, function: Option<&str>) -> Result<Package> {
     let read = |alone: &BTreeSet<usize>| {
         let package = opened.import(name, function, Sizes::Ranged(alone))?;
         crate::ir::verify_apart(&package.module)?;
