@@ -15,7 +15,7 @@ use crate::error::{Context, Result};
 use crate::ir::{Bindings, Module, SymbolRange};
 use crate::onnx::{self, ReadOptions};
 use crate::passes;
-use crate::runtime::{NamedTensors, Session};
+use crate::runtime::{self, NamedTensors, Session};
 use crate::source::lock::{self, Identity};
 use crate::source::{self, Checkpoint, FileDigest};
 use crate::tensor::{DType, num};
@@ -207,20 +207,25 @@ impl Opened {
             reference.warnings.push(error.to_string());
             return Ok(reference);
         }
-        let approximate = onnx::inspect(path)?.approximate_ops;
-        if !approximate.is_empty() {
-            let ops: Vec<String> = approximate
-                .iter()
-                .map(|(op, n)| format!("`{op}` ({n})"))
-                .collect();
+        let summary = onnx::inspect(path)?;
+        if !summary.approximate_ops.is_empty() {
             reference.warnings.push(format!(
                 "ONNX Runtime rounds to 8 bits, by design, what goes into {}: the reference is the interpreter, which computes them as they are \
                  defined, and shares its reading of the source with the converter",
-                ops.join(", ")
+                counted(&summary.approximate_ops)
             ));
             return Ok(reference);
         }
-        for engine in [Engine::Ort, Engine::Tract] {
+        let mut engines = vec![Engine::Ort, Engine::Tract];
+        if !summary.eight_bit_ops.is_empty() && runtime::saturates_eight_bits() {
+            engines.remove(0);
+            reference.warnings.push(format!(
+                "this processor has no VNNI instructions: ONNX Runtime adds pairs of 8-bit products in int16 on it, where {} may saturate, and is \
+                 no reference for them here",
+                counted(&summary.eight_bit_ops)
+            ));
+        }
+        for engine in engines {
             match engine.open(path, library) {
                 Ok(session) => {
                     let given = given_inputs(path, &options.onnx)?;
@@ -415,6 +420,12 @@ impl Session for Original {
         }
         self.session.run(&all)
     }
+}
+
+/// Operators with how often they occur, for a message.
+fn counted(ops: &BTreeMap<String, usize>) -> String {
+    let ops: Vec<String> = ops.iter().map(|(op, n)| format!("`{op}` ({n})")).collect();
+    ops.join(", ")
 }
 
 /// An ONNX file in the IR, folded.

@@ -155,15 +155,16 @@ fn both_formats_name_their_largest_weights() {
 }
 
 #[test]
-fn kernels_that_round_to_eight_bits_by_design_are_counted() {
+fn kernels_that_round_or_saturate_eight_bits_are_counted() {
     let folder = tempfile::tempdir().unwrap();
     let product = |level| {
         let level = attribute_int("accuracy_level", level);
         node("MatMulNBits", &["x", "q", "s"], &["y"], &[level]).text(7, "com.microsoft")
     };
     let layer = node("DynamicQuantizeLSTM", &["x"], &["z"], &[]).text(7, "com.microsoft");
+    let sums = node("MatMulInteger", &["q", "r"], &["s"], &[]);
     let graph = graph(
-        &[product(4), product(1), layer],
+        &[product(4), product(1), layer, sums],
         &[],
         &[value_info("x", FLOAT, &[2, 64])],
         &[value_info("y", FLOAT, &[2, 32])],
@@ -173,6 +174,12 @@ fn kernels_that_round_to_eight_bits_by_design_are_counted() {
     assert_eq!(
         document["result"]["approximate_ops"],
         json!({"com.microsoft.DynamicQuantizeLSTM": 1, "com.microsoft.MatMulNBits": 1}),
+        "{document:#}"
+    );
+    // Exact, but on processors where they saturate.
+    assert_eq!(
+        document["result"]["eight_bit_ops"],
+        json!({"MatMulInteger": 1}),
         "{document:#}"
     );
 }
