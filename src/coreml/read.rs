@@ -16,6 +16,7 @@ use super::proto::{FeatureDescription, Metadata, Model, ModelDescription};
 use super::target::Opset;
 use crate::error::{Context, Result, io_error};
 use crate::ir::{DOMAINS_KEY, Domain, Module, Type};
+use crate::limits;
 use crate::tensor::num;
 
 /// A model that was read.
@@ -87,9 +88,6 @@ pub fn read_function(path: &Path, function: Option<&str>) -> Result<Package> {
     package.at_file(&opened.model_path)
 }
 
-/// Most ranged sizes of which each is tried on its own.
-const RANGED: usize = 16;
-
 /// A function at sizes that vary as freely as the program allows. Which of them have to be equal is said nowhere: all are taken to vary on their
 /// own if the program can be read so; else as many as can, and the others together with those that look alike; else any may turn out to be
 /// equal.
@@ -99,7 +97,7 @@ fn apart(opened: &Opened, name: &str, function: Option<&str>) -> Result<Package>
         crate::ir::verify_apart(&package.module)?;
         Ok::<Package, crate::error::Error>(package)
     };
-    let all = (0..RANGED).collect();
+    let all = (0..limits::RANGED_SIZES).collect();
     if let Ok(package) = read(&all) {
         return Ok(package);
     }
@@ -116,7 +114,7 @@ fn apart(opened: &Opened, name: &str, function: Option<&str>) -> Result<Package>
         .iter()
         .map(open_axes)
         .sum::<usize>()
-        .min(RANGED)
+        .min(limits::RANGED_SIZES)
     {
         alone.insert(place);
         match read(&alone) {
