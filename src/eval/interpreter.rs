@@ -207,7 +207,8 @@ impl Interpreter {
                 check(&node.op, &operands, &targets, bindings)?;
             }
             let bytes = targets.iter().map(|t| bytes_of(t.dtype, t.len()));
-            let scratch = scratch::bytes(&node.op, &operands, &targets);
+            let scratch = scratch::bytes(&node.op, &operands, &targets)
+                .saturating_add(self.read_anew(function, node));
             self.check_memory(bytes.fold(scratch, u64::saturating_add), run.held)?;
             let counts = counts(&node.op, &operands);
             let watched = counts && matches!(&targets[..], [one] if one.dtype == DType::I32);
@@ -373,6 +374,19 @@ impl Interpreter {
         self.packed[id.index()][usize::from(turned)]
             .get_or_init(pack)
             .as_ref()
+    }
+
+    /// Bytes of the constants among the operands that are not kept: they are there while the node is computed.
+    fn read_anew(&self, function: &Function, node: &Node) -> u64 {
+        let anew = node.operands.iter().filter_map(|&v| {
+            let Def::Const(id) = function.value(v).def else {
+                return None;
+            };
+            let constant = self.module.constant(id);
+            let bytes = bytes_of(constant.dtype(), constant.len());
+            self.constants[id.index()].is_none().then_some(bytes)
+        });
+        anew.fold(0, u64::saturating_add)
     }
 
     fn constant(&self, id: ConstId, held: u64) -> Result<Tensor> {

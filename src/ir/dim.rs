@@ -200,7 +200,8 @@ impl Dim {
                 Ordering::Greater => terms.extend(theirs.next().cloned()),
                 Ordering::Equal => {
                     terms.push((a.clone(), n.saturating_add(*m)));
-                    (mine.next(), theirs.next());
+                    mine.next();
+                    theirs.next();
                 }
             }
         }

@@ -540,7 +540,7 @@ fn open_is_refused(mut nodes: Vec<Message>, shape: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "`{message}` does not say `{part}`");
     }
-    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert!(begun.elapsed() < Duration::from_secs(40));
 }
 
 #[test]
@@ -550,18 +550,18 @@ fn sizes_that_double_with_every_node() {
     let parts = ["node `n_", "too long to follow", "--limit size-terms=N"];
     // Products, of which each has twice the degree of the one before.
     let mut squares = Vec::new();
-    // The larger of two that hold the one before each: which it is depends on the sizes.
-    let mut larger = Vec::new();
+    // Quotients, of which each holds the one before three times.
+    let mut quotients = Vec::new();
     for i in 0..40 {
         let at = |name: &str, i: i32| format!("{name}{i}");
         let (from, to) = (at("v", i), at("v", i + 1));
         squares.push(step("Mul", &from, &from, &to));
-        larger.push(step("Mul", &from, "s", &at("a", i)));
-        larger.push(step("Add", &from, "t", &at("b", i)));
-        larger.push(step("Max", &at("a", i), &at("b", i), &to));
+        quotients.push(step("Mul", &from, &from, &at("a", i)));
+        quotients.push(step("Add", &from, "t", &at("b", i)));
+        quotients.push(step("Div", &at("a", i), &at("b", i), &to));
     }
     open_is_refused(squares, "v40", &parts);
-    open_is_refused(larger, "v40", &parts);
+    open_is_refused(quotients, "v40", &parts);
 }
 
 #[test]
@@ -569,7 +569,7 @@ fn vectors_of_sizes_that_are_passed_on_without_end() {
     // 252 sizes in a vector, handed on by node after node.
     let concat = [attribute_int("axis", 0)];
     let mut nodes = vec![node("Concat", &["v0", "many"], &["w0"], &concat)];
-    for step in 0..40_000 {
+    for step in 0..12_000 {
         let (from, to) = (format!("w{step}"), format!("w{}", step + 1));
         nodes.push(node("Identity", &[&from], &[&to], &[]));
     }
@@ -607,6 +607,8 @@ fn constants_that_small_operators_ask_for() {
         "-o",
         "out.onnx",
         "--no-verify",
+        "--limit",
+        "folded-bytes=64Mi",
     ];
     // What does not fit is left for the run; in a gigabyte of addresses, either is said in order.
     let (code, document) = program(folder.path(), &arguments);
