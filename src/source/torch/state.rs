@@ -112,7 +112,7 @@ pub(super) fn find(pickle: &Pickle) -> Result<State> {
 fn holds_tensors(pickle: &Pickle, value: &Value) -> bool {
     let mut seen = BTreeSet::new();
     let mut level = vec![value];
-    for _ in 0..DEPTH {
+    for _ in 0..limits::CHECKPOINT_WRAPPERS {
         let mut next = Vec::new();
         for value in level {
             let Some(entries) = pickle.dict(value) else {
