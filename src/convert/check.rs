@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::admit;
 use super::error::ConvertError;
 use super::opened::Opened;
 use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step, Target};
 use crate::arch::Extent;
-use crate::error::{Context, Result, io_error};
+use crate::error::{Context, Result};
 use crate::eval::{Interpreter, Mode};
-use crate::files::Named;
+use crate::files::{Named, Private};
 use crate::ir::{Dim, Module, Op, Symbol, SymbolRange};
 use crate::runtime::{NamedTensors, Session};
 use crate::source;
@@ -119,7 +118,7 @@ impl Engine {
 /// A module as a temporary ONNX file in an engine. The folder lives as long as the session.
 struct ThroughOnnx {
     session: Box<dyn Session>,
-    _folder: TempDir,
+    _folder: Private,
 }
 
 impl Session for ThroughOnnx {
@@ -138,7 +137,8 @@ pub(super) fn through_onnx(
     engine: Engine,
     library: Option<&Path>,
 ) -> Result<Box<dyn Session>> {
-    let folder = tempfile::tempdir().map_err(io_error("create", &std::env::temp_dir()))?;
+    // Weights that may be secret, in a place where everybody may write: only this user can look in, and an interrupt removes it.
+    let folder = Private::temporary()?;
     let file = folder.path().join("model.onnx");
     onnx::write(module, &file, &onnx::WriteOptions::default())?;
     Ok(Box::new(ThroughOnnx {

@@ -18,6 +18,7 @@ use super::proto::{FeatureDescription, Metadata, Model, ModelDescription};
 use super::target::Opset;
 use crate::error::{Context, Result, io_error};
 use crate::ir::{DOMAINS_KEY, Domain, Module, Type};
+use crate::limits;
 use crate::tensor::num;
 
 /// A model that was read.
@@ -94,9 +95,6 @@ pub fn read_function(path: &Path, function: Option<&str>) -> Result<Package> {
     package.at_file(&opened.model_path)
 }
 
-/// Most ranged sizes of which each is tried on its own.
-const RANGED: usize = 16;
-
 /// A function at sizes that vary as freely as the program allows. Which of them have to be equal is said nowhere: all are taken to vary on their
 /// own if the program can be read so; else as many as can, and the others together with those that look alike; else any may turn out to be
 /// equal.
@@ -106,7 +104,7 @@ pub(super) fn apart(opened: &Opened, name: &str, function: Option<&str>) -> Resu
         crate::ir::verify_apart(&package.module)?;
         Ok::<Package, crate::error::Error>(package)
     };
-    let all = (0..RANGED).collect();
+    let all = (0..limits::RANGED_SIZES).collect();
     if let Ok(package) = read(&all) {
         return Ok(package);
     }
@@ -123,7 +121,7 @@ pub(super) fn apart(opened: &Opened, name: &str, function: Option<&str>) -> Resu
         .iter()
         .map(open_axes)
         .sum::<usize>()
-        .min(RANGED)
+        .min(limits::RANGED_SIZES)
     {
         alone.insert(place);
         match read(&alone) {

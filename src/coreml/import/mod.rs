@@ -245,6 +245,8 @@ impl Importer<'_> {
             first
         };
         let entries = self.entries(operation, first).at_node(place)?;
+        self.count_sizes(&entries).at_node(place)?;
+        self.builder.check_held().at_node(place)?;
         if entries.len() != operation.outputs.len() {
             return Err(ImportError::Malformed {
                 what: "number of results",
@@ -268,6 +270,16 @@ impl Importer<'_> {
                 .at_node(&output.name);
             }
             self.define(&output.name, entry).at_node(&output.name)?;
+        }
+        Ok(())
+    }
+
+    /// Counts the sizes among what an operation takes or gives.
+    fn count_sizes<'e>(&mut self, entries: impl IntoIterator<Item = &'e Entry>) -> Result<()> {
+        for entry in entries {
+            if let Entry::Dims(dims) = entry {
+                self.builder.count_sizes(&dims.values)?;
+            }
         }
         Ok(())
     }
@@ -334,6 +346,7 @@ impl Importer<'_> {
                 return Err(ImportError::Duplicate { name: key.clone() }.into());
             }
         }
+        self.count_sizes(given.values().flatten())?;
         let mut call = Call::new(op, &name, operation.outputs.len(), self.opset, given)?;
         call.declared = operation
             .outputs

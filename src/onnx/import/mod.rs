@@ -46,7 +46,7 @@ pub use interface::{OpenSize, ReadOptions};
 pub use tensors::read_tensor;
 
 use self::call::Call;
-use self::entry::{Dims, Entry, FOLLOWED};
+use self::entry::{Dims, Entry};
 use self::interface::Declared;
 use self::learn::{Fact, Facts};
 use self::tensors::{Loader, Stored};
@@ -65,9 +65,6 @@ use crate::tensor::{DType, FileRegion, SourceFile, Storage, Tensor, num};
 const OPSETS: (i64, i64) = (1, 26);
 /// Newest IR version that is read.
 const MAX_IR_VERSION: i64 = 13;
-/// Most readings of one model: what is learnt about sizes in one shows at most a little more in the next.
-const READINGS: usize = 8;
-
 /// What was read.
 #[derive(Clone, Debug)]
 pub struct Read {
@@ -131,7 +128,7 @@ fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions)
             narrower |= facts.get(&symbol).is_some_and(|known| known.0 != found.0);
             facts.insert(symbol, found);
         }
-        if readings < READINGS && (facts.len() > before || narrower) {
+        if readings < limits::ONNX_READINGS && (facts.len() > before || narrower) {
             continue;
         }
         if options.closed && !read.open.is_empty() {
@@ -223,6 +220,7 @@ fn import_once(
         .into());
     }
     table::check_operators(graph, &importer.functions, &importer.opsets)?;
+    functions::check_size(graph, &importer.functions)?;
     let open = importer.interface(graph, &model.raw, options)?;
     let domains = proto
         .metadata_props
@@ -430,6 +428,7 @@ impl Importer<'_> {
         self.b.enter(place);
         let entries = self.entries(node).at_node(place);
         self.b.leave();
+        self.b.check_held().at_node(place)?;
         for (name, entry) in node.output.iter().zip(entries?) {
             if name.is_empty() {
                 continue;
@@ -457,13 +456,9 @@ impl Importer<'_> {
                 Some(self.lookup(name)?)
             });
         }
-        let key = (
-            domain,
-            op_type,
-            node.overload.as_deref().unwrap_or_default(),
-        );
+        self.count_sizes(inputs.iter().flatten())?;
         // A model's own function comes before a built-in operator of that name.
-        if let Some(&function) = self.functions.get(&key) {
+        if let Some(&function) = self.functions.get(&functions::called(node)) {
             return self.function(function, node, inputs);
         }
         let version = self.opsets.get(domain).copied().unwrap_or(1);
@@ -489,6 +484,7 @@ impl Importer<'_> {
                 entries
             }
         };
+        self.count_sizes(&entries)?;
         if node.output.len() > entries.len() {
             return Err(OnnxImportError::Results {
                 op: call.op,
@@ -498,6 +494,16 @@ impl Importer<'_> {
             .into());
         }
         Ok(entries)
+    }
+
+    /// Counts the sizes among what an operator takes or gives.
+    fn count_sizes<'e>(&mut self, entries: impl IntoIterator<Item = &'e Entry>) -> Result<()> {
+        for entry in entries {
+            if let Entry::Dims(dims) = entry {
+                self.b.count_sizes(&dims.values)?;
+            }
+        }
+        Ok(())
     }
 
     /// Refuses an entry that a declared type contradicts.
@@ -570,7 +576,7 @@ impl Importer<'_> {
         let Some(constant) = self.constant(entry) else {
             return Ok(None);
         };
-        if constant.len() > FOLLOWED || constant.dtype().is_float() {
+        if constant.len() > limits::ONNX_FOLLOWED_ELEMENTS || constant.dtype().is_float() {
             return Ok(None);
         }
         let tensor = constant.read()?;
