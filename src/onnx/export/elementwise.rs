@@ -8,6 +8,7 @@ use crate::ir::ops::{
     CompareKind, Select, Unary, UnaryKind,
 };
 use crate::onnx::error::OnnxError;
+use crate::onnx::proto::tensor_proto::DataType;
 use crate::onnx::types::data_type;
 use crate::tensor::{DType, Tensor};
 
@@ -283,8 +284,14 @@ pub(super) fn activation(e: &mut Emitter<'_>, node: &Node, o: Activation) -> Res
 }
 
 pub(super) fn cast(e: &mut Emitter<'_>, node: &Node, o: Cast) -> Result<Last> {
-    let x = e.operand(node.operands[0])?;
-    let to = data_type(o.to, e.opset)?;
+    let mut x = e.operand(node.operands[0])?;
+    let mut to = o.to;
+    if to == DType::BF16 {
+        let rounding = int("to", i64::from(i32::from(DataType::Bfloat16)));
+        x = e.emit("Cast", [x], vec![rounding]);
+        to = DType::F32;
+    }
+    let to = data_type(to, e.opset)?;
     Ok(last("Cast", [x]).with(int("to", i64::from(i32::from(to)))))
 }
 
