@@ -211,13 +211,9 @@ impl Dim {
     fn floor_div_by(&self, d: i64) -> Dim {
         let (mut whole, mut rest) = (Dim::default(), Dim::default());
         for (atoms, &n) in &self.terms {
-            // Of the constant, what is left is not negative.
-            let left = if atoms.is_empty() {
-                n.rem_euclid(d)
-            } else {
-                n % d
-            };
-            for (part, n) in [(&mut whole, (n - left) / d), (&mut rest, left)] {
+            // What is left is not negative, so that it does not matter how engines round what is.
+            let left = n.rem_euclid(d);
+            for (part, n) in [(&mut whole, n.saturating_sub(left) / d), (&mut rest, left)] {
                 if n != 0 {
                     part.terms.insert(atoms.clone(), n);
                 }
