@@ -45,6 +45,7 @@ use crate::passes::{self, CleanReport, Islands, PrecisionReport};
 use crate::runtime::Session;
 use crate::source::lock::Identity;
 use crate::source::{Checkpoint, FileDigest, OpenOptions};
+use crate::tensor::DType;
 use crate::verify::Report;
 use crate::{arch, coreml, files, onnx, source, verify};
 use files::Place;
@@ -167,7 +168,7 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
         Opened::Checkpoint(checkpoint) => {
             reference::decide_rotary(checkpoint, &request.source, request.check.as_ref())?
         }
-        Opened::Onnx(_) | Opened::Coreml(_) => (request.source.clone(), None),
+        Opened::Onnx(_) | Opened::Coreml(_) => source.decided(request, &request.source)?,
     };
     let Identity { repo, revision } = source.identity()?;
     let mut outcome = Outcome {
@@ -460,6 +461,12 @@ impl Attempt<'_> {
                 let options = request.onnx_options(&tick);
                 let mut compressed = CompressedWeights::default();
                 if let Some(module) = modules.first() {
+                    if module.has(DType::BF16) {
+                        warnings.push(
+                            "bf16 is written in single precision: engines have no kernels for it"
+                                .into(),
+                        );
+                    }
                     compressed = onnx::write(module, &path, &options)?.compressed;
                 }
                 warnings.extend(compressed.notes());

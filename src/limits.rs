@@ -178,6 +178,8 @@ limits! {
 
 /// Deepest nesting of divisions, minima and maxima in the expression of one size. Each stage of a network that halves its input adds one.
 pub const SIZE_NESTING: usize = 100;
+/// Most terms of an exact quotient of sizes that is looked for. A division that has more stays a division.
+pub const QUOTIENT_TERMS: usize = 64;
 /// Deepest nesting of containers, and most open marks, in one pickle. Checkpoints have some 5, configs some 10.
 pub const PICKLE_NESTING: usize = 64;
 /// Longest integer in a pickle, in bytes: PyTorch's own magic number has 10.

@@ -387,3 +387,53 @@ fn half_precision_stays_half_precision() {
     let written = distill_convert::onnx::read(&folder.path().join("out.onnx"), &options).unwrap();
     assert!(halves(written.module) >= 3);
 }
+
+#[test]
+fn bf16_is_written_to_onnx_in_single_precision() {
+    const BFLOAT16: i64 = 16;
+    let folder = tempfile::tempdir().unwrap();
+    let halves = |n: i64| u16::try_from(0x3f80 + n).unwrap().to_le_bytes();
+    let bytes: Vec<u8> = (0..6).flat_map(halves).collect();
+    let nodes = [
+        node("MatMul", &["x", "w"], &["m"], &[]),
+        node("Cast", &["m"], &["wide"], &[attribute_int("to", FLOAT)]),
+        node("Mul", &["wide", "third"], &["z"], &[]),
+        node("Cast", &["z"], &["y"], &[attribute_int("to", BFLOAT16)]),
+    ];
+    let constants = [
+        tensor("w", BFLOAT16, &[3, 2], &bytes),
+        tensor("third", FLOAT, &[], &0.333f32.to_le_bytes()),
+    ];
+    write(
+        folder.path(),
+        &nodes,
+        &constants,
+        &[("x", BFLOAT16, &[2, 3])],
+        &[("y", BFLOAT16, &[2, 2])],
+    );
+    for precision in ["fp32", "fp16"] {
+        let out = format!("{precision}.onnx");
+        let (code, answer) = run_json(
+            folder.path(),
+            &[
+                "convert",
+                "--target",
+                "onnx",
+                "m.onnx",
+                "--precision",
+                precision,
+                "-o",
+                &out,
+            ],
+        );
+        assert_eq!(code, 0, "{answer:#}");
+        assert!(
+            answer["warnings"].to_string().contains("bf16"),
+            "{answer:#}"
+        );
+        let written = distill_convert::onnx::inspect(&folder.path().join(&out)).unwrap();
+        let ports = written.inputs.iter().chain(&written.outputs);
+        let types: Vec<&str> = ports.map(|p| p.dtype.as_str()).collect();
+        assert_eq!(types, ["f32", "f32"]);
+    }
+}

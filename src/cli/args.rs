@@ -166,6 +166,9 @@ pub(crate) struct SourceArgs {
     /// Convert weights that hold NaN or infinity
     #[arg(long)]
     pub(crate) allow_nonfinite: bool,
+    /// Convert an ONNX model whose declared shapes of values inside the graph contradict what its operators give: those count, as in runtimes
+    #[arg(long)]
+    pub(crate) allow_stale_shapes: bool,
     /// What a size that varies may be: batch=1, seq=64,128,256 or seq=1..512; a size without a name is called INPUT.AXIS, those of a model folder
     /// are batch and seq. May be given several times
     #[arg(long, value_name = "NAME=SIZES")]

@@ -252,7 +252,7 @@ pub fn verify_artifact(
         ArtifactKind::Checkpoint => return Err(ConvertError::UnknownKind.into()),
         ArtifactKind::Coreml => {
             let module = read_package(artifact, function)?;
-            let halves = uses_f16(&module);
+            let halves = module.has(DType::F16);
             engines
                 .interpreters
                 .push(Interpreter::new(&module, Mode::F32)?);
@@ -290,7 +290,7 @@ pub fn verify_artifact(
             let halves = onnx::inspect(artifact)?
                 .weight_bytes
                 .contains_key(DType::F16.name());
-            if halves || uses_f16(source) {
+            if halves || source.has(DType::F16) {
                 Numerics::F16
             } else {
                 Numerics::F32
@@ -336,7 +336,7 @@ pub fn verify_artifact(
             module: Some(source),
             trace: None,
             // In half precision, other engines round where the interpreter does not.
-            numerics: if uses_f16(source) {
+            numerics: if source.has(DType::F16) {
                 Numerics::F16
             } else {
                 Numerics::F32
@@ -405,15 +405,6 @@ fn has_loops(module: &Module) -> bool {
     nodes.any(|node| matches!(node.op, Op::Loop(_)))
 }
 
-/// Whether anything in the module computes in half precision.
-fn uses_f16(module: &Module) -> bool {
-    module
-        .functions
-        .iter()
-        .flat_map(|f| &f.values)
-        .any(|v| v.ty.dtype == DType::F16)
-}
-
 /// Compares an artifact with the model folder it was made from, at the artifact's shapes.
 ///
 /// # Errors
@@ -471,8 +462,10 @@ fn verify_function(
         Opened::Onnx(path) => {
             let mut options = options.clone();
             adopt_sizes(path, artifact, kind, &mut options.onnx)?;
+            let read = options.onnx.clone();
+            let note = super::opened::decide(path, &read, &mut options.onnx)?;
             let built = source.build_at(&options, &Shapes::dynamic())?;
-            (options, None, built)
+            (options, note, built)
         }
         Opened::Coreml(_) => {
             let built = source.build_at(options, &Shapes::dynamic())?;

@@ -85,10 +85,7 @@ impl Opened {
                 Ok((built, None))
             }
             Opened::Onnx(path) => {
-                let mut read = options.onnx.clone();
-                for (name, dims) in &request.shape {
-                    give_shape(path, name, dims, &mut read)?;
-                }
+                let mut read = with_shapes(path, request, &options.onnx)?;
                 read.closed = target == Target::Coreml;
                 Ok((read_onnx(path, &read)?, None))
             }
@@ -102,6 +99,24 @@ impl Opened {
                 Ok((built, Some(description)))
             }
         }
+    }
+
+    /// The options with values for the inputs that can have but one at the sizes of the request, and what the user should know.
+    ///
+    /// # Errors
+    /// When the model cannot be read.
+    pub(super) fn decided(
+        &self,
+        request: &Request,
+        options: &SourceOptions,
+    ) -> Result<(SourceOptions, Option<String>)> {
+        let mut options = options.clone();
+        let Opened::Onnx(path) = self else {
+            return Ok((options, None));
+        };
+        let read = with_shapes(path, request, &options.onnx)?;
+        let note = decide(path, &read, &mut options.onnx)?;
+        Ok((options, note))
     }
 
     /// The model at given shapes: those of an artifact, or as dynamic as it can be.
@@ -287,6 +302,41 @@ pub(super) struct Reference {
     pub(super) warnings: Vec<String>,
 }
 
+/// Gives the inputs that decide which part of a model runs the values that fit the sizes in `read`, and says so.
+///
+/// # Errors
+/// When the file is malformed.
+pub(super) fn decide(
+    path: &Path,
+    read: &ReadOptions,
+    options: &mut ReadOptions,
+) -> Result<Option<String>> {
+    let found = onnx::decided(path, read)?;
+    let list: Vec<String> = found
+        .iter()
+        .map(|(name, value)| {
+            let value = value.to_f64().first().copied().unwrap_or_default();
+            format!("`--constant {name}={value}`")
+        })
+        .collect();
+    options.constants.extend(found);
+    Ok((!list.is_empty()).then(|| {
+        format!(
+            "fixed with {}: at these sizes the model takes nothing else",
+            list.join(" ")
+        )
+    }))
+}
+
+/// The options with the shapes of `--shape`.
+fn with_shapes(path: &Path, request: &Request, options: &ReadOptions) -> Result<ReadOptions> {
+    let mut read = options.clone();
+    for (name, dims) in &request.shape {
+        give_shape(path, name, dims, &mut read)?;
+    }
+    Ok(read)
+}
+
 /// Gives an input of an ONNX file the shape of `--shape`: fixed sizes as a shape, ranges to the sizes by their names.
 fn give_shape(path: &Path, name: &str, dims: &[SymbolRange], read: &mut ReadOptions) -> Result<()> {
     let fixed: Option<Vec<usize>> = dims.iter().map(only).collect();
@@ -308,6 +358,7 @@ fn give_shape(path: &Path, name: &str, dims: &[SymbolRange], read: &mut ReadOpti
         .ok_or_else(|| refuse("the input does not have as many axes".into()))?;
     for (i, (axis, range)) in axes.iter().zip(dims).enumerate() {
         let symbol = match axis {
+            onnx::Axis::Known(0) => format!("{name}.{i}"),
             onnx::Axis::Known(n) if only(range).map(num::i64_of) == Some(*n) => continue,
             onnx::Axis::Known(n) => {
                 return Err(refuse(format!("axis {i} is fixed at {n}")).into());
@@ -433,12 +484,7 @@ pub(super) fn read_onnx(path: &Path, options: &ReadOptions) -> Result<arch::Buil
     let read = onnx::read(path, options)?;
     let module: Module = passes::fold(&read.module)?;
     let mut warnings = read.notes;
-    if module
-        .functions
-        .iter()
-        .flat_map(|f| &f.values)
-        .any(|v| v.ty.dtype == DType::F64)
-    {
+    if module.has(DType::F64) {
         warnings.push("double precision is computed in single precision".into());
     }
     Ok(arch::Built {

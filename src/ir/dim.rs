@@ -263,7 +263,7 @@ impl Dim {
                     n.div_euclid(d) - i64::from(d < 0 && n.rem_euclid(d) != 0),
                 ));
             }
-            if self.terms.iter().all(|(_, n)| n % d == 0) {
+            if self.terms.iter().all(|(_, n)| n.checked_rem(d) == Some(0)) {
                 let terms = self.terms.iter().map(|(a, n)| (a.clone(), n / d)).collect();
                 return Some(Dim { terms });
             }
@@ -271,32 +271,104 @@ impl Dim {
         if self == other {
             return Some(Dim::constant(1));
         }
-        if let Some(quotient) = self.divide_term(other) {
+        if let Some(quotient) = self.quotient(other) {
             return Some(quotient);
         }
-        let quotient = Atom::FloorDiv(self.clone(), other.clone());
-        Some(Dim::atom(quotient).bounded("/", [self, other]))
+        match other.integer() {
+            Some(d) if d > 0 => Some(self.floor_div_by(d)),
+            Some(_) | None => Some(self.open_quotient(other)),
+        }
     }
 
-    /// The exact quotient when `other` is a single term that divides every term of `self`.
-    fn divide_term(&self, other: &Dim) -> Option<Dim> {
-        let [(atoms, d)] = other.terms.as_slice() else {
-            return None;
-        };
-        let mut terms = BTreeMap::new();
-        for (product, n) in &self.terms {
-            let mut rest = product.clone();
-            for atom in atoms {
-                let at = rest.iter().position(|a| a == atom)?;
-                rest.remove(at);
+    fn open_quotient(&self, other: &Dim) -> Dim {
+        let quotient = Atom::FloorDiv(self.clone(), other.clone());
+        Dim::atom(quotient).bounded("/", [self, other])
+    }
+
+    /// ⌊self / d⌋ for a positive number: whole multiples of it leave the division, and a division of a division is one.
+    fn floor_div_by(&self, d: i64) -> Dim {
+        let (mut whole, mut rest) = (Dim::default(), Dim::default());
+        for (atoms, n) in &self.terms {
+            // What is left is not negative, so that it does not matter how engines round what is.
+            let left = n.rem_euclid(d);
+            for (part, n) in [(&mut whole, n.saturating_sub(left) / d), (&mut rest, left)] {
+                if n != 0 {
+                    part.terms.push((atoms.clone(), n));
+                }
             }
-            if n.checked_rem(*d)? != 0 {
+        }
+        if let Some(n) = rest.integer() {
+            return whole.add(&Dim::constant(n.div_euclid(d)));
+        }
+        let apart = Dim::constant(match rest.terms.as_slice() {
+            [(atoms, n), ..] if atoms.is_empty() => *n,
+            [..] => 0,
+        });
+        if let Some(Atom::FloorDiv(a, b)) = rest.sub(&apart).as_atom()
+            && let Some(by) = b.integer().filter(|&b| b > 0)
+            && let Some(both) = by.checked_mul(d)
+        {
+            return whole.add(&a.add(&apart.mul(b)).floor_div_by(both));
+        }
+        whole.add(&rest.open_quotient(&Dim::constant(d)))
+    }
+
+    /// The polynomial that times `other` is `self`, if there is one.
+    #[must_use]
+    pub fn quotient(&self, other: &Dim) -> Option<Dim> {
+        let (atoms, d) = other.leading()?;
+        let (mut rest, mut quotient) = (self.clone(), Dim::default());
+        for _ in 0..=limits::QUOTIENT_TERMS {
+            let Some((product, n)) = rest.leading() else {
+                return Some(quotient);
+            };
+            let (mut product, n) = (product.clone(), *n);
+            for atom in atoms {
+                let at = product.iter().position(|a| a == atom)?;
+                product.remove(at);
+            }
+            if n.checked_rem(*d) != Some(0) {
                 return None;
             }
-            terms.insert(rest, n / d);
+            let term = Dim {
+                terms: vec![(product, n / d)],
+            };
+            rest = rest.sub(&term.mul(other));
+            quotient = quotient.add(&term);
         }
-        let terms = terms.into_iter().collect();
-        Some(Dim { terms })
+        None
+    }
+
+    /// The expression where every `d · ⌊n / d⌋` is `n`: its value for multiples of all `d`.
+    #[must_use]
+    pub fn undivided(&self) -> Dim {
+        let mut out = Dim::default();
+        for (atoms, n) in &self.terms {
+            let (mut left, mut product) = (*n, Dim::from(1));
+            for atom in atoms {
+                let division = match atom {
+                    Atom::FloorDiv(a, b) => b.integer().map(|d| (a, d)),
+                    Atom::Symbol(_) | Atom::Min(..) | Atom::Max(..) => None,
+                };
+                let factor = match division.filter(|&(_, d)| left.checked_rem(d) == Some(0)) {
+                    Some((a, d)) => {
+                        left /= d;
+                        a.clone()
+                    }
+                    None => Dim::atom(atom.clone()),
+                };
+                product = product.mul(&factor);
+            }
+            out = out.add(&product.mul(&Dim::constant(left)));
+        }
+        out
+    }
+
+    /// The term of most factors, of those the last: what a product's is follows from those of its factors.
+    fn leading(&self) -> Option<&(Vec<Atom>, i64)> {
+        self.terms
+            .iter()
+            .max_by_key(|(atoms, _)| (atoms.len(), atoms))
     }
 
     /// The smaller of the two.
@@ -546,7 +618,7 @@ mod tests {
         let mut depth = 0;
         while !nested.is_too_long() {
             let least_next = least.smaller(&s.add(&least.mul(&Dim::from(depth))));
-            let next = nested.add(&Dim::from(1)).floor_div(&Dim::from(2)).unwrap();
+            let next = nested.add(&Dim::from(1)).floor_div(&s).unwrap();
             (least, nested, depth) = (least_next, next, depth + 1);
         }
         assert!(least.is_too_long() && depth == limits::SIZE_NESTING + 1);
@@ -583,6 +655,48 @@ mod tests {
         let product = s.mul(&least);
         assert!(product.floor_div(&s.mul(&minus)).is_some());
         assert!(product.floor_div(&minus).is_some());
+    }
+
+    #[test]
+    fn quotients_of_polynomials_are_found() {
+        let (h, w, one) = (Dim::symbol("h"), Dim::symbol("w"), Dim::from(1));
+        let (h1, w1) = (h.add(&one), w.add(&one));
+        let four = Dim::from(4);
+        let product = h1.mul(&w1).mul(&four);
+        assert_eq!(product.floor_div(&h1), Some(w1.mul(&four)));
+        assert_eq!(product.floor_div(&h1.mul(&w1)), Some(four));
+        assert_eq!(product.quotient(&w), None);
+        assert_eq!(product.quotient(&Dim::from(0)), None);
+        let third = Dim::symbol("n").floor_div(&Dim::from(3)).unwrap();
+        let mixed = third.sub(&w).mul(&third.add(&h));
+        assert_eq!(mixed.quotient(&third.sub(&w)), Some(third.add(&h)));
+    }
+
+    #[test]
+    fn whole_multiples_leave_a_division() {
+        let (s, two) = (Dim::symbol("s"), Dim::from(2));
+        let add = |d: &Dim, n: i64| d.add(&Dim::constant(n));
+        let twice = s.mul(&two);
+        assert_eq!(add(&twice, 1).floor_div(&two), Some(s.clone()));
+        assert_eq!(add(&twice, -1).floor_div(&two), Some(add(&s, -1)));
+        let half = s.floor_div(&two).unwrap();
+        assert_eq!(add(&s, 4).floor_div(&two), Some(add(&half, 2)));
+        assert_eq!(half.floor_div(&two), s.floor_div(&Dim::from(4)));
+        // Sizes after strides of 2 and 2, and after one of 4.
+        let halved = |d: &Dim| Some(add(&add(d, -1).floor_div(&two)?, 1));
+        assert_eq!(
+            halved(&s).and_then(|h| halved(&h)),
+            add(&s, 3).floor_div(&Dim::from(4))
+        );
+        for (n, a, d) in [(3, -7, 2), (-3, 5, 4), (5, -1, 3), (1, -5, 6), (-7, 2, 3)] {
+            let whole = add(&s.mul(&Dim::constant(n)), a).floor_div(&Dim::constant(d));
+            for size in 0..40u32 {
+                let bound = Bindings::from([("s".to_owned(), u64::from(size))]);
+                let value = whole.as_ref().and_then(|w| w.eval(&bound));
+                let exact = (n * i64::from(size) + a).div_euclid(d);
+                assert_eq!(value, Some(exact), "({n}*{size} + {a}) // {d}");
+            }
+        }
     }
 
     #[test]

@@ -68,8 +68,8 @@ pub(super) struct Probe {
     pub(super) expected: Option<NamedTensors>,
     /// Length before padding, if it was padded to a longer one.
     pub(super) padded_from: Option<usize>,
-    /// Whether sizes differ in it that may be equal: the source need not take that.
-    pub(super) apart: bool,
+    /// What stands in for it if the source does not take its sizes; `None` if the source has to.
+    pub(super) instead: Option<&'static str>,
     /// What was filled in.
     pub(super) notes: Vec<String>,
 }

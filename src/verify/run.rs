@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::eval::{Interpreter, Mode};
 use crate::ir::Module;
 use crate::runtime::{NamedTensors, Session};
-use crate::tensor::{Tensor, num};
+use crate::tensor::Tensor;
 
 /// Compares a source with every given way of running an artifact.
 ///
@@ -31,10 +31,18 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
     let interface = Interface::new(request.source.module, &modules)?;
     let mut run = Run::new(request, &interface)?;
     let probes = run.probes()?;
-    for probe in &probes {
-        run.probe(probe);
+    let last = probes.len().saturating_sub(1);
+    let mut taken = Vec::new();
+    for (i, probe) in probes.iter().enumerate() {
+        if run.probe(probe) {
+            taken.push(probe);
+        }
         if run.source.endless {
             break;
+        }
+        // A source that takes none of the sizes fails.
+        if i == last && run.source.runs == 0 && run.source.error.is_none() {
+            run.source.error = run.refused.take();
         }
         if let Some(error) = &run.source.error
             && run.source.runs == 0
@@ -45,7 +53,7 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
         }
     }
     run.completeness();
-    run.trace(&probes);
+    run.trace(&taken);
     if let Some(task) = request.task {
         let report = preservation::run(
             task,
@@ -103,6 +111,9 @@ struct Engine<'a> {
     /// What it made of the first probes, for the claims.
     bases: Vec<NamedTensors>,
 }
+
+/// Largest end of a range that is probed in a package.
+const LONGEST_END: u64 = 1024;
 
 /// How many of the first probes serve as bases of claims: one without padding, one with.
 const BASES: usize = 2;
@@ -166,6 +177,8 @@ struct Run<'a> {
     request: &'a Request<'a>,
     interface: &'a Interface<'a>,
     source: Engine<'a>,
+    /// Why the source did not take the first of the sizes that it need not take.
+    refused: Option<String>,
     candidates: Vec<Engine<'a>>,
     reference_gates: Gates,
     /// Outputs that are rounded to steps, with the size of one.
@@ -209,6 +222,7 @@ impl<'a> Run<'a> {
             interface,
             steps: steps::steps(request.source.module, interface.function)?,
             source: Engine::new(source, None, None),
+            refused: None,
             candidates,
             reference_gates: options.reference.clone().unwrap_or(options.f32.clone()),
             probes: Vec::new(),
@@ -225,27 +239,14 @@ impl<'a> Run<'a> {
     /// one for claims and traces.
     fn probes(&mut self) -> Result<Vec<Probe>> {
         let mut probes = Vec::new();
-        let all = match self.request.inputs {
-            None => self.interface.bindings(self.request.options.longest_probe),
-            Some(_) => Vec::new(),
-        };
-        for (stream, bindings) in (0..).zip(&all) {
-            probes.push(self.interface.seeded(stream, bindings, false)?);
-            // One padded probe for the first two sizes: the second has two rows where the batch is free.
-            if stream < 2 && self.interface.mask().is_some() {
-                probes.push(self.interface.seeded(stream, bindings, true)?);
-            }
-        }
-        let apart = self
-            .interface
-            .apart(self.request.options.longest_probe)
-            .filter(|_| self.request.inputs.is_none());
-        if let Some(bindings) = apart {
-            let mut probe = self
-                .interface
-                .seeded(num::u64_of(all.len()), &bindings, false)?;
-            probe.apart = true;
-            probes.push(probe);
+        if self.request.inputs.is_none() {
+            let longest = self.request.options.longest_probe;
+            // The sizes of a package were asked for, its largest among them; those of an ONNX file are mostly just not bounded.
+            let longest_end = match self.request.format {
+                Format::CoreMl => longest.max(LONGEST_END),
+                Format::Onnx => longest,
+            };
+            probes = self.interface.all_seeded(longest, longest_end)?;
         }
         let files = [
             (self.request.reference, Origin::ReferenceFile),
@@ -270,21 +271,21 @@ impl<'a> Run<'a> {
         Ok(probes)
     }
 
-    /// Runs one probe everywhere, compares every output and, on the first probe, tests the claims.
-    fn probe(&mut self, probe: &Probe) {
+    /// Runs one probe everywhere and compares every output, unless the source does not take its sizes and need not. Says whether it did.
+    fn probe(&mut self, probe: &Probe) -> bool {
         let mut reports = Vec::new();
         let source = self.source.run(probe);
-        if probe.apart
-            && let Some(error) = self.source.error.take()
-        {
-            self.warnings.push(format!(
-                "the source fails {error}: sizes that may be equal were compared where they are"
-            ));
-            return;
-        }
         if self.source.endless {
             // Only the interpreter would stop.
-            return;
+            return true;
+        }
+        if let Some(instead) = probe.instead
+            && let Some(error) = self.source.error.take()
+        {
+            self.warnings
+                .push(format!("the source fails {error}: {instead}"));
+            self.refused.get_or_insert(error);
+            return false;
         }
         if let (Some(outputs), Some(expected)) = (&source, &probe.expected) {
             let gates = self.reference_gates.clone();
@@ -340,6 +341,7 @@ impl<'a> Run<'a> {
             outputs: reports,
             padded_from: probe.padded_from,
         });
+        true
     }
 
     /// Compares the outputs of one engine (the source, if there is no index) with a reference.
@@ -538,10 +540,11 @@ impl<'a> Run<'a> {
     }
 
     /// Tests the claims and looks at intermediate values, on the first probe.
-    fn trace(&mut self, probes: &[Probe]) {
-        let Some(full) = probes.first() else { return };
+    fn trace(&mut self, probes: &[&Probe]) {
+        let Some(&full) = probes.first() else { return };
         let padded = probes
             .get(1)
+            .copied()
             .filter(|p| p.origin == Origin::Seeded && self.interface.mask().is_some());
         let engines = std::iter::once(&self.source).chain(&self.candidates);
         let mut reports = Vec::new();

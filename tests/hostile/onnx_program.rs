@@ -1212,6 +1212,46 @@ fn a_declared_shape_that_contradicts_the_inferred_one() {
     is_refused(&model(&outer).0, &["`y`", "i64[2, 3]", "f32[2, 3]"]);
 }
 
+#[test]
+fn a_stale_shape_inside_the_graph_may_be_allowed() {
+    let x = value_info("x", FLOAT, &[2, 3]);
+    let nodes = [
+        node("Relu", &["x"], &["a"], &[]),
+        node("Neg", &["a"], &["y"], &[]),
+    ];
+    let declared = |info: &Message| {
+        let y = value_info("y", FLOAT, &[2, 3]);
+        let inner = graph(&nodes, &[], std::slice::from_ref(&x), &[y]);
+        folder(&model(&inner.message(13, info)).0)
+    };
+    let arguments = [
+        "convert",
+        "m.onnx",
+        "--target",
+        "coreml",
+        "-o",
+        "out",
+        "--no-verify",
+    ];
+    let allowed = [&arguments[..], &["--allow-stale-shapes"]].concat();
+    let stale = declared(&value_info("a", FLOAT, &[7, 3]));
+    let (code, document) = program(stale.path(), &arguments);
+    assert_eq!(code, 1);
+    let hint = document["error"]["hint"].as_str().unwrap();
+    assert!(hint.contains("--allow-stale-shapes"), "{hint}");
+    let (code, document) = program(stale.path(), &allowed);
+    assert_eq!(code, 0, "{document:#}");
+    let warnings = document["warnings"].to_string();
+    assert!(
+        warnings.contains("`the_Relu`") && warnings.contains("f32[7, 3]"),
+        "{warnings}"
+    );
+    // Another element type is refused all the same.
+    let other = declared(&value_info("a", INT64, &[2, 3]));
+    let (code, document) = program(other.path(), &allowed);
+    assert_eq!(code, 1, "{document:#}");
+}
+
 // External data.
 
 /// A model with the external tensor `w: f32[2, 3]`.

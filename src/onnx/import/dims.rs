@@ -53,7 +53,9 @@ fn shape(m: &Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let end = bound(call.int_or("end", rank)?);
     call.finish()?;
     let part = shape.get(start..end.max(start)).unwrap_or_default();
-    Ok(vec![Entry::Dims(Dims::vector(DType::I64, part.to_vec()))])
+    let size = |d: &Dim| m.bounds.settled(d).map_or_else(|| d.clone(), Dim::constant);
+    let sizes = part.iter().map(size).collect();
+    Ok(vec![Entry::Dims(Dims::vector(DType::I64, sizes))])
 }
 
 fn size(m: &Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {

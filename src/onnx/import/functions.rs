@@ -143,7 +143,7 @@ impl Importer<'_> {
             .iter()
             .filter(|name| self.lookup(name).is_err() && !known.contains(name.as_str()))
             .collect();
-        for node in body {
+        for node in super::order::sorted(body) {
             let mut node = node.clone();
             for input in &mut node.input {
                 if left_out.contains(&&*input) {

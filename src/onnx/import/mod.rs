@@ -24,6 +24,7 @@ mod linear;
 mod loss;
 mod microsoft;
 mod norm;
+mod order;
 mod qlinear;
 mod quant;
 mod random;
@@ -103,6 +104,44 @@ pub fn read_bytes(bytes: &[u8], folder: &Path, options: &ReadOptions) -> Result<
     import(&model, folder, "model", options)
 }
 
+/// Values for inputs that are one number and decide which part of a model runs, where the model can be read with one only of those that it compares the
+/// input with: at these sizes it takes nothing else.
+///
+/// # Errors
+/// When the file is malformed.
+pub fn decided(path: &Path, options: &ReadOptions) -> Result<BTreeMap<String, Tensor>> {
+    let model = wire::read(path).at_file(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut found = BTreeMap::new();
+    let Some(graph) = &model.proto.graph else {
+        return Ok(found);
+    };
+    let compared = interface::compared(graph, &interface::scalars(graph, options));
+    let reads = |options: &ReadOptions| {
+        let read = import_once(&model, folder, "model", options, &Facts::new());
+        matches!(read, Ok(Outcome::Read(_)))
+    };
+    if compared.is_empty() || reads(options) {
+        return Ok(found);
+    }
+    for (name, values) in compared {
+        let mut loader = Loader::new(folder);
+        let mut fitting = Vec::new();
+        for value in values {
+            let (constant, _) = loader.constant(value, None, &name)?;
+            let mut options = options.clone();
+            options.constants.insert(name.clone(), constant.read()?);
+            if reads(&options) {
+                fitting.extend(options.constants.remove(&name));
+            }
+        }
+        if let [one] = fitting.as_slice() {
+            found.insert(name, one.clone());
+        }
+    }
+    Ok(found)
+}
+
 /// Reads a model until nothing more is learnt about the sizes of its inputs: what one reading shows makes the next one plainer.
 fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions) -> Result<Read> {
     let mut facts = Facts::new();
@@ -115,7 +154,18 @@ fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions)
             Outcome::Failed(open, _) if options.closed && !open.is_empty() => {
                 return Err(still_open(model, folder, stem, options, &open));
             }
-            Outcome::Failed(_, error) => return Err(error),
+            Outcome::Failed(open, error) => {
+                // Sizes that the user gave a range are taken at its end.
+                let (fixed, ranges) = interface::at_ends(options);
+                let sizes = fitting(model, folder, stem, &fixed, &open);
+                return Err(match sizes {
+                    Some(sizes) if !(open.is_empty() && ranges.is_empty()) => {
+                        let open = open.into_iter().map(|o| o.symbol);
+                        interface::varies(&error, open.zip(sizes).chain(ranges))
+                    }
+                    Some(_) | None => error,
+                });
+            }
         };
         let before = facts.len();
         let mut narrower = false;
@@ -138,14 +188,14 @@ fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions)
     }
 }
 
-/// That sizes are open, with sizes that the model can be read with.
-fn still_open(
+/// Sizes for what is open with which the model can be read, if any usual ones are.
+fn fitting(
     model: &wire::Model,
     folder: &Path,
     stem: &str,
     options: &ReadOptions,
     open: &[OpenSize],
-) -> crate::error::Error {
+) -> Option<Vec<u64>> {
     let reads = |options: &ReadOptions| {
         let read = import_once(model, folder, stem, options, &Facts::new());
         let Ok(Outcome::Read(read)) = read else {
@@ -157,7 +207,18 @@ fn still_open(
         let mut values = values.filter(|v| matches!(v.def, Def::Node(_)));
         read.open.is_empty() && !values.any(|v| v.ty.shape.contains(&Dim::from(0)))
     };
-    let sizes = suggest::sizes(open, options, reads);
+    suggest::sizes(open, options, reads)
+}
+
+/// That sizes are open, with sizes that the model can be read with.
+fn still_open(
+    model: &wire::Model,
+    folder: &Path,
+    stem: &str,
+    options: &ReadOptions,
+    open: &[OpenSize],
+) -> crate::error::Error {
+    let sizes = fitting(model, folder, stem, options, open);
     let scalars = model.proto.graph.as_ref();
     let scalars = scalars.map_or_else(Vec::new, |graph| interface::scalars(graph, options));
     interface::still_open(open, sizes.as_deref(), &scalars).into()
@@ -208,6 +269,7 @@ fn import_once(
         bounds: Bounds::default(),
         facts,
         notes: BTreeSet::new(),
+        stale_shapes: options.stale_shapes,
         nodes: 0,
         depth: 0,
     };
@@ -291,6 +353,8 @@ struct Importer<'a> {
     /// What earlier readings showed about the sizes of inputs.
     facts: &'a Facts,
     notes: BTreeSet<String>,
+    /// Whether declared shapes inside the graph may be stale.
+    stale_shapes: bool,
     /// Nodes read so far, those of bodies and functions each time they are.
     nodes: usize,
     depth: usize,
@@ -367,7 +431,7 @@ impl Importer<'_> {
                 declared.insert(name, ty);
             }
         }
-        for node in &graph.node {
+        for node in order::sorted(&graph.node) {
             self.node(node, &declared)?;
         }
         Ok(())
@@ -433,8 +497,10 @@ impl Importer<'_> {
             if name.is_empty() {
                 continue;
             }
-            if let Some(ty) = declared.get(name.as_str()) {
-                self.check_declared(ty, &entry).at_node(place)?;
+            if let Some(ty) = declared.get(name.as_str())
+                && let Err(error) = self.check_declared(ty, &entry)
+            {
+                self.stale(error, place)?;
             }
             if let Entry::Value(value) | Entry::Coded(value, _) = entry {
                 self.b.rename(value, name);
@@ -520,7 +586,32 @@ impl Importer<'_> {
         Err(OnnxImportError::Declared {
             declared: declared.to_string(),
             inferred: ty.to_string(),
+            stale: false,
         })
+    }
+
+    /// What becomes of a declaration inside the graph that contradicts what the node gives: an error, or a note if that was allowed. Runtimes refuse another
+    /// element type.
+    fn stale(&mut self, error: OnnxImportError, node: &str) -> Result<()> {
+        let OnnxImportError::Declared {
+            declared, inferred, ..
+        } = error
+        else {
+            return Err(error).at_node(node);
+        };
+        let same_dtype = declared.split('[').next() == inferred.split('[').next();
+        if same_dtype && self.stale_shapes {
+            self.notes.insert(format!(
+                "node `{node}`: the declared type {declared} is stale: it gives {inferred}"
+            ));
+            return Ok(());
+        }
+        Err(OnnxImportError::Declared {
+            declared,
+            inferred,
+            stale: same_dtype,
+        })
+        .at_node(node)
     }
 
     fn output(&mut self, output: &ValueInfoProto) -> Result<()> {
