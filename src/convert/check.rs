@@ -10,8 +10,9 @@ use super::admit;
 use super::error::ConvertError;
 use super::opened::Opened;
 use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step, Target};
+use super::uses_f16;
 use crate::arch::Extent;
-use crate::error::{Context, Result, io_error};
+use crate::error::{Context, Error, Result, io_error};
 use crate::eval::{Interpreter, Mode};
 use crate::files::Named;
 use crate::ir::{Dim, Module, Op, Symbol, SymbolRange};
@@ -194,25 +195,34 @@ struct Engines {
 }
 
 impl Engines {
-    /// Adds an engine, or says why it is absent; tells whether it is there.
-    fn add(&mut self, engine: Engine, required: bool, session: Result<Box<dyn Session>>) -> bool {
+    /// Adds an engine, or says why it is absent; tells whether it is there. `required` tells whether the verdict needs it, by what kept it from
+    /// loading the artifact.
+    fn add(
+        &mut self,
+        engine: Engine,
+        required: impl FnOnce(&Error) -> bool,
+        session: Result<Box<dyn Session>>,
+    ) -> bool {
         match session {
             Ok(session) => {
                 self.sessions.push(session);
                 true
             }
             Err(error) => {
-                // Not installed is the machine's business; there but unable to load the model is the artifact's.
-                let missing = ["engine_absent", "no_onnxruntime"].contains(&error.code());
                 self.absent.push(Absent {
                     name: engine.name().to_owned(),
                     detail: error.to_string(),
-                    required: required || !missing,
+                    required: required(&error),
                 });
                 false
             }
         }
     }
+}
+
+/// Whether an engine could not be loaded because of the model: that it is not installed is the machine's business.
+fn cannot_load(error: &Error) -> bool {
+    !["engine_absent", "no_onnxruntime"].contains(&error.code())
 }
 
 /// Runs an artifact in every engine that can, and compares it with the source module. `engine` holds the source's original file, if it is one
@@ -248,6 +258,8 @@ pub fn verify_artifact(
     let admitted = || -> Result<()> { Ok(admit::fits_memory(source)?) };
     let mut engines = Engines::default();
     let mut read_back = None;
+    // ONNX Runtime defines what the operators mean; where it runs a file, tract is another opinion.
+    let mut tract_is_second = false;
     let numerics = match kind {
         ArtifactKind::Checkpoint => return Err(ConvertError::UnknownKind.into()),
         ArtifactKind::Coreml => {
@@ -263,12 +275,10 @@ pub fn verify_artifact(
             }
             // An engine that shares no code with ours: ONNX Runtime, or tract, which is always here.
             let session = admitted().and_then(|()| through_onnx(&module, Engine::Ort, library));
-            if !engines.add(Engine::Ort, library.is_some(), session) {
-                engines.add(
-                    Engine::Tract,
-                    false,
-                    admitted().and_then(|()| through_onnx(&module, Engine::Tract, None)),
-                );
+            let wanted = |e: &Error| library.is_some() || cannot_load(e);
+            if !engines.add(Engine::Ort, wanted, session) {
+                let session = admitted().and_then(|()| through_onnx(&module, Engine::Tract, None));
+                engines.add(Engine::Tract, cannot_load, session);
             }
             read_back = Some(module);
             if halves { Numerics::F16 } else { Numerics::F32 }
@@ -276,7 +286,8 @@ pub fn verify_artifact(
         ArtifactKind::Onnx => {
             let tract = admitted().and_then(|()| Engine::Tract.open(artifact, library));
             let session = admitted().and_then(|()| Engine::Ort.open(artifact, library));
-            if session.is_ok() && has_loops(source) {
+            tract_is_second = session.is_ok();
+            if tract_is_second && has_loops(source) {
                 // That is no finding about the artifact, as long as another engine runs it.
                 engines.absent.push(Absent {
                     name: Engine::Tract.name().to_owned(),
@@ -284,9 +295,10 @@ pub fn verify_artifact(
                     required: false,
                 });
             } else {
-                engines.add(Engine::Tract, true, tract);
+                engines.add(Engine::Tract, |_| !tract_is_second, tract);
             }
-            engines.add(Engine::Ort, library.is_some(), session);
+            let wanted = |e: &Error| library.is_some() || cannot_load(e);
+            engines.add(Engine::Ort, wanted, session);
             let halves = onnx::inspect(artifact)?
                 .weight_bytes
                 .contains_key(DType::F16.name());
@@ -326,8 +338,11 @@ pub fn verify_artifact(
         module: read_back.as_ref(),
         trace: None,
         numerics,
-        inexact:
-            (numerics == Numerics::F16 && c.engine().starts_with("tract")).then_some(TRACT_HALVES),
+        inexact: match numerics {
+            _ if !c.engine().starts_with("tract") => None,
+            Numerics::F16 => Some(TRACT_HALVES),
+            Numerics::F32 => tract_is_second.then_some(TRACT_SECOND),
+        },
     }));
     if engine.is_some() {
         candidates.push(Candidate {
@@ -377,6 +392,8 @@ pub fn verify_artifact(
 /// Measured on version 0.23: products of 3×3 convolutions are off by 9·10⁻⁴, where single sums are off by 2·10⁻⁴.
 const TRACT_HALVES: &str = "tract sums in half precision in convolutions";
 
+const TRACT_SECOND: &str = "where both run a file, ONNX Runtime is the one to go by";
+
 /// The source module in the interpreter, beside the engine that runs the original file: where they differ, the file was misread, or one of the
 /// engines is wrong.
 struct Reading<'a>(&'a Interpreter);
@@ -403,15 +420,6 @@ fn has_loops(module: &Module) -> bool {
     let functions = module.functions.iter().chain(&module.bodies);
     let mut nodes = functions.flat_map(|f| &f.nodes);
     nodes.any(|node| matches!(node.op, Op::Loop(_)))
-}
-
-/// Whether anything in the module computes in half precision.
-fn uses_f16(module: &Module) -> bool {
-    module
-        .functions
-        .iter()
-        .flat_map(|f| &f.values)
-        .any(|v| v.ty.dtype == DType::F16)
 }
 
 /// Compares an artifact with the model folder it was made from, at the artifact's shapes.

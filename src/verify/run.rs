@@ -30,9 +30,9 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
     let modules: Vec<&Module> = request.candidates.iter().filter_map(|c| c.module).collect();
     let interface = Interface::new(request.source.module, &modules)?;
     let mut run = Run::new(request, &interface)?;
-    let probes = run.probes()?;
-    for probe in &probes {
-        run.probe(probe);
+    let mut probes = run.probes()?;
+    for probe in &mut probes {
+        run.probe(probe)?;
         if run.source.endless {
             break;
         }
@@ -100,9 +100,14 @@ struct Engine<'a> {
     /// What it is known to compute less exactly, and where that showed.
     inexact: Option<&'static str>,
     doubts: Vec<String>,
+    /// Whether an engine that is more exact found nothing wrong, so that what this one finds is said, but does not count.
+    overruled: bool,
     /// What it made of the first probes, for the claims.
     bases: Vec<NamedTensors>,
 }
+
+/// How often a seeded probe that the source refuses is drawn again.
+const REDRAWS: u64 = 3;
 
 /// How many of the first probes serve as bases of claims: one without padding, one with.
 const BASES: usize = 2;
@@ -120,6 +125,7 @@ impl<'a> Engine<'a> {
             failed: false,
             inexact: None,
             doubts: Vec::new(),
+            overruled: false,
             bases: Vec::new(),
         }
     }
@@ -150,7 +156,7 @@ impl<'a> Engine<'a> {
             detail: self.error.clone().unwrap_or_default(),
             name: self.subject.name.clone(),
             numerics: self.numerics,
-            required: true,
+            required: !self.overruled,
             role: self.role.map_or("source", Role::name),
             runs: self.runs,
             status: if self.error.is_none() {
@@ -270,22 +276,51 @@ impl<'a> Run<'a> {
         Ok(probes)
     }
 
-    /// Runs one probe everywhere, compares every output and, on the first probe, tests the claims.
-    fn probe(&mut self, probe: &Probe) {
+    /// Runs the source. Random values need not be what it takes, such as indices: a seeded probe that it refuses is drawn again.
+    fn run_source(&mut self, probe: &mut Probe) -> Result<Option<NamedTensors>> {
+        let refused_before = self.source.error.is_some();
+        let found = self.source.run(probe);
+        let redrawn = probe.origin == Origin::Seeded && !probe.apart;
+        if found.is_some() || refused_before || self.source.endless || !redrawn {
+            return Ok(found);
+        }
+        for attempt in 0..REDRAWS {
+            let mut other = self.interface.redrawn(probe, attempt)?;
+            let first = self.source.error.take();
+            if let Some(found) = self.source.run(&other) {
+                let first = first.unwrap_or_default();
+                other
+                    .notes
+                    .push(format!("drawn again, since the source fails {first}"));
+                *probe = other;
+                return Ok(Some(found));
+            }
+            if self.source.endless {
+                break;
+            }
+            // What is reported is what it said to the first.
+            self.source.error = first;
+        }
+        Ok(None)
+    }
+
+    /// Runs one probe everywhere and compares every output.
+    fn probe(&mut self, probe: &mut Probe) -> Result<()> {
         let mut reports = Vec::new();
-        let source = self.source.run(probe);
+        let source = self.run_source(probe)?;
         if probe.apart
             && let Some(error) = self.source.error.take()
         {
             self.warnings.push(format!(
                 "the source fails {error}: sizes that may be equal were compared where they are"
             ));
-            return;
+            return Ok(());
         }
-        if self.source.endless {
-            // Only the interpreter would stop.
-            return;
+        // Of a loop without an end only the interpreter would stop; and what an artifact makes of inputs that its source refuses shows nothing.
+        if self.source.endless || (source.is_none() && probe.expected.is_none()) {
+            return Ok(());
         }
+        let probe = &*probe;
         if let (Some(outputs), Some(expected)) = (&source, &probe.expected) {
             let gates = self.reference_gates.clone();
             self.against(
@@ -340,6 +375,7 @@ impl<'a> Run<'a> {
             outputs: reports,
             padded_from: probe.padded_from,
         });
+        Ok(())
     }
 
     /// Compares the outputs of one engine (the source, if there is no index) with a reference.
@@ -450,25 +486,37 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What an engine that is known to be less exact found is the artifact's fault, unless another engine finds nothing.
-    fn doubts(&mut self) {
+    /// Whether an engine whose findings count for more than those of the less exact ones ran the artifact.
+    fn is_overruled(&self, engine: &Engine<'_>) -> bool {
         let sound = |e: &Engine<'_>| {
             let ran = e.runs > 0 && e.error.is_none() && e.role == Some(Role::Artifact);
             ran && !e.failed && e.inexact.is_none()
         };
-        let is_cleared = self.candidates.iter().any(sound);
-        for engine in &mut self.candidates {
+        engine.inexact.is_some() && self.candidates.iter().any(sound)
+    }
+
+    /// What an engine that is known to be less exact found is the artifact's fault, unless another engine finds nothing.
+    fn doubts(&mut self) {
+        for index in 0..self.candidates.len() {
+            let overruled = self.is_overruled(&self.candidates[index]);
+            let engine = &mut self.candidates[index];
             let (Some(why), doubts) = (engine.inexact, std::mem::take(&mut engine.doubts)) else {
                 continue;
             };
-            let lines = doubts.into_iter().map(|line| format!("{line} ({why})"));
-            if is_cleared {
-                let lines =
-                    lines.map(|line| format!("the engines disagree on the artifact: {line}"));
-                self.warnings.extend(lines);
-            } else {
-                self.failures.extend(lines);
+            engine.overruled = overruled;
+            for line in doubts {
+                self.charge(index, format!("{line} ({why})"));
             }
+        }
+    }
+
+    /// A finding about what an engine made of the artifact: a failure, unless the engine is overruled.
+    fn charge(&mut self, index: usize, line: String) {
+        if self.candidates[index].overruled {
+            let line = format!("the engines disagree on the artifact: {line}");
+            self.warnings.push(line);
+        } else {
+            self.failures.push(line);
         }
     }
 
@@ -476,17 +524,22 @@ impl<'a> Run<'a> {
     fn completeness(&mut self) {
         self.doubts();
         let outputs = &self.interface.function.outputs;
-        for engine in &self.candidates {
+        for index in 0..self.candidates.len() {
+            let engine = &self.candidates[index];
             if let Some(error) = &engine.error {
-                self.failures
-                    .push(format!("{} failed {error}", engine.subject.name));
+                let line = format!("{} failed {error}", engine.subject.name);
+                self.charge(index, line);
+                continue;
+            }
+            if engine.runs == 0 && self.source.error.is_some() {
+                // The source refused everything that it would have been asked.
                 continue;
             }
             for output in outputs {
-                if !engine.compared.contains(&output.name) {
+                if !self.candidates[index].compared.contains(&output.name) {
                     self.failures.push(format!(
                         "{}: `{}` was never compared",
-                        engine.subject.name, output.name
+                        self.candidates[index].subject.name, output.name
                     ));
                 }
             }
@@ -520,7 +573,7 @@ impl<'a> Run<'a> {
             .flat_map(|p| &p.outputs)
             .filter(|o| o.comparison.is_some())
             .count();
-        if compared == 0 {
+        if compared == 0 && self.source.error.is_none() {
             self.failures
                 .push("vacuous: no output was compared".to_owned());
         }
@@ -543,9 +596,14 @@ impl<'a> Run<'a> {
         let padded = probes
             .get(1)
             .filter(|p| p.origin == Origin::Seeded && self.interface.mask().is_some());
-        let engines = std::iter::once(&self.source).chain(&self.candidates);
+        let indices = std::iter::once(None).chain((0..self.candidates.len()).map(Some));
         let mut reports = Vec::new();
-        for engine in engines.filter(|e| e.error.is_none()) {
+        let mut violated = Vec::new();
+        for index in indices {
+            let engine = index.map_or(&self.source, |i| &self.candidates[i]);
+            if engine.error.is_some() {
+                continue;
+            }
             let mut bases = engine.bases.iter();
             let Some(outputs) = bases.next() else {
                 continue;
@@ -553,7 +611,7 @@ impl<'a> Run<'a> {
             let padded = padded
                 .zip(bases.next())
                 .map(|(probe, outputs)| Base { probe, outputs });
-            reports.extend(claims::check(
+            let found = claims::check(
                 &engine.subject,
                 self.interface,
                 &self.request.source.module.claims,
@@ -562,13 +620,18 @@ impl<'a> Run<'a> {
                     outputs,
                 },
                 padded.as_ref(),
-            ));
+            );
+            for claim in found.iter().filter(|c| c.status == ClaimStatus::Violated) {
+                let line = format!("{}: {}: {}", claim.engine, claim.claim, claim.detail);
+                violated.push((index, line));
+            }
+            reports.extend(found);
         }
-        for claim in reports.iter().filter(|c| c.status == ClaimStatus::Violated) {
-            self.failures.push(format!(
-                "{}: {}: {}",
-                claim.engine, claim.claim, claim.detail
-            ));
+        for (index, line) in violated {
+            match index {
+                Some(index) => self.charge(index, line),
+                None => self.failures.push(line),
+            }
         }
         self.claims = reports;
         self.intermediate_values(full);
@@ -702,12 +765,12 @@ impl<'a> Run<'a> {
                 .filter(|c| !c.passed)
                 .map(super::Check::text);
             let all: Vec<String> = pair.failures.iter().cloned().chain(checks).collect();
-            self.failures.push(format!(
-                "task `{}`: {}: {}",
-                task.name,
-                pair.engine,
-                all.join("; ")
-            ));
+            let line = format!("task `{}`: {}: {}", task.name, pair.engine, all.join("; "));
+            let named = |e: &Engine<'_>| e.subject.name == pair.engine;
+            match self.candidates.iter().position(named) {
+                Some(index) => self.charge(index, line),
+                None => self.failures.push(line),
+            }
         }
     }
 
