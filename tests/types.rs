@@ -387,3 +387,27 @@ fn half_precision_stays_half_precision() {
     let written = distill_convert::onnx::read(&folder.path().join("out.onnx"), &options).unwrap();
     assert!(halves(written.module) >= 3);
 }
+
+#[test]
+fn a_source_in_half_precision_is_widened_when_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = |name| [(name, FLOAT16, &[1, 4][..])];
+    let nodes = [node("Relu", &["x"], &["y"], &[])];
+    write(folder.path(), &nodes, &[], &ports("x"), &ports("y"));
+    let wide = ["--precision", "fp32"];
+    for (target, file, more, dtype, precision) in [
+        ("onnx", "wide.onnx", &wide[..], "f32", "fp32"),
+        ("coreml", "wide.mlpackage", &wide, "f32", "fp32"),
+        ("onnx", "same.onnx", &[], "f16", "as the source"),
+    ] {
+        let arguments = ["convert", "m.onnx", "--target", target, "-o", file];
+        let (code, answer) = run_json(folder.path(), &[&arguments, more].concat());
+        assert_eq!(code, 0, "{answer:#}");
+        let (_, seen) = run_json(folder.path(), &["inspect", file]);
+        for side in ["inputs", "outputs"] {
+            assert_eq!(seen["result"][side][0]["dtype"], dtype, "{seen:#}");
+        }
+        let stated = &seen["result"]["metadata"]["com.distill-convert.precision"];
+        assert_eq!(stated, precision, "{seen:#}");
+    }
+}
