@@ -14,6 +14,7 @@ mod opened;
 mod parameters;
 mod reference;
 mod request;
+mod sizes;
 mod stage;
 mod statement;
 mod steps;

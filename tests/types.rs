@@ -369,7 +369,17 @@ fn half_precision_stays_half_precision() {
         &[("x", FLOAT16, &[2, 3])],
         &[("y", FLOAT16, &[2, 3])],
     );
-    holds(folder.path(), &[]);
+    let arguments = [
+        "convert",
+        "--target",
+        "coreml",
+        "m.onnx",
+        "-o",
+        "m.mlpackage",
+    ];
+    let (code, answer) = run_json(folder.path(), &arguments);
+    assert_eq!(code, 0, "{answer:#}");
+    changed(&answer, &[]);
     let halves = |module: distill_convert::ir::Module| {
         let function = module.main().unwrap().clone();
         assert!(function.values.iter().all(|v| v.ty.dtype == DType::F16));

@@ -10,15 +10,15 @@ use super::admit;
 use super::error::ConvertError;
 use super::opened::Opened;
 use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step, Target};
+use super::sizes::{adopt_sizes, artifact_shapes};
 use super::uses_f16;
-use crate::arch::Extent;
 use crate::error::{Context, Error, Result, io_error};
 use crate::eval::{Interpreter, Mode};
 use crate::files::Named;
-use crate::ir::{Dim, Module, Op, Symbol, SymbolRange};
+use crate::ir::{Module, Op};
 use crate::runtime::{NamedTensors, Session};
 use crate::source;
-use crate::tensor::{DType, Tensor, num};
+use crate::tensor::{DType, Tensor};
 use crate::verify::{
     self, Absent, Candidate, Format, Gates, Numerics, Options, PairReport, Prediction, Report,
     Role, Source, Task, comparison_json, predictions_json,
@@ -409,7 +409,7 @@ impl Session for Reading<'_> {
 }
 
 /// A function of a package, the default one if none is named; its inputs and outputs are called as in the source it was made from.
-fn read_package(artifact: &Path, function: Option<&str>) -> Result<Module> {
+pub(super) fn read_package(artifact: &Path, function: Option<&str>) -> Result<Module> {
     coreml::read_function(artifact, function)?
         .into_source_module()
         .at_file(artifact)
@@ -502,111 +502,6 @@ fn verify_function(
     report.warnings.extend(built.warnings);
     report.warnings.extend(warning);
     Ok(report)
-}
-
-/// Gives the inputs of an ONNX source the sizes that the artifact's inputs have, in order; those that are already given stay.
-fn adopt_sizes(
-    source: &Path,
-    artifact: &Path,
-    kind: ArtifactKind,
-    options: &mut onnx::ReadOptions,
-) -> Result<()> {
-    let module = match kind {
-        ArtifactKind::Coreml => read_package(artifact, None)?,
-        ArtifactKind::Onnx => onnx::read(artifact, &onnx::ReadOptions::default())?.module,
-        ArtifactKind::Checkpoint => return Err(ConvertError::UnknownKind.into()),
-    };
-    let function = module.main()?;
-    let inputs = onnx::inspect(source)?.inputs;
-    let inputs = inputs
-        .iter()
-        .filter(|i| !options.constants.contains_key(&i.name))
-        .cloned()
-        .collect::<Vec<_>>();
-    for (input, param) in inputs.iter().zip(&function.params) {
-        let found = &function.ty(param.value).shape;
-        let Some(shape) = input.shape.as_ref().filter(|s| s.len() == found.len()) else {
-            continue;
-        };
-        for (i, (axis, dim)) in shape.iter().zip(found).enumerate() {
-            let onnx::Axis::Symbol(symbol) = axis else {
-                continue;
-            };
-            let name = if symbol == "?" {
-                format!("{}.{i}", input.name)
-            } else {
-                symbol.clone()
-            };
-            let range = match (dim.known(), dim.as_symbol().and_then(|s| module.symbol(s))) {
-                (Some(n), _) => SymbolRange::OneOf(vec![num::u64_of(n)]),
-                (None, Some(symbol)) => symbol.range.clone(),
-                (None, None) => continue,
-            };
-            options.dims.entry(name).or_insert(range);
-        }
-    }
-    Ok(())
-}
-
-/// Batch and sequence extents of an artifact, from its first input of rank 2 or more.
-fn artifact_shapes(artifact: &Path, kind: ArtifactKind) -> Result<Shapes> {
-    match kind {
-        ArtifactKind::Checkpoint => Err(ConvertError::UnknownKind.into()),
-        ArtifactKind::Coreml => {
-            let module = read_package(artifact, None)?;
-            let function = module.main()?;
-            let first = function
-                .params
-                .iter()
-                .map(|p| function.ty(p.value))
-                .find(|ty| ty.rank() >= 2);
-            let first = first.ok_or(ConvertError::UnknownKind)?;
-            let extent =
-                |dim: &Dim| match (dim.known(), dim.as_symbol().and_then(|s| module.symbol(s))) {
-                    (Some(n), _) => Extent::Fixed(n),
-                    (None, Some(symbol)) => extent_of(symbol),
-                    (None, None) => Extent::Dynamic { min: 1, max: None },
-                };
-            Ok(Shapes {
-                batch: extent(&first.shape[0]),
-                seq: extent(&first.shape[1]),
-            })
-        }
-        ArtifactKind::Onnx => {
-            let summary = onnx::inspect(artifact)?;
-            let shapes = summary
-                .inputs
-                .iter()
-                .filter_map(|input| input.shape.as_ref());
-            let [batch, seq, ..] = shapes
-                .into_iter()
-                .find(|s| s.len() >= 2)
-                .map_or(&[][..], Vec::as_slice)
-            else {
-                return Err(ConvertError::UnknownKind.into());
-            };
-            let extent = |axis: &onnx::Axis| match axis {
-                onnx::Axis::Known(n) => Extent::Fixed(usize::try_from(*n).unwrap_or_default()),
-                onnx::Axis::Symbol(_) => Extent::Dynamic { min: 1, max: None },
-            };
-            Ok(Shapes {
-                batch: extent(batch),
-                seq: extent(seq),
-            })
-        }
-    }
-}
-
-fn extent_of(symbol: &Symbol) -> Extent {
-    match &symbol.range {
-        SymbolRange::OneOf(sizes) => {
-            Extent::OneOf(sizes.iter().map(|&n| num::usize_of(n)).collect())
-        }
-        SymbolRange::Between { min, max } => Extent::Dynamic {
-            min: num::usize_of(*min),
-            max: Some(num::usize_of(*max)),
-        },
-    }
 }
 
 /// How to run a model once.

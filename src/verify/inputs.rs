@@ -139,6 +139,9 @@ pub(super) fn draw(
     }
 }
 
+/// How often a seeded probe that the source refuses is drawn again.
+pub(super) const REDRAWS: u64 = 3;
+
 /// Values like those of `tensor` in type and shape that a model is less likely to refuse: floats between 0 and 1; integers that are all 0 in the
 /// first attempt, all 1 in the second, then either.
 pub(super) fn tame(rng: &mut Rng, tensor: &Tensor, attempt: u64) -> Result<Tensor> {
