@@ -14,6 +14,7 @@ mod opened;
 mod parameters;
 mod reference;
 mod request;
+mod sizes;
 mod stage;
 mod statement;
 mod steps;
@@ -68,6 +69,9 @@ pub struct Artifact {
     pub cleaned: Option<CleanReport>,
     /// What the precision pass did, if it ran.
     pub precision: Option<PrecisionReport>,
+    /// Whether it computes in half precision where its source does, because nobody asked for anything else.
+    #[serde(skip)]
+    pub keeps_halves: bool,
     /// Values that the artifact holds in another type than the source, sorted, and what makes that right. Not among them: what the precision
     /// pass made half precision.
     pub type_changes: Vec<coreml::TypeChange>,
@@ -251,6 +255,15 @@ fn stage_target(
         } else {
             plain
         };
+        // Without a word of the user's, a graph keeps the half precision that it has.
+        let plain = if request.precision == Some(Precision::Fp32) && uses_f16(&plain) {
+            outcome.warnings.push(
+                "what the source computes in half precision is computed in single precision, and so are inputs and outputs".into(),
+            );
+            passes::widen(&plain)?
+        } else {
+            plain
+        };
         parts.push(Part {
             description,
             function: options.function,
@@ -304,6 +317,9 @@ fn stage_target(
     let name = |part: &Part| part.function.clone().unwrap_or_default();
     let precision = PrecisionReport::of_functions(parts.iter().map(name).zip(done.precisions));
     let verification = Report::of_functions(parts.iter().map(name).zip(done.reports).collect());
+    let keeps_halves = precision.is_none()
+        && request.precision.is_none()
+        && parts.iter().any(|p| uses_f16(&p.plain));
     let Done {
         format,
         type_changes,
@@ -328,11 +344,19 @@ fn stage_target(
             format,
             cleaned,
             precision,
+            keeps_halves,
             type_changes,
             compressed,
             verification,
         },
     })
+}
+
+/// Whether anything in the module computes in half precision.
+fn uses_f16(module: &Module) -> bool {
+    let functions = module.functions.iter().chain(&module.bodies);
+    let mut values = functions.flat_map(|f| &f.values);
+    values.any(|v| v.ty.dtype == DType::F16)
 }
 
 /// A function on its way to an artifact.

@@ -369,7 +369,17 @@ fn half_precision_stays_half_precision() {
         &[("x", FLOAT16, &[2, 3])],
         &[("y", FLOAT16, &[2, 3])],
     );
-    holds(folder.path(), &[]);
+    let arguments = [
+        "convert",
+        "--target",
+        "coreml",
+        "m.onnx",
+        "-o",
+        "m.mlpackage",
+    ];
+    let (code, answer) = run_json(folder.path(), &arguments);
+    assert_eq!(code, 0, "{answer:#}");
+    changed(&answer, &[]);
     let halves = |module: distill_convert::ir::Module| {
         let function = module.main().unwrap().clone();
         assert!(function.values.iter().all(|v| v.ty.dtype == DType::F16));
@@ -435,5 +445,29 @@ fn bf16_is_written_to_onnx_in_single_precision() {
         let ports = written.inputs.iter().chain(&written.outputs);
         let types: Vec<&str> = ports.map(|p| p.dtype.as_str()).collect();
         assert_eq!(types, ["f32", "f32"]);
+    }
+}
+
+#[test]
+fn a_source_in_half_precision_is_widened_when_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = |name| [(name, FLOAT16, &[1, 4][..])];
+    let nodes = [node("Relu", &["x"], &["y"], &[])];
+    write(folder.path(), &nodes, &[], &ports("x"), &ports("y"));
+    let wide = ["--precision", "fp32"];
+    for (target, file, more, dtype, precision) in [
+        ("onnx", "wide.onnx", &wide[..], "f32", "fp32"),
+        ("coreml", "wide.mlpackage", &wide, "f32", "fp32"),
+        ("onnx", "same.onnx", &[], "f16", "as the source"),
+    ] {
+        let arguments = ["convert", "m.onnx", "--target", target, "-o", file];
+        let (code, answer) = run_json(folder.path(), &[&arguments, more].concat());
+        assert_eq!(code, 0, "{answer:#}");
+        let (_, seen) = run_json(folder.path(), &["inspect", file]);
+        for side in ["inputs", "outputs"] {
+            assert_eq!(seen["result"][side][0]["dtype"], dtype, "{seen:#}");
+        }
+        let stated = &seen["result"]["metadata"]["com.distill-convert.precision"];
+        assert_eq!(stated, precision, "{seen:#}");
     }
 }

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::blob::BlobFile;
+use super::blob::{BlobFile, BlobFiles};
 use super::import::symbols::{Assigned, Sizes, assign};
 use super::import::{self, Declared, ImportError, Input, Source, declared};
 use super::interface::{
     Classifier, Color, Description, Feature, FeatureKind, Flexibility, features,
 };
 use super::kind::{kind, way_out};
-use super::package::{self, WEIGHT_FILE};
+use super::package::{self, WEIGHT_FILE, WEIGHT_REFERENCE};
+use super::proto::mil_spec::argument::binding::Binding;
+use super::proto::mil_spec::value::Value as Held;
 use super::proto::mil_spec::value_type::Type as ValueKind;
 use super::proto::mil_spec::{Block, Function, NamedValueType, Program};
 use super::proto::model::Type as ModelKind;
@@ -210,9 +212,9 @@ pub fn read_for_shapes(
 /// # Errors
 /// When the manifest is malformed or points out of the package.
 pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
-    let items = items(path)?;
-    let manifest = (items.model != path).then(|| path.join(package::MANIFEST));
-    let all = std::iter::once(items.model).chain(items.weights);
+    let opened = Opened::open(path)?;
+    let manifest = (opened.model_path != path).then(|| path.join(package::MANIFEST));
+    let all = std::iter::once(opened.model_path).chain(opened.weights);
     Ok(all.chain(manifest).collect())
 }
 
@@ -230,8 +232,10 @@ pub(super) struct Opened {
     pub(super) model_path: PathBuf,
     /// The message.
     pub(super) model: Model,
-    /// The weight file.
-    pub(super) blobs: Option<BlobFile>,
+    /// The weight files.
+    pub(super) weights: Vec<PathBuf>,
+    /// What is in them.
+    pub(super) blobs: BlobFiles,
 }
 
 /// The interface of one function.
@@ -251,15 +255,59 @@ impl Opened {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let items = items(path)?;
         let (model, _) = package::read_model(&*package::open_item(path, &items.model)?)?;
-        let weights = items.weights.as_deref();
-        let blobs = weights
-            .map(|weights| BlobFile::of(package::open_item(path, weights)?))
-            .transpose()?;
-        Ok(Opened {
+        let mut opened = Opened {
             model_path: items.model,
             model,
-            blobs,
-        })
+            weights: Vec::new(),
+            blobs: BlobFiles::default(),
+        };
+        if let Some(weights) = items.weights {
+            opened.add(path, WEIGHT_REFERENCE, weights)?;
+        }
+        // Apple's tools write one file of a fixed name; the format has others as well.
+        for reference in opened.references() {
+            if let Some(weights) = package::referred(path, &opened.model_path, &reference)? {
+                opened.add(path, &reference, weights)?;
+            }
+        }
+        Ok(opened)
+    }
+
+    fn add(&mut self, path: &Path, reference: &str, weights: PathBuf) -> Result<()> {
+        let file = BlobFile::of(package::open_item(path, &weights)?)?;
+        self.blobs.insert(reference, file);
+        self.weights.push(weights);
+        Ok(())
+    }
+
+    /// What the program calls weight files, other than the usual one.
+    fn references(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let Some(ModelKind::MlProgram(program)) = &self.model.r#type else {
+            return found;
+        };
+        let functions = program.functions.values();
+        let mut open: Vec<&Block> = functions
+            .flat_map(|f| f.block_specializations.values())
+            .collect();
+        while let Some(block) = open.pop() {
+            for op in &block.operations {
+                open.extend(&op.blocks);
+                let given = op.inputs.values().flat_map(|a| &a.arguments);
+                let given = given.filter_map(|b| match &b.binding {
+                    Some(Binding::Value(value)) => Some(value),
+                    Some(Binding::Name(_)) | None => None,
+                });
+                for value in op.attributes.values().chain(given) {
+                    if let Some(Held::BlobFileValue(blob)) = &value.value
+                        && blob.file_name != WEIGHT_REFERENCE
+                    {
+                        found.insert(blob.file_name.clone());
+                    }
+                }
+            }
+        }
+        found
     }
 
     /// The program.
@@ -376,19 +424,20 @@ impl Opened {
             mut warnings,
         } = assigned;
         let metadata = self.description()?.metadata.clone().unwrap_or_default();
-        let (mut module, classifier) = import::import(&Source {
+        let (mut module, classifier, notes) = import::import(&Source {
             name,
             block,
             opset,
             inputs: params,
             states: kept,
             symbols,
-            blobs: self.blobs.as_ref(),
+            blobs: &self.blobs,
             // This program writes one function; what others join is not recorded.
             domains: (program.functions.len() == 1)
                 .then(|| metadata.user_defined.get(DOMAINS_KEY).map(String::as_str))
                 .flatten(),
         })?;
+        warnings.extend(notes);
         give_pixels(&mut module, &inputs);
         check_outputs(&module, &outputs, classifier.as_ref())?;
         let functions: Vec<String> = program.functions.keys().cloned().collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::cases::Case;
 use super::error::VerifyError;
-use super::inputs::{Origin, Probe, Rng, cast_input, check_domain, draw, pad};
+use super::inputs::{Origin, Probe, Rng, cast_input, check_domain, draw, pad, tame};
 use super::types::is_one_for_scalar;
 use crate::error::Result;
 use crate::ir::{
@@ -282,6 +282,22 @@ impl<'a> Interface<'a> {
             probes.push(probe);
         }
         Ok(probes)
+    }
+
+    /// A seeded probe with other values where nothing is known of what they may be: integers are all 0, then all 1, then either; floats lie
+    /// between 0 and 1.
+    pub(super) fn redrawn(&self, probe: &Probe, attempt: u64) -> Result<Probe> {
+        let mut other = probe.clone();
+        for (i, param) in self.function.params.iter().enumerate() {
+            let Some(tensor) = other.inputs.get_mut(self.name(param)) else {
+                continue;
+            };
+            if matches!(param.domain, Domain::Any) {
+                let stream = ((attempt + 1) << 32) ^ num::u64_of(i);
+                *tensor = tame(&mut Rng::new(stream), tensor, attempt)?;
+            }
+        }
+        Ok(other)
     }
 
     /// A case of a file as a probe: checked, cast to the declared types, padded at the end of axis 1 where the model only takes longer inputs and claims not to mind.

@@ -301,6 +301,7 @@ fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
         Op::GatherNd(o) => index::gather_nd(e, o, at(0)?, at(1)?),
         Op::ScatterElements(o) => index::scatter_elements(e, o, &vars),
         Op::ScatterNd(o) => index::scatter_nd(e, o, &vars),
+        Op::NonMaxSuppression(_) => index::non_max_suppression(e, node, &vars),
         Op::Resize(o) => image::resize(e, o, at(0)?),
         Op::If(o) => control::branch(e, o, &vars),
         Op::Loop(o) => control::repeat(e, o, &vars),
@@ -308,7 +309,6 @@ fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
         Op::Classify(_)
         | Op::Inverse(_)
         | Op::Attention(_)
-        | Op::NonMaxSuppression(_)
         | Op::GridSample(_)
         | Op::Recurrent(_)
         | Op::Quantize(_)

@@ -43,7 +43,7 @@ pub(super) use literal::{Declared, declared};
 use self::call::Call;
 use self::dims::Bounds;
 use self::entry::{Dims, Entry, tensor_of};
-use super::blob::BlobFile;
+use super::blob::BlobFiles;
 use super::interface::Classifier;
 use super::proto::mil_spec::argument::binding::Binding;
 use super::proto::mil_spec::{Block, Operation, Value};
@@ -79,7 +79,7 @@ pub(super) struct Source<'a> {
     /// The symbols that their types use.
     pub(super) symbols: Vec<Symbol>,
     /// The weight file.
-    pub(super) blobs: Option<&'a BlobFile>,
+    pub(super) blobs: &'a BlobFiles,
     /// What the metadata says about the values that inputs may take.
     pub(super) domains: Option<&'a str>,
 }
@@ -113,11 +113,11 @@ pub(super) fn supports(op: &str) -> bool {
     matches!(op, "const" | "classify") || control::is_control(op) || handler(op).is_some()
 }
 
-/// Reads one function.
+/// Reads one function: with the labels of a classifier, and what the user should know.
 ///
 /// # Errors
 /// When an operation is unknown, malformed or contradicts its declared type; the error names the operation.
-pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classifier>)> {
+pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classifier>, Vec<String>)> {
     check_operations(source.block)?;
     let mut importer = Importer {
         builder: Builder::new(source.name),
@@ -127,6 +127,7 @@ pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classifier>)
         bounds: Bounds::default(),
         opset: source.opset,
         blobs: source.blobs,
+        expanded: BTreeSet::new(),
     };
     for symbol in &source.symbols {
         importer.bounds.insert(symbol);
@@ -159,7 +160,10 @@ pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classifier>)
     importer.keep_states()?;
     let mut module = std::mem::replace(&mut importer.builder, Builder::new("")).finish()?;
     crate::ir::settle_domains(&mut module, source.domains, &BTreeSet::new())?;
-    Ok((module, importer.classes))
+    let notes = importer.expanded.iter().map(|layer| {
+        format!("the weights of `{layer}` are stored compressed and read expanded: layers with gates keep no compressed weights")
+    });
+    Ok((module, importer.classes, notes.collect()))
 }
 
 /// Refuses what is not read, all of it at once.
@@ -212,7 +216,9 @@ struct Importer<'a> {
     classes: Option<Classifier>,
     bounds: Bounds,
     opset: Opset,
-    blobs: Option<&'a BlobFile>,
+    blobs: &'a BlobFiles,
+    // Layers whose compressed weights were expanded.
+    expanded: BTreeSet<String>,
 }
 
 impl Importer<'_> {

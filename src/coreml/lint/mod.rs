@@ -19,8 +19,9 @@ use std::path::Path;
 
 pub use finding::{Code, Finding, Findings, Severity, Spot};
 
-use super::blob::BlobFile;
+use super::blob::{BlobFile, BlobFiles};
 use super::error::CoremlError;
+use super::package::WEIGHT_REFERENCE;
 use super::proto::{Model, model};
 use super::read::Opened;
 use super::target::DeploymentTarget;
@@ -79,10 +80,15 @@ pub fn lint(path: &Path) -> Result<Findings> {
     {
         of_model(&model, blobs.as_ref(), weights.is_some(), &mut sink);
         if sink.findings.count(Severity::Error) == 0 {
+            let mut held = BlobFiles::default();
+            if let Some(file) = blobs {
+                held.insert(WEIGHT_REFERENCE, file);
+            }
             let opened = Opened {
                 model_path: model_path.to_path_buf(),
                 model,
-                blobs,
+                weights: items.weights.clone().into_iter().collect(),
+                blobs: held,
             };
             reading::check(&opened, &mut sink.findings);
         }
