@@ -6,6 +6,7 @@ mod admit;
 mod audit;
 mod check;
 mod error;
+mod fit;
 mod image;
 mod import;
 mod inspect;
@@ -14,11 +15,12 @@ mod parameters;
 mod recipe;
 mod reference;
 mod request;
+mod sizes;
 mod stage;
 mod statement;
 mod steps;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -45,6 +47,7 @@ use crate::passes::{self, CleanReport, Islands, PrecisionReport};
 use crate::runtime::Session;
 use crate::source::lock::Identity;
 use crate::source::{Checkpoint, FileDigest, OpenOptions};
+use crate::tensor::DType;
 use crate::verify::{Report, Weights};
 use crate::{arch, coreml, files, onnx, source, verify};
 use files::Place;
@@ -67,6 +70,9 @@ pub struct Artifact {
     pub cleaned: Option<CleanReport>,
     /// What the precision pass did, if it ran.
     pub precision: Option<PrecisionReport>,
+    /// Whether it computes in half precision where its source does, because nobody asked for anything else.
+    #[serde(skip)]
+    pub keeps_halves: bool,
     /// Values that the artifact holds in another type than the source, sorted, and what makes that right. Not among them: what the precision
     /// pass made half precision.
     pub type_changes: Vec<coreml::TypeChange>,
@@ -167,7 +173,7 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
         Opened::Checkpoint(checkpoint) => {
             reference::decide_rotary(checkpoint, &request.source, request.check.as_ref())?
         }
-        Opened::Onnx(_) | Opened::Coreml(_) => (request.source.clone(), None),
+        Opened::Onnx(_) | Opened::Coreml(_) => source.decided(request, &request.source)?,
     };
     let Identity { repo, revision } = source.identity()?;
     let mut outcome = Outcome {
@@ -205,6 +211,8 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
 /// A target's files, written and verified in a private folder, not yet at their destination.
 struct Staged {
     stage: Stage,
+    /// Metadata of the source that the artifact does not have yet.
+    told: BTreeMap<String, String>,
     /// Where its statement goes, if that is apart.
     statement: Option<Place>,
     /// Brings what was written to the disk while the source is still being hashed or the artifact verified.
@@ -277,6 +285,9 @@ fn stage_target(
     let name = |part: &Part| part.function.clone().unwrap_or_default();
     let precision = PrecisionReport::of_functions(parts.iter().map(name).zip(done.precisions));
     let verification = Report::of_functions(parts.iter().map(name).zip(done.reports).collect());
+    let keeps_halves = precision.is_none()
+        && request.precision.is_none()
+        && parts.iter().any(|p| uses_f16(&p.plain));
     let Done {
         format,
         type_changes,
@@ -285,9 +296,14 @@ fn stage_target(
         ..
     } = done;
     let bytes = size_of(&stage.folder())?;
+    let told = parts.first().and_then(|part| part.description.as_ref());
     Ok(Staged {
-        recipe: recipe::record(request, options, target, &parts),
+        recipe: recipe::record(request, options, &parts),
         stage,
+        told: match target {
+            Target::Onnx => told.map(opened::told).unwrap_or_default(),
+            Target::Coreml => BTreeMap::new(),
+        },
         statement,
         sync,
         artifact: Artifact {
@@ -297,11 +313,19 @@ fn stage_target(
             format,
             cleaned,
             precision,
+            keeps_halves,
             type_changes,
             compressed,
             verification,
         },
     })
+}
+
+/// Whether anything in the module computes in half precision.
+fn uses_f16(module: &Module) -> bool {
+    let functions = module.functions.iter().chain(&module.bodies);
+    let mut values = functions.flat_map(|f| &f.values);
+    values.any(|v| v.ty.dtype == DType::F16)
 }
 
 /// A function on its way to an artifact.
@@ -312,8 +336,8 @@ struct Part {
     source: Module,
     /// What is written, before its precision changes.
     plain: Module,
-    /// Inputs as they were described, if they still are that: no shapes were asked for.
-    inputs: Vec<coreml::Feature>,
+    /// What a Core ML source says about it.
+    description: Option<coreml::Description>,
     islands: Islands,
 }
 
@@ -352,18 +376,24 @@ fn parts(
             function,
             ..options.clone()
         };
-        let built = source.build(request, &options, target)?;
+        let (built, description) = source.build(request, &options, target)?;
         all.architecture = built.architecture;
         all.warnings.extend(built.warnings);
+        let classifier = description.as_ref().and_then(|d| d.classifier.as_ref());
+        let written = match (target, classifier) {
+            // A package says the label itself.
+            (Target::Coreml, Some(classifier)) => classifier.without_label(&built.module),
+            (Target::Coreml | Target::Onnx, _) => built.module.clone(),
+        };
         // A graph that somebody exported is cleaned up; what was read stays what the artifact is verified against.
         let plain = if source.is_graph() {
-            let (module, report) = passes::clean(&built.module)?;
+            let (module, report) = passes::clean(&written)?;
             all.cleaned
                 .get_or_insert_with(CleanReport::default)
                 .add(report);
             module
         } else {
-            built.module.clone()
+            written
         };
         let islands = Islands::new(request.fp32_ops.clone());
         let plain = if islands.name_parts() {
@@ -371,8 +401,17 @@ fn parts(
         } else {
             plain
         };
+        // Without a word of the user's, a graph keeps the half precision that it has.
+        let plain = if request.precision == Some(Precision::Fp32) && uses_f16(&plain) {
+            all.warnings.push(
+                "what the source computes in half precision is computed in single precision, and so are inputs and outputs".into(),
+            );
+            passes::widen(&plain)?
+        } else {
+            plain
+        };
         all.parts.push(Part {
-            inputs: source.described(&options)?,
+            description,
             function: options.function,
             source: built.module,
             plain,
@@ -402,7 +441,7 @@ fn written_functions<'a>(
         .map(|((name, part), module)| WrittenFunction {
             name,
             module,
-            inputs: &part.inputs,
+            description: part.description.as_ref(),
         })
         .collect()
 }
@@ -533,6 +572,12 @@ impl Attempt<'_> {
                 let options = request.onnx_options(&tick);
                 let mut compressed = CompressedWeights::default();
                 if let Some(module) = modules.first() {
+                    if module.has(DType::BF16) {
+                        warnings.push(
+                            "bf16 is written in single precision: engines have no kernels for it"
+                                .into(),
+                        );
+                    }
                     compressed = onnx::write(module, &path, &options)?.compressed;
                 }
                 warnings.extend(compressed.notes());
@@ -605,7 +650,8 @@ impl Staged {
         self.sync.join().map_err(|_| ConvertError::Interrupted)??;
         let path = self.stage.path();
         let predicate = statement::predicate(request, outcome, &self.artifact, evidence)?;
-        let mut metadata = statement::metadata(&predicate, request.is_stated())?;
+        let mut metadata = std::mem::take(&mut self.told);
+        metadata.extend(statement::metadata(&predicate, request.is_stated())?);
         metadata.insert(recipe::KEY.to_owned(), std::mem::take(&mut self.recipe));
         match self.artifact.target {
             Target::Onnx => onnx::append_metadata(&path, &metadata)?,

@@ -279,11 +279,21 @@ pub fn io_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error
     }
 }
 
-/// The path by which the user knows a file that was reached through an open folder, `/proc/self/fd/N`.
+/// What the names of private folders begin with, in which outputs are made.
+pub(crate) const PRIVATE: &str = ".distill-convert-";
+
+/// The path by which the user knows a file that was reached through an open folder, `/proc/self/fd/N`: where it is, or for one in a private
+/// folder where it was to be.
 fn named(path: &Path) -> PathBuf {
     let open = |rest: &Path| {
         let (number, rest) = (rest.components().next()?, rest);
         let folder = Path::new(OPEN_FOLDERS).join(number).read_link().ok()?;
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let folder = if name.starts_with(PRIVATE) {
+            folder.parent()?
+        } else {
+            &folder
+        };
         Some(folder.join(rest.strip_prefix(number).ok()?))
     };
     let found = path.strip_prefix(OPEN_FOLDERS).ok().and_then(open);

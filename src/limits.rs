@@ -1,8 +1,9 @@
-//! Every cap on untrusted input, each with its reason: first those that a flag can change, then those that formats and arithmetic fix.
+//! Every cap on untrusted input, each with its reason: first those that a flag can change, then those that formats, arithmetic and the code fix.
 //!
 //! The values are process-wide: the command line sets them before any work begins, a library may do so with [`set`]. They decide only
 //! whether something is refused, with one exception that is named there (`folded-elements`).
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Class, Diagnostic};
@@ -14,12 +15,14 @@ pub struct Limit {
     pub name: &'static str,
     /// What it counts.
     pub unit: &'static str,
-    /// The value unless somebody changes it.
+    /// The value unless somebody changes it, or the machine has less.
     pub default: u64,
     /// The highest value that can be asked for: what the code was made for.
     pub most: u64,
     /// Why there is a cap, and why there.
     pub reason: &'static str,
+    /// What this machine allows when nobody changes it.
+    machine: fn() -> u64,
     /// The value in force; 0 stands for the default.
     value: AtomicU64,
 }
@@ -29,7 +32,7 @@ impl Limit {
     #[must_use]
     pub fn get(&self) -> u64 {
         match self.value.load(Ordering::Relaxed) {
-            0 => self.default,
+            0 => self.default.min((self.machine)()),
             value => value,
         }
     }
@@ -40,10 +43,10 @@ impl Limit {
         usize::try_from(self.get()).unwrap_or(usize::MAX)
     }
 
-    /// Whether the value is not the default.
+    /// Whether somebody changed the value.
     #[must_use]
     pub fn is_changed(&self) -> bool {
-        self.get() != self.default
+        ![0, self.default].contains(&self.value.load(Ordering::Relaxed))
     }
 
     /// The way out for an error about this cap.
@@ -76,7 +79,7 @@ impl std::fmt::Display for Limit {
 }
 
 macro_rules! limits {
-    ($($id:ident = $name:literal, $default:expr, $most:expr, $unit:literal, $reason:literal;)*) => {
+    ($($id:ident = $name:literal, $default:expr, $most:expr, $unit:literal, $reason:literal $(, $machine:expr)?;)*) => {
         $(
             #[doc = $reason]
             pub static $id: Limit = Limit {
@@ -85,12 +88,15 @@ macro_rules! limits {
                 default: $default,
                 most: $most,
                 reason: $reason,
+                machine: limits!(@machine $($machine)?),
                 value: AtomicU64::new(0),
             };
         )*
         /// Every cap that can be changed, in the order of this page.
         pub static ALL: &[&Limit] = &[$(&$id),*];
     };
+    (@machine) => { || u64::MAX };
+    (@machine $machine:expr) => { $machine };
 }
 
 const KI: u64 = 1 << 10;
@@ -111,6 +117,10 @@ limits! {
         "Highest rank of any tensor. NumPy stops at 64, ONNX models in the wild at 8.";
     NODES = "nodes", 1_000_000, 100_000_000, "operations",
         "Most operations in one program. A 100-layer transformer has some 10,000.";
+    SIZE_TERMS = "size-terms", 1_000, 4_000, "terms",
+        "Longest expression of one size that varies, in terms and factors: products of sums double with every operator. Sizes of stacked convolutions with open width have some tens.";
+    MODEL_SIZE_TERMS = "model-size-terms", 4_000_000, GI, "terms",
+        "Most terms and factors of all sizes that vary together, each time an operator gives or takes them. A transformer of 10,000 operations has some 100,000.";
     MESSAGE_BYTES = "message-bytes", 256 * MI, 64 * GI, "bytes",
         "Most memory of an ONNX model's graph, without the raw bytes of weights, once it is parsed. An empty message takes two bytes of a file and hundreds of memory; a transformer of 10,000 operations takes 20 MB.";
     NESTING = "nesting", 32, 64, "levels",
@@ -121,6 +131,10 @@ limits! {
         "Deepest folder inside a model folder or package that is locked or hashed. Readers recurse; real ones are 4 deep.";
     FOLDED_ELEMENTS = "folded-elements", 4 * MI, 1 << 31, "elements",
         "Largest result of constant folding. Masks and index tables of 2,048 positions fit. Changes what is folded, and so the bytes of an artifact; provenance records it.";
+    FOLDED_BYTES = "folded-bytes", 256 * MI, 1 << 40, "bytes",
+        "Most bytes of constants that are held in memory while a program is read: what constant folding gave, and small tensors of the file. What folding would add beyond is left for the run; twice as much is refused. Recorded like `folded-elements`.";
+    FOLDED_WORK = "folded-work", GI, 1 << 50, "elements",
+        "Most elements that constant folding reads, writes or multiplies in one program: some seconds. What would be beyond is left for the run. Recorded like `folded-elements`.";
     EXPANDED_ELEMENTS = "expanded-elements", 1 << 29, 1 << 40, "elements",
         "Most elements of a compressed weight once it is decoded: 2 GiB of floats. A lookup table of long vectors would ask for any amount.";
     LAYERS = "layers", 4096, MI, "layers",
@@ -142,11 +156,14 @@ limits! {
     LOOP_ROUNDS = "loop-rounds", MI, 1 << 40, "rounds",
         "Most rounds of a loop that the interpreter runs: a loop that goes on is a model that never answers.";
     MEMORY_BYTES = "memory-bytes", 64 * GI, 1 << 60, "bytes",
-        "Most bytes of tensors that the interpreter holds at once (`--max-memory`): inputs, decoded constants, results and the working space of operations, counted before each result is allocated. Not counted: a few megabytes per thread that matrix kernels pack.";
+        "Most bytes of tensors that the interpreter holds at once (`--max-memory`): inputs, decoded constants, results and the working space of operations, counted before each result is allocated. Three quarters of the memory that is free when the program starts, if that is less (16 GiB where the system does not say). Not counted: a few megabytes per thread that matrix kernels pack.",
+        free_memory;
     DECODED_BYTES = "decoded-bytes", 4 * GI, 1 << 60, "bytes",
-        "Decoded constants that the interpreter keeps between runs; larger models read the rest anew.";
+        "Decoded constants that the interpreter keeps between runs; larger models read the rest anew. A quarter of `memory-bytes` at most.",
+        || free_memory() / 4;
     TRACE_BYTES = "trace-bytes", GI, 1 << 60, "bytes",
-        "Intermediate values of the source that are kept for comparison. Those beyond are counted in the report.";
+        "Intermediate values of the source that are kept for comparison. Those beyond are counted in the report. A quarter of `memory-bytes` at most.",
+        || free_memory() / 4;
     PICKLE_BYTES = "pickle-bytes", 256 * MI, 4 * GI, "bytes",
         "Longest pickle in a PyTorch checkpoint, without the weights. That of a model of 100,000 tensors has some 20 MB.";
     PICKLE_MEMORY = "pickle-memory", 512 * MI, 64 * GI, "bytes",
@@ -159,6 +176,10 @@ limits! {
         "Most cases of one task.";
 }
 
+/// Deepest nesting of divisions, minima and maxima in the expression of one size. Each stage of a network that halves its input adds one.
+pub const SIZE_NESTING: usize = 100;
+/// Most terms of an exact quotient of sizes that is looked for. A division that has more stays a division.
+pub const QUOTIENT_TERMS: usize = 64;
 /// Deepest nesting of containers, and most open marks, in one pickle. Checkpoints have some 5, configs some 10.
 pub const PICKLE_NESTING: usize = 64;
 /// Longest integer in a pickle, in bytes: PyTorch's own magic number has 10.
@@ -173,12 +194,87 @@ pub const SEQUENCE: u64 = 1 << 24;
 pub const DIMENSION: u64 = 1 << 31;
 /// Most enumerated shapes of one Core ML input (Apple's documented limit).
 pub const ENUMERATED_SHAPES: usize = 128;
+/// Longest name of a storage in a pickle, in bytes. They are numbers.
+pub const PICKLE_KEY_BYTES: usize = 256;
+/// Most texts of a refused pickle that are remembered while the name it asks for is looked for.
+pub const PICKLE_REMEMBERED: usize = 4096;
+/// Longest line that names a module or an attribute; Python's own longest are below 100.
+pub const PICKLE_LINE: usize = 256;
+/// Longest of the small members of a PyTorch archive (version, byte order).
+pub const ARCHIVE_SMALL_BYTES: u64 = 4096;
+/// Most wrappers (`model_state_dict` and the like) around each other in a checkpoint.
+pub const CHECKPOINT_WRAPPERS: usize = 4;
+/// Most attempts at a download of which none brought a byte.
+#[cfg(feature = "fetch")]
+pub const FETCH_BARREN_ATTEMPTS: usize = 4;
+/// Most attempts at a download in all: a server that gives a byte at a time is given up as well.
+#[cfg(feature = "fetch")]
+pub const FETCH_ATTEMPTS: usize = 50;
+/// Most redirects of one request to a hub.
+#[cfg(feature = "fetch")]
+pub const FETCH_REDIRECTS: usize = 5;
+/// Largest header of an answer from a hub, in bytes.
+#[cfg(feature = "fetch")]
+pub const FETCH_HEADER_BYTES: usize = 64 * 1024;
+/// Most pages of a hub's listing.
+#[cfg(feature = "fetch")]
+pub const FETCH_PAGES: usize = 100;
+/// Largest page of a hub's listing, in bytes: some 100,000 files.
+#[cfg(feature = "fetch")]
+pub const FETCH_PAGE_BYTES: u64 = 32 * 1024 * 1024;
+/// Longest part of an ONNX file that is parsed in one piece, in bytes: everything but raw bytes.
+pub const PROTO_PART_BYTES: u64 = 256 * 1024 * 1024;
+/// Deepest nesting of protobuf messages that is counted: prost stops before.
+pub const PROTO_NESTING: usize = 100;
+/// Most rounds of an ONNX loop that are read one after the other.
+pub const UNROLLED_ROUNDS: i64 = 1024;
+/// Most readings of one ONNX model: what is learnt about sizes in one shows at most a little more in the next.
+pub const ONNX_READINGS: usize = 8;
+/// Most rows of a matrix whose determinant is expanded: the terms grow as the factorial.
+pub const DETERMINANT_ROWS: usize = 4;
+/// Most ranged sizes of a Core ML model of which each is tried on its own.
+pub const RANGED_SIZES: usize = 16;
+/// Most steps of a clipped LSTM that are written out.
+pub const CLIPPED_STEPS: usize = 256;
+/// Most elements of an integer tensor of an ONNX graph that is followed as a list of dimensions.
+pub const ONNX_FOLLOWED_ELEMENTS: usize = 256;
+/// Most elements of an integer tensor of a Core ML program that is followed as a list of dimensions. Shapes have at most 5.
+pub const COREML_FOLLOWED_ELEMENTS: usize = 64;
+/// Deepest folder of a Core ML package that `lint` looks into: packages have two levels.
+pub const PACKAGE_NESTING: usize = 8;
+/// Most files of a Core ML package that `lint` lists: packages have two.
+pub const PACKAGE_FILES: usize = 1000;
 /// How many bytes of weights are held at once while a constant is streamed. Small enough to stay in the second-level cache.
 pub const STREAM_CHUNK_BYTES: usize = 256 << 10;
 /// Most threads that write one file. More do not make a disk faster, and each may hold a transposed weight.
 pub const WRITER_THREADS: usize = 4;
 /// Size below which the ratio of an archive is not looked at, in bytes: a file of zeros is no bomb until it is large.
 pub const ARCHIVE_RATIO_FROM_BYTES: u64 = 64 * MI;
+
+/// Three quarters of the memory that this process could take when it was first asked for, in bytes.
+fn free_memory() -> u64 {
+    static FREE: OnceLock<u64> = OnceLock::new();
+    *FREE.get_or_init(|| {
+        let read = |path: &str| std::fs::read_to_string(path).ok();
+        let machine = read("/proc/meminfo").and_then(|text| available(&text));
+        // What a container may have: version 2 of control groups, then version 1. Other processes in it are not looked for.
+        let container = read("/sys/fs/cgroup/memory.max")
+            .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+        let container = container.and_then(|text| text.trim().parse().ok());
+        let free = machine.unwrap_or(UNKNOWN_MEMORY);
+        (free.min(container.unwrap_or(u64::MAX)) / 4 * 3).max(1)
+    })
+}
+
+/// What is taken for free where the system does not say, in bytes: three quarters of it are 16 GiB.
+const UNKNOWN_MEMORY: u64 = 16 * GI / 3 * 4;
+
+/// The memory that is available, from the text of `/proc/meminfo`.
+fn available(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let number: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    number.checked_mul(KI)
+}
 
 /// Why a cap could not be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -318,21 +414,38 @@ mod tests {
     #[test]
     fn a_cap_can_be_raised_to_its_end_and_no_further() {
         // One of its own: the others hold for every test of this process.
-        let limit = Limit {
+        let mut limit = Limit {
             name: "n",
             unit: "things",
             default: 5,
             most: 10,
             reason: "",
+            machine: || 7,
             value: AtomicU64::new(0),
         };
         assert_eq!((limit.get(), limit.is_changed()), (5, false));
         limit.change(10).unwrap();
         assert_eq!((limit.count(), limit.is_changed()), (10, true));
+        limit.change(5).unwrap();
+        assert!(!limit.is_changed());
+        limit.machine = || 3;
+        limit.value = AtomicU64::new(0);
+        // A small machine is no change of a cap: nothing is recorded.
+        assert_eq!((limit.get(), limit.is_changed()), (3, false));
         for bad in [0, 11] {
             let error = limit.change(bad).unwrap_err().to_string();
             assert_eq!(error, format!("limit `n` must be in 1..=10, found {bad}"));
         }
+    }
+
+    #[test]
+    fn free_memory_is_read_from_what_the_system_says() {
+        let text = "MemTotal:  100 kB\nMemAvailable:   75 kB\nBuffers: 1 kB\n";
+        assert_eq!(available(text), Some(75 * KI));
+        assert_eq!(available("MemTotal: 1 kB\nMemAvailable: x kB"), None);
+        assert_eq!(UNKNOWN_MEMORY / 4 * 3, 16 * GI - 1);
+        assert!(free_memory() > MI);
+        assert!(MEMORY_BYTES.get() >= 4 * DECODED_BYTES.get().min(TRACE_BYTES.get()));
     }
 
     #[test]

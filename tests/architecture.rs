@@ -224,3 +224,63 @@ fn the_walk_sees_every_form_of_a_path() {
     let expected: BTreeSet<String> = ["ir", "eval", "tensor", "onnx"].map(str::to_owned).into();
     assert_eq!(used(code, "crate::"), expected);
 }
+
+/// The rooms that read what somebody else wrote.
+const READING: [&str; 8] = [
+    "src/source",
+    "src/fetch",
+    "src/json.rs",
+    "src/provenance",
+    "src/onnx",
+    "src/coreml/import",
+    "src/coreml/read.rs",
+    "src/coreml/lint/files.rs",
+];
+
+/// Numbers in those rooms that begin like a cap and are none: what is written, what is shown.
+const NO_CAPS: [&str; 1] = ["src/onnx/export"];
+
+#[test]
+fn every_cap_on_what_is_read_stands_on_the_page_of_caps() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut open: Vec<PathBuf> = READING.iter().map(|p| root.join(p)).collect();
+    let (mut seen, mut found) = (0, Vec::new());
+    while let Some(path) = open.pop() {
+        if NO_CAPS.iter().any(|p| path == root.join(p)) {
+            continue;
+        }
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let mut begin = "";
+        for (i, line) in lines.iter().enumerate() {
+            seen += 1;
+            if line.starts_with("///") {
+                if i == 0 || !lines[i - 1].starts_with("///") {
+                    begin = line;
+                }
+                continue;
+            }
+            let is_constant = line.starts_with("const ") || line.contains(" const ");
+            let cap = [
+                "Most ", "Largest ", "Longest ", "Deepest ", "Highest ", "Deeper ",
+            ];
+            let says_cap = cap
+                .iter()
+                .any(|word| begin[3.min(begin.len())..].trim().starts_with(word));
+            if is_constant && says_cap && line.contains(": u") | line.contains(": i") {
+                found.push(format!("{}:{}: {line}", path.display(), i + 1));
+            }
+            begin = "";
+        }
+    }
+    assert!(seen > 10_000);
+    assert!(
+        found.is_empty(),
+        "these belong into src/limits.rs:\n{}",
+        found.join("\n")
+    );
+}

@@ -680,6 +680,34 @@ fn cases() -> Vec<(String, Make)> {
             }),
         );
     }
+    for (batches, classes) in [(1, 1), (1, 3), (2, 1), (2, 3)] {
+        add(
+            &format!("suppression_of_{batches}_{classes}"),
+            Box::new(move |c| {
+                let boxes = c.x(&[batches, 200, 4]);
+                let scores = c.x(&[batches, classes, 200]);
+                let boxes = c.unary(UnaryKind::Abs, boxes);
+                for (center, most, least) in [
+                    (true, 150, -0.5),
+                    (false, i64::MAX, 0.25),
+                    (false, 3, f64::NEG_INFINITY),
+                ] {
+                    let most = c.list(&[most]);
+                    let limit = c.b.scalar("limit", c.float, 0.4375).unwrap();
+                    let least = c.b.scalar("least", c.float, least).unwrap();
+                    let count = c.b.run_time_size();
+                    c.out(
+                        Op::NonMaxSuppression(NonMaxSuppression {
+                            dtype: DType::I64,
+                            center,
+                            count,
+                        }),
+                        &[boxes, scores, most, limit, least],
+                    );
+                }
+            }),
+        );
+    }
     for (name, sampling) in [
         ("floor", Sampling::Nearest(Rounding::Floor)),
         ("prefer_floor", Sampling::Nearest(Rounding::PreferFloor)),

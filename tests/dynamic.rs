@@ -409,3 +409,39 @@ fn a_model_folder_takes_its_sizes_by_name() {
     let message = answer["error"]["message"].as_str().unwrap();
     assert!(message.contains("gives it too"), "{message}");
 }
+
+/// Operators on sizes that vary, each at the ends of its ranges and between: ONNX Runtime runs the original file.
+#[test]
+#[ignore = "needs the judges: run scripts/test"]
+fn operators_on_sizes_that_vary_agree_with_onnx_runtime() {
+    let folder = tempfile::tempdir().unwrap();
+    common::judge("varying_models.py", &[folder.path()]);
+    let cases = std::fs::read(folder.path().join("cases.json")).unwrap();
+    let cases: BTreeMap<String, Vec<String>> = serde_json::from_slice(&cases).unwrap();
+    assert_eq!(cases.len(), 45);
+    let mut wrong = Vec::new();
+    for (name, dims) in &cases {
+        for (target, artifact) in [("onnx", "out.onnx"), ("coreml", "out.mlpackage")] {
+            let (model, out) = (format!("{name}.onnx"), format!("{name}.{artifact}"));
+            let mut arguments = vec!["convert", "--target", target, &model, "-o", &out];
+            arguments.extend(["--precision", "fp32"]);
+            arguments.extend(dims.iter().flat_map(|dim| ["--dim", dim]));
+            let (code, answer) = common::run_json(folder.path(), &arguments);
+            let engines = &answer["result"]["artifacts"][0]["verification"]["engines"];
+            let ran = engines.as_array().and_then(|engines| {
+                let name = |e: &serde_json::Value| e["name"].as_str().unwrap().to_owned();
+                let source = engines.iter().find(|e| e["role"] == "source")?;
+                let judged = name(source).contains("ONNX Runtime");
+                judged.then(|| source["runs"].as_u64().unwrap())
+            });
+            if code != 0 || ran.is_none_or(|runs| runs < 2) {
+                let (error, hint) = (&answer["error"]["message"], &answer["error"]["hint"]);
+                let failures = &answer["result"]["artifacts"][0]["verification"]["failures"];
+                wrong.push(format!(
+                    "{name} to {target}: {code}, {ran:?} runs: {error} {hint} {failures}"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

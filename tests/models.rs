@@ -125,6 +125,7 @@ fn options(model: &Model) -> ReadOptions {
             .collect(),
         dims: BTreeMap::new(),
         closed: true,
+        stale_shapes: false,
     }
 }
 

@@ -369,7 +369,17 @@ fn half_precision_stays_half_precision() {
         &[("x", FLOAT16, &[2, 3])],
         &[("y", FLOAT16, &[2, 3])],
     );
-    holds(folder.path(), &[]);
+    let arguments = [
+        "convert",
+        "--target",
+        "coreml",
+        "m.onnx",
+        "-o",
+        "m.mlpackage",
+    ];
+    let (code, answer) = run_json(folder.path(), &arguments);
+    assert_eq!(code, 0, "{answer:#}");
+    changed(&answer, &[]);
     let halves = |module: distill_convert::ir::Module| {
         let function = module.main().unwrap().clone();
         assert!(function.values.iter().all(|v| v.ty.dtype == DType::F16));
@@ -386,4 +396,78 @@ fn half_precision_stays_half_precision() {
     let options = distill_convert::onnx::ReadOptions::default();
     let written = distill_convert::onnx::read(&folder.path().join("out.onnx"), &options).unwrap();
     assert!(halves(written.module) >= 3);
+}
+
+#[test]
+fn bf16_is_written_to_onnx_in_single_precision() {
+    const BFLOAT16: i64 = 16;
+    let folder = tempfile::tempdir().unwrap();
+    let halves = |n: i64| u16::try_from(0x3f80 + n).unwrap().to_le_bytes();
+    let bytes: Vec<u8> = (0..6).flat_map(halves).collect();
+    let nodes = [
+        node("MatMul", &["x", "w"], &["m"], &[]),
+        node("Cast", &["m"], &["wide"], &[attribute_int("to", FLOAT)]),
+        node("Mul", &["wide", "third"], &["z"], &[]),
+        node("Cast", &["z"], &["y"], &[attribute_int("to", BFLOAT16)]),
+    ];
+    let constants = [
+        tensor("w", BFLOAT16, &[3, 2], &bytes),
+        tensor("third", FLOAT, &[], &0.333f32.to_le_bytes()),
+    ];
+    write(
+        folder.path(),
+        &nodes,
+        &constants,
+        &[("x", BFLOAT16, &[2, 3])],
+        &[("y", BFLOAT16, &[2, 2])],
+    );
+    for precision in ["fp32", "fp16"] {
+        let out = format!("{precision}.onnx");
+        let (code, answer) = run_json(
+            folder.path(),
+            &[
+                "convert",
+                "--target",
+                "onnx",
+                "m.onnx",
+                "--precision",
+                precision,
+                "-o",
+                &out,
+            ],
+        );
+        assert_eq!(code, 0, "{answer:#}");
+        assert!(
+            answer["warnings"].to_string().contains("bf16"),
+            "{answer:#}"
+        );
+        let written = distill_convert::onnx::inspect(&folder.path().join(&out)).unwrap();
+        let ports = written.inputs.iter().chain(&written.outputs);
+        let types: Vec<&str> = ports.map(|p| p.dtype.as_str()).collect();
+        assert_eq!(types, ["f32", "f32"]);
+    }
+}
+
+#[test]
+fn a_source_in_half_precision_is_widened_when_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = |name| [(name, FLOAT16, &[1, 4][..])];
+    let nodes = [node("Relu", &["x"], &["y"], &[])];
+    write(folder.path(), &nodes, &[], &ports("x"), &ports("y"));
+    let wide = ["--precision", "fp32"];
+    for (target, file, more, dtype, precision) in [
+        ("onnx", "wide.onnx", &wide[..], "f32", "fp32"),
+        ("coreml", "wide.mlpackage", &wide, "f32", "fp32"),
+        ("onnx", "same.onnx", &[], "f16", "as the source"),
+    ] {
+        let arguments = ["convert", "m.onnx", "--target", target, "-o", file];
+        let (code, answer) = run_json(folder.path(), &[&arguments, more].concat());
+        assert_eq!(code, 0, "{answer:#}");
+        let (_, seen) = run_json(folder.path(), &["inspect", file]);
+        for side in ["inputs", "outputs"] {
+            assert_eq!(seen["result"][side][0]["dtype"], dtype, "{seen:#}");
+        }
+        let stated = &seen["result"]["metadata"]["com.distill-convert.precision"];
+        assert_eq!(stated, precision, "{seen:#}");
+    }
 }

@@ -14,7 +14,7 @@ use distill_convert::onnx::{MAX_OPSET, MIN_OPSET};
     about = "Converts trained models to ONNX and Core ML and proves that they still compute the same thing",
     long_about = "Converts trained models to ONNX and Core ML, reads back what it wrote, runs it, and compares it with the source model.\n\
                   `distill-convert --target coreml MODEL` without a subcommand means `convert`.",
-    after_help = "Exit codes: 0 done and within tolerance, 1 failed, 2 wrong usage, 3 written but verification failed or could not run, 4 refused as unsafe."
+    after_help = "Exit codes: 0 done and within tolerance, 1 failed, 2 wrong usage, 3 written but verification failed or could not run, 4 refused as unsafe, 130 interrupted (nothing is left)."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -34,7 +34,7 @@ pub(crate) struct LimitArgs {
         help_heading = "Limits"
     )]
     pub(crate) limits: Vec<String>,
-    /// Most memory for the tensors of the built-in interpreter: 4G, 512Mi
+    /// Most memory for the tensors of the built-in interpreter: 4G, 512Mi (default: three quarters of what is free, at most 64Gi)
     #[arg(long, value_name = "SIZE", global = true, help_heading = "Limits")]
     pub(crate) max_memory: Option<String>,
 }
@@ -168,6 +168,9 @@ pub(crate) struct SourceArgs {
     /// Convert weights that hold NaN or infinity
     #[arg(long)]
     pub(crate) allow_nonfinite: bool,
+    /// Convert an ONNX model whose declared shapes of values inside the graph contradict what its operators give: those count, as in runtimes
+    #[arg(long)]
+    pub(crate) allow_stale_shapes: bool,
     /// What a size that varies may be: batch=1, seq=64,128,256 or seq=1..512; a size without a name is called INPUT.AXIS, those of a model folder
     /// are batch and seq. May be given several times
     #[arg(long, value_name = "NAME=SIZES")]
@@ -218,6 +221,9 @@ pub(crate) struct FetchArgs {
     /// Fetch pickles as well (they are never run, but other programs may run them)
     #[arg(long)]
     pub(crate) allow_pickle: bool,
+    /// Fetch ONNX files, with their external data, where the repository has safetensors as well (they are fetched where it has none)
+    #[arg(long)]
+    pub(crate) onnx: bool,
     /// Believe only servers whose certificates these authorities signed (PEM), as behind a proxy that opens connections [default:
     /// `SSL_CERT_FILE`, or else the public authorities built in]
     #[arg(long, value_name = "FILE")]

@@ -146,6 +146,7 @@ pub(super) fn source_options(args: &SourceArgs) -> Result<SourceOptions> {
         onnx: ReadOptions {
             dims: dims.collect::<Result<_>>()?,
             constants: constants.collect::<Result<_>>()?,
+            stale_shapes: args.allow_stale_shapes,
             ..ReadOptions::default()
         },
     })

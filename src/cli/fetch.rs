@@ -51,6 +51,7 @@ pub(super) fn run(args: &FetchArgs) -> Result<Answer> {
         authorities,
         cache: hub::cache_folder().ok(),
         allow_pickle: args.allow_pickle,
+        onnx: args.onnx,
         timeouts,
         ..Request::new(pinned, destination)
     };

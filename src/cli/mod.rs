@@ -30,10 +30,11 @@ const INTERRUPTED: i32 = 130;
 
 /// Runs the command line of this process.
 pub(crate) fn main() -> ExitCode {
+    without_telemetry();
     // Failing to install the handler only means that an interrupted run leaves its private folder behind.
     let _ = ctrlc::set_handler(|| {
         files::remove_unfinished();
-        std::process::exit(INTERRUPTED);
+        leave();
     });
     let arguments = with_default_command(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(&arguments) {
@@ -56,6 +57,21 @@ pub(crate) fn main() -> ExitCode {
         std::thread::park();
     }
     output::finish(name, json, answer)
+}
+
+/// Builds of ONNX Runtime for Linux (1.31) note what they do in the user's cache folder, under a number for the machine, and send it to
+/// their makers, unless this variable says no before the library is loaded. It is set at the very beginning, where there is one thread.
+fn without_telemetry() {
+    // It can only fail on text that is malformed, and this is not.
+    let _ = dotenvy::from_read_override(&b"ORT_DISABLE_TELEMETRY=1\n"[..]);
+}
+
+/// Ends the process as an interrupt does, without the destructors of native libraries: other threads are still inside of those.
+fn leave() -> ! {
+    #[cfg(unix)]
+    signal_hook::low_level::exit(INTERRUPTED);
+    #[cfg(not(unix))]
+    std::process::exit(INTERRUPTED)
 }
 
 /// Changes the caps before anything is read.

@@ -1,9 +1,9 @@
 //! Answers: text for people, or exactly one JSON document, and the exit code.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::ErrorKind as UsageKind;
 use distill_convert::error::{Class, Error, Result, escape, is_unprintable};
 use serde_json::{Value, json};
 
@@ -67,38 +67,57 @@ impl Status {
 
 /// Prints the answer or the error and gives the exit code.
 pub(crate) fn finish(command: &str, json: bool, answer: Result<Answer>) -> ExitCode {
-    match answer {
+    let (code, printed) = match answer {
         Ok(answer) => {
-            if json {
+            let printed = if json {
                 print(&document(
                     command,
                     answer.status.name(),
                     answer.result,
                     &answer.warnings,
                     Value::Null,
-                ));
+                ))
             } else {
                 for warning in &answer.warnings {
                     complain("warning", warning, None);
                 }
-                print(&escape(answer.text.trim_end()));
-            }
-            ExitCode::from(answer.status.exit_code())
+                print(&escape(answer.text.trim_end()))
+            };
+            (answer.status.exit_code(), printed)
         }
         Err(error) => {
-            if json {
+            let printed = if json {
                 print(&document(
                     command,
                     "error",
                     Value::Null,
                     &[],
                     describe(&error),
-                ));
+                ))
             } else {
                 complain("error", &error.to_string(), error.hint().as_deref());
-            }
-            ExitCode::from(error.class().exit_code())
+                Ok(())
+            };
+            (error.class().exit_code(), printed)
         }
+    };
+    ExitCode::from(told(code, printed))
+}
+
+/// The exit code, unless what there was to say could not be said: then it is no success.
+fn told(code: u8, printed: std::io::Result<()>) -> u8 {
+    let Err(error) = printed else {
+        return code;
+    };
+    complain(
+        "error",
+        &format!("cannot write to the standard output: {error}"),
+        None,
+    );
+    if code == 0 {
+        Class::Io.exit_code()
+    } else {
+        code
     }
 }
 
@@ -106,7 +125,7 @@ pub(crate) fn finish(command: &str, json: bool, answer: Result<Answer>) -> ExitC
 pub(crate) fn usage(error: &clap::Error, json: bool) -> ExitCode {
     let asked = matches!(
         error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+        UsageKind::DisplayHelp | UsageKind::DisplayVersion
     );
     if asked || !json {
         // A closed pipe is no reason for another exit code.
@@ -115,7 +134,8 @@ pub(crate) fn usage(error: &clap::Error, json: bool) -> ExitCode {
         let message = error.render().to_string();
         let hint = "see `distill-convert --help`";
         let details = json!({"code": "usage", "message": message.trim(), "hint": hint});
-        print(&document("", "error", Value::Null, &[], details));
+        let printed = print(&document("", "error", Value::Null, &[], details));
+        return ExitCode::from(told(Class::Usage.exit_code(), printed));
     }
     ExitCode::from(if asked { 0 } else { Class::Usage.exit_code() })
 }
@@ -170,9 +190,13 @@ fn escape_json(document: &str) -> String {
     out
 }
 
-fn print(text: &str) {
-    // A closed pipe (`| head`) is not an error of ours.
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        // A closed pipe (`| head`) is not an error of ours.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 fn complain(kind: &str, message: &str, hint: Option<&str>) {

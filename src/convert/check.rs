@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::admit;
 use super::error::ConvertError;
 use super::opened::Opened;
 use super::recipe::Made;
 use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step, Target};
-use crate::arch::{self, Extent};
-use crate::error::{Context, Result, io_error};
+use super::sizes::{adopt_sizes, artifact_shapes};
+use crate::arch;
+use crate::error::{Context, Error, Result};
 use crate::eval::{Interpreter, Mode, check_indices};
-use crate::files::Named;
-use crate::ir::{DOMAINS_KEY, Dim, Module, Op, Symbol, SymbolRange};
+use crate::files::{Named, Private};
+use crate::ir::{DOMAINS_KEY, Module, Op};
 use crate::runtime::{NamedTensors, Session};
 use crate::source;
-use crate::tensor::{DType, Tensor, num};
+use crate::tensor::{DType, Tensor};
 use crate::verify::{
     self, Absent, Candidate, Format, Gates, Numerics, Options, PairReport, Prediction, Report,
     Role, Source, Task, comparison_json, predictions_json,
@@ -120,7 +120,7 @@ impl Engine {
 /// A module as a temporary ONNX file in an engine. The folder lives as long as the session.
 struct ThroughOnnx {
     session: Box<dyn Session>,
-    _folder: TempDir,
+    _folder: Private,
 }
 
 impl Session for ThroughOnnx {
@@ -139,7 +139,8 @@ pub(super) fn through_onnx(
     engine: Engine,
     library: Option<&Path>,
 ) -> Result<Box<dyn Session>> {
-    let folder = tempfile::tempdir().map_err(io_error("create", &std::env::temp_dir()))?;
+    // Weights that may be secret, in a place where everybody may write: only this user can look in, and an interrupt removes it.
+    let folder = Private::temporary()?;
     let file = folder.path().join("model.onnx");
     onnx::write(module, &file, &onnx::WriteOptions::default())?;
     Ok(Box::new(ThroughOnnx {
@@ -195,25 +196,34 @@ struct Engines {
 }
 
 impl Engines {
-    /// Adds an engine, or says why it is absent; tells whether it is there.
-    fn add(&mut self, engine: Engine, required: bool, session: Result<Box<dyn Session>>) -> bool {
+    /// Adds an engine, or says why it is absent; tells whether it is there. `required` tells whether the verdict needs it, by what kept it from
+    /// loading the artifact.
+    fn add(
+        &mut self,
+        engine: Engine,
+        required: impl FnOnce(&Error) -> bool,
+        session: Result<Box<dyn Session>>,
+    ) -> bool {
         match session {
             Ok(session) => {
                 self.sessions.push(session);
                 true
             }
             Err(error) => {
-                // Not installed is the machine's business; there but unable to load the model is the artifact's.
-                let missing = ["engine_absent", "no_onnxruntime"].contains(&error.code());
                 self.absent.push(Absent {
                     name: engine.name().to_owned(),
                     detail: error.to_string(),
-                    required: required || !missing,
+                    required: required(&error),
                 });
                 false
             }
         }
     }
+}
+
+/// Whether an engine could not be loaded because of the model: that it is not installed is the machine's business.
+fn cannot_load(error: &Error) -> bool {
+    !["engine_absent", "no_onnxruntime"].contains(&error.code())
 }
 
 /// Runs an artifact in every engine that can, and compares it with the source module. `engine` holds the source's original file, if it is one
@@ -249,11 +259,13 @@ pub fn verify_artifact(
     let admitted = || -> Result<()> { Ok(admit::fits_memory(source)?) };
     let mut engines = Engines::default();
     let mut read_back = None;
+    // ONNX Runtime defines what the operators mean; where it runs a file, tract is another opinion.
+    let mut tract_is_second = false;
     let numerics = match kind {
         ArtifactKind::Checkpoint => return Err(ConvertError::UnknownKind.into()),
         ArtifactKind::Coreml => {
             let module = read_package(artifact, function)?;
-            let halves = uses_f16(&module);
+            let halves = module.has(DType::F16);
             engines
                 .interpreters
                 .push(Interpreter::new(&module, Mode::F32)?);
@@ -264,12 +276,10 @@ pub fn verify_artifact(
             }
             // An engine that shares no code with ours: ONNX Runtime, or tract, which is always here.
             let session = admitted().and_then(|()| through_onnx(&module, Engine::Ort, library));
-            if !engines.add(Engine::Ort, library.is_some(), session) {
-                engines.add(
-                    Engine::Tract,
-                    false,
-                    admitted().and_then(|()| through_onnx(&module, Engine::Tract, None)),
-                );
+            let wanted = |e: &Error| library.is_some() || cannot_load(e);
+            if !engines.add(Engine::Ort, wanted, session) {
+                let session = admitted().and_then(|()| through_onnx(&module, Engine::Tract, None));
+                engines.add(Engine::Tract, cannot_load, session);
             }
             read_back = Some(module);
             if halves { Numerics::F16 } else { Numerics::F32 }
@@ -277,7 +287,8 @@ pub fn verify_artifact(
         ArtifactKind::Onnx => {
             let tract = admitted().and_then(|()| Engine::Tract.open(artifact, library));
             let session = admitted().and_then(|()| Engine::Ort.open(artifact, library));
-            if session.is_ok() && has_loops(source) {
+            tract_is_second = session.is_ok();
+            if tract_is_second && has_loops(source) {
                 // That is no finding about the artifact, as long as another engine runs it.
                 engines.absent.push(Absent {
                     name: Engine::Tract.name().to_owned(),
@@ -285,13 +296,14 @@ pub fn verify_artifact(
                     required: false,
                 });
             } else {
-                engines.add(Engine::Tract, true, tract);
+                engines.add(Engine::Tract, |_| !tract_is_second, tract);
             }
-            engines.add(Engine::Ort, library.is_some(), session);
+            let wanted = |e: &Error| library.is_some() || cannot_load(e);
+            engines.add(Engine::Ort, wanted, session);
             let halves = onnx::inspect(artifact)?
                 .weight_bytes
                 .contains_key(DType::F16.name());
-            if halves || uses_f16(source) {
+            if halves || source.has(DType::F16) {
                 Numerics::F16
             } else {
                 Numerics::F32
@@ -327,8 +339,11 @@ pub fn verify_artifact(
         module: read_back.as_ref(),
         trace: None,
         numerics,
-        inexact:
-            (numerics == Numerics::F16 && c.engine().starts_with("tract")).then_some(TRACT_HALVES),
+        inexact: match numerics {
+            _ if !c.engine().starts_with("tract") => None,
+            Numerics::F16 => Some(TRACT_HALVES),
+            Numerics::F32 => tract_is_second.then_some(TRACT_SECOND),
+        },
     }));
     if engine.is_some() {
         candidates.push(Candidate {
@@ -337,7 +352,7 @@ pub fn verify_artifact(
             module: Some(source),
             trace: None,
             // In half precision, other engines round where the interpreter does not.
-            numerics: if uses_f16(source) {
+            numerics: if source.has(DType::F16) {
                 Numerics::F16
             } else {
                 Numerics::F32
@@ -375,6 +390,8 @@ pub fn verify_artifact(
 /// Measured on version 0.23: products of 3×3 convolutions are off by 9·10⁻⁴, where single sums are off by 2·10⁻⁴.
 const TRACT_HALVES: &str = "tract sums in half precision in convolutions";
 
+const TRACT_SECOND: &str = "where both run a file, ONNX Runtime is the one to go by";
+
 /// The source module in the interpreter, beside the engine that runs the original file: where they differ, the file was misread, or one of the
 /// engines is wrong.
 struct Reading<'a>(&'a Interpreter);
@@ -390,7 +407,7 @@ impl Session for Reading<'_> {
 }
 
 /// A function of a package, the default one if none is named; its inputs and outputs are called as in the source it was made from.
-fn read_package(artifact: &Path, function: Option<&str>) -> Result<Module> {
+pub(super) fn read_package(artifact: &Path, function: Option<&str>) -> Result<Module> {
     coreml::read_function(artifact, function)?
         .into_source_module()
         .at_file(artifact)
@@ -401,15 +418,6 @@ fn has_loops(module: &Module) -> bool {
     let functions = module.functions.iter().chain(&module.bodies);
     let mut nodes = functions.flat_map(|f| &f.nodes);
     nodes.any(|node| matches!(node.op, Op::Loop(_)))
-}
-
-/// Whether anything in the module computes in half precision.
-fn uses_f16(module: &Module) -> bool {
-    module
-        .functions
-        .iter()
-        .flat_map(|f| &f.values)
-        .any(|v| v.ty.dtype == DType::F16)
 }
 
 /// Compares an artifact with the model folder it was made from, at the artifact's shapes.
@@ -477,8 +485,10 @@ fn verify_function(
         Opened::Onnx(path) => {
             let mut options = options.clone();
             adopt_sizes(path, artifact, kind, &mut options.onnx)?;
+            let read = options.onnx.clone();
+            let note = super::opened::decide(path, &read, &mut options.onnx)?;
             let built = source.build_at(&options, &Shapes::dynamic())?;
-            (options, None, built)
+            (options, note, built)
         }
         Opened::Coreml(_) => {
             let built = source.build_at(options, &Shapes::dynamic())?;
@@ -500,111 +510,6 @@ fn verify_function(
     report.warnings.extend(built.warnings);
     report.warnings.extend(warning);
     Ok(report)
-}
-
-/// Gives the inputs of an ONNX source the sizes that the artifact's inputs have, in order; those that are already given stay.
-fn adopt_sizes(
-    source: &Path,
-    artifact: &Path,
-    kind: ArtifactKind,
-    options: &mut onnx::ReadOptions,
-) -> Result<()> {
-    let module = match kind {
-        ArtifactKind::Coreml => read_package(artifact, None)?,
-        ArtifactKind::Onnx => onnx::read(artifact, &onnx::ReadOptions::default())?.module,
-        ArtifactKind::Checkpoint => return Err(ConvertError::UnknownKind.into()),
-    };
-    let function = module.main()?;
-    let inputs = onnx::inspect(source)?.inputs;
-    let inputs = inputs
-        .iter()
-        .filter(|i| !options.constants.contains_key(&i.name))
-        .cloned()
-        .collect::<Vec<_>>();
-    for (input, param) in inputs.iter().zip(&function.params) {
-        let found = &function.ty(param.value).shape;
-        let Some(shape) = input.shape.as_ref().filter(|s| s.len() == found.len()) else {
-            continue;
-        };
-        for (i, (axis, dim)) in shape.iter().zip(found).enumerate() {
-            let onnx::Axis::Symbol(symbol) = axis else {
-                continue;
-            };
-            let name = if symbol == "?" {
-                format!("{}.{i}", input.name)
-            } else {
-                symbol.clone()
-            };
-            let range = match (dim.known(), dim.as_symbol().and_then(|s| module.symbol(s))) {
-                (Some(n), _) => SymbolRange::OneOf(vec![num::u64_of(n)]),
-                (None, Some(symbol)) => symbol.range.clone(),
-                (None, None) => continue,
-            };
-            options.dims.entry(name).or_insert(range);
-        }
-    }
-    Ok(())
-}
-
-/// Batch and sequence extents of an artifact, from its first input of rank 2 or more.
-fn artifact_shapes(artifact: &Path, kind: ArtifactKind) -> Result<Shapes> {
-    match kind {
-        ArtifactKind::Checkpoint => Err(ConvertError::UnknownKind.into()),
-        ArtifactKind::Coreml => {
-            let module = read_package(artifact, None)?;
-            let function = module.main()?;
-            let first = function
-                .params
-                .iter()
-                .map(|p| function.ty(p.value))
-                .find(|ty| ty.rank() >= 2);
-            let first = first.ok_or(ConvertError::UnknownKind)?;
-            let extent =
-                |dim: &Dim| match (dim.known(), dim.as_symbol().and_then(|s| module.symbol(s))) {
-                    (Some(n), _) => Extent::Fixed(n),
-                    (None, Some(symbol)) => extent_of(symbol),
-                    (None, None) => Extent::Dynamic { min: 1, max: None },
-                };
-            Ok(Shapes {
-                batch: extent(&first.shape[0]),
-                seq: extent(&first.shape[1]),
-            })
-        }
-        ArtifactKind::Onnx => {
-            let summary = onnx::inspect(artifact)?;
-            let shapes = summary
-                .inputs
-                .iter()
-                .filter_map(|input| input.shape.as_ref());
-            let [batch, seq, ..] = shapes
-                .into_iter()
-                .find(|s| s.len() >= 2)
-                .map_or(&[][..], Vec::as_slice)
-            else {
-                return Err(ConvertError::UnknownKind.into());
-            };
-            let extent = |axis: &onnx::Axis| match axis {
-                onnx::Axis::Known(n) => Extent::Fixed(usize::try_from(*n).unwrap_or_default()),
-                onnx::Axis::Symbol(_) => Extent::Dynamic { min: 1, max: None },
-            };
-            Ok(Shapes {
-                batch: extent(batch),
-                seq: extent(seq),
-            })
-        }
-    }
-}
-
-fn extent_of(symbol: &Symbol) -> Extent {
-    match &symbol.range {
-        SymbolRange::OneOf(sizes) => {
-            Extent::OneOf(sizes.iter().map(|&n| num::usize_of(n)).collect())
-        }
-        SymbolRange::Between { min, max } => Extent::Dynamic {
-            min: num::usize_of(*min),
-            max: Some(num::usize_of(*max)),
-        },
-    }
 }
 
 /// How to run a model once.

@@ -119,6 +119,50 @@ pub enum ConvertError {
         /// The input.
         name: String,
     },
+    /// A state among the inputs.
+    #[error("`{name}` is no input but {found}")]
+    StateGiven {
+        /// The state.
+        name: String,
+        /// What it is, with its article.
+        found: String,
+    },
+    /// A tensor that belongs to no input.
+    #[error("`{name}` is no input; the model takes {known}")]
+    NoInput {
+        /// The tensor.
+        name: String,
+        /// The inputs.
+        known: String,
+    },
+    /// An input that is missing, or of another type or shape.
+    #[error("the input `{name}` takes {expected}, found {found}")]
+    InputMisfit {
+        /// The input.
+        name: String,
+        /// What it takes.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+    /// A number that an input's element type does not have.
+    #[error("the input `{name}` holds {value}, which is not {expected}")]
+    InputValue {
+        /// The input.
+        name: String,
+        /// The element type or range.
+        expected: String,
+        /// The number.
+        value: i64,
+    },
+    /// Shapes that are allowed each, but not together.
+    #[error("these shapes are not allowed together: {found}; allowed are {allowed}")]
+    InputShapes {
+        /// What was given.
+        found: String,
+        /// What goes together.
+        allowed: String,
+    },
     /// Several steps for a model that keeps nothing between them.
     #[error("only core ml models keep states between steps")]
     Stateless,
@@ -165,6 +209,11 @@ impl Diagnostic for ConvertError {
             | ConvertError::ImageSize { .. }
             | ConvertError::ImageColor { .. }
             | ConvertError::Changed
+            | ConvertError::StateGiven { .. }
+            | ConvertError::NoInput { .. }
+            | ConvertError::InputMisfit { .. }
+            | ConvertError::InputValue { .. }
+            | ConvertError::InputShapes { .. }
             | ConvertError::Interrupted => Class::Invalid,
             ConvertError::Engine { .. }
             | ConvertError::EngineAbsent { .. }
@@ -200,6 +249,11 @@ impl Diagnostic for ConvertError {
             | ConvertError::ImageSize { .. }
             | ConvertError::ImageColor { .. }
             | ConvertError::InputTwice { .. } => "bad_image_input",
+            ConvertError::StateGiven { .. }
+            | ConvertError::NoInput { .. }
+            | ConvertError::InputMisfit { .. }
+            | ConvertError::InputValue { .. }
+            | ConvertError::InputShapes { .. } => "bad_input",
             ConvertError::Stateless => "no_states",
             ConvertError::UnknownKind => "unknown_kind",
             ConvertError::Engine { .. } => "engine_unsuitable",
@@ -247,6 +301,17 @@ impl Diagnostic for ConvertError {
                     "make it grey yourself: there are several ways to weigh the colours"
                 }
                 ConvertError::InputTwice { .. } => "give it once, with --input or in --inputs",
+                ConvertError::StateGiven { .. } => {
+                    "leave it out: states begin with zeros, and `--steps` keeps them from one run to the next"
+                }
+                ConvertError::NoInput { .. }
+                | ConvertError::InputMisfit { .. }
+                | ConvertError::InputShapes { .. } => {
+                    "`distill-convert inspect MODEL` lists the inputs"
+                }
+                ConvertError::InputValue { .. } => {
+                    "look at where the numbers come from: nothing is cut off or wrapped"
+                }
                 ConvertError::Stateless => "leave `--steps` away",
                 ConvertError::Changed => "run it again when nobody writes to the file",
                 ConvertError::Interrupted => return None,

@@ -64,15 +64,8 @@ pub(super) fn read(
                 )
             }
             Flexibility::Range { sizes } => {
-                let inside = |(r, n): (&coreml::SizeRange, u64)| {
-                    r.min <= n && r.max.is_none_or(|max| n <= max)
-                };
-                let text = |at: usize| {
-                    sizes.get(at).map_or_else(String::new, |r| match r.max {
-                        Some(max) => format!("{}..={max}", r.min),
-                        None => format!("{}..", r.min),
-                    })
-                };
+                let inside = |(r, n): (&coreml::SizeRange, u64)| r.holds(n);
+                let text = |at: usize| sizes.get(at).map_or_else(String::new, ToString::to_string);
                 (
                     sizes.iter().zip(shape).all(inside),
                     format!("{} × {}", text(3), text(2)),

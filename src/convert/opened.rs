@@ -1,5 +1,6 @@
 //! A source that was opened: a model folder, an ONNX file or a Core ML model. All give a module at the shapes of a target.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::admit;
@@ -8,15 +9,16 @@ use super::error::ConvertError;
 use super::request::{
     ArtifactKind, Request, Shapes, SourceOptions, Target, only, refuse_idle, shape_text, sizes_text,
 };
+use crate::arch;
+use crate::coreml::{self, Description};
 use crate::error::{Context, Result};
 use crate::ir::{Bindings, Module, SymbolRange};
 use crate::onnx::{self, ReadOptions};
 use crate::passes;
-use crate::runtime::{NamedTensors, Session};
+use crate::runtime::{self, NamedTensors, Session};
 use crate::source::lock::{self, Identity};
 use crate::source::{self, Checkpoint, FileDigest};
 use crate::tensor::{DType, num};
-use crate::{arch, coreml};
 
 /// A source.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ impl Opened {
         }
     }
 
-    /// The model at the shapes of a target.
+    /// The model at the shapes of a target, and what a Core ML source says about itself beyond its program.
     ///
     /// # Errors
     /// When it cannot be read, or leaves sizes open that the target needs.
@@ -86,7 +88,7 @@ impl Opened {
         request: &Request,
         options: &SourceOptions,
         target: Target,
-    ) -> Result<arch::Built> {
+    ) -> Result<(arch::Built, Option<Description>)> {
         self.check_function(options)?;
         let lengths = !request.seq.is_empty() && self.is_graph();
         refuse_idle(&[(
@@ -99,23 +101,41 @@ impl Opened {
                 no_constants(options)?;
                 let built = super::build(checkpoint, options, &request.shapes(target)?)?;
                 request.check_shapes(&built.module)?;
-                Ok(built)
+                Ok((built, None))
             }
             Opened::Onnx(path) => {
-                let mut read = options.onnx.clone();
-                for (name, dims) in &request.shape {
-                    give_shape(path, name, dims, &mut read)?;
-                }
+                let mut read = with_shapes(path, request, &options.onnx)?;
                 read.closed = target == Target::Coreml;
-                read_onnx(path, &read)
+                Ok((read_onnx(path, &read)?, None))
             }
             Opened::Coreml(path) => {
-                let mut built = read_coreml(path, options)?;
+                let (mut built, description) = read_coreml(path, options)?;
                 built.module = narrowed(built.module, options)?;
                 request.check_shapes(&built.module)?;
-                Ok(built)
+                if target == Target::Onnx {
+                    built.warnings.extend(lost(&description));
+                }
+                Ok((built, Some(description)))
             }
         }
+    }
+
+    /// The options with values for the inputs that can have but one at the sizes of the request, and what the user should know.
+    ///
+    /// # Errors
+    /// When the model cannot be read.
+    pub(super) fn decided(
+        &self,
+        request: &Request,
+        options: &SourceOptions,
+    ) -> Result<(SourceOptions, Option<String>)> {
+        let mut options = options.clone();
+        let Opened::Onnx(path) = self else {
+            return Ok((options, None));
+        };
+        let read = with_shapes(path, request, &options.onnx)?;
+        let note = decide(path, &read, &mut options.onnx)?;
+        Ok((options, note))
     }
 
     /// The model at given shapes: those of an artifact, or as dynamic as it can be.
@@ -128,7 +148,7 @@ impl Opened {
             Opened::Checkpoint(checkpoint) => super::build(checkpoint, options, shapes),
             Opened::Onnx(path) => read_onnx(path, &options.onnx),
             Opened::Coreml(path) => {
-                let mut built = read_coreml(path, options)?;
+                let (mut built, _) = read_coreml(path, options)?;
                 built.module = narrowed(built.module, options)?;
                 Ok(built)
             }
@@ -152,19 +172,6 @@ impl Opened {
             }
         }
         Ok(vec![options.function.clone()])
-    }
-
-    /// The inputs as a Core ML source describes them, unless their sizes were fixed or narrowed.
-    ///
-    /// # Errors
-    /// When the model cannot be read.
-    pub(super) fn described(&self, options: &SourceOptions) -> Result<Vec<coreml::Feature>> {
-        match self {
-            Opened::Coreml(path) if options.onnx.dims.is_empty() => {
-                coreml::inputs(path, options.function.as_deref())
-            }
-            Opened::Coreml(_) | Opened::Onnx(_) | Opened::Checkpoint(_) => Ok(Vec::new()),
-        }
     }
 
     /// Refuses to leave `--function` unused.
@@ -234,20 +241,25 @@ impl Opened {
             reference.warnings.push(error.to_string());
             return Ok(reference);
         }
-        let approximate = onnx::inspect(path)?.approximate_ops;
-        if !approximate.is_empty() {
-            let ops: Vec<String> = approximate
-                .iter()
-                .map(|(op, n)| format!("`{op}` ({n})"))
-                .collect();
+        let summary = onnx::inspect(path)?;
+        if !summary.approximate_ops.is_empty() {
             reference.warnings.push(format!(
                 "ONNX Runtime rounds to 8 bits, by design, what goes into {}: the reference is the interpreter, which computes them as they are \
                  defined, and shares its reading of the source with the converter",
-                ops.join(", ")
+                counted(&summary.approximate_ops)
             ));
             return Ok(reference);
         }
-        for engine in [Engine::Ort, Engine::Tract] {
+        let mut engines = vec![Engine::Ort, Engine::Tract];
+        if !summary.eight_bit_ops.is_empty() && runtime::saturates_eight_bits() {
+            engines.remove(0);
+            reference.warnings.push(format!(
+                "this processor has no VNNI instructions: ONNX Runtime adds pairs of 8-bit products in int16 on it, where {} may saturate, and is \
+                 no reference for them here",
+                counted(&summary.eight_bit_ops)
+            ));
+        }
+        for engine in engines {
             match engine.open(path, library) {
                 Ok(session) => {
                     let given = given_inputs(path, &options.onnx)?;
@@ -309,6 +321,41 @@ pub(super) struct Reference {
     pub(super) warnings: Vec<String>,
 }
 
+/// Gives the inputs that decide which part of a model runs the values that fit the sizes in `read`, and says so.
+///
+/// # Errors
+/// When the file is malformed.
+pub(super) fn decide(
+    path: &Path,
+    read: &ReadOptions,
+    options: &mut ReadOptions,
+) -> Result<Option<String>> {
+    let found = onnx::decided(path, read)?;
+    let list: Vec<String> = found
+        .iter()
+        .map(|(name, value)| {
+            let value = value.to_f64().first().copied().unwrap_or_default();
+            format!("`--constant {name}={value}`")
+        })
+        .collect();
+    options.constants.extend(found);
+    Ok((!list.is_empty()).then(|| {
+        format!(
+            "fixed with {}: at these sizes the model takes nothing else",
+            list.join(" ")
+        )
+    }))
+}
+
+/// The options with the shapes of `--shape`.
+fn with_shapes(path: &Path, request: &Request, options: &ReadOptions) -> Result<ReadOptions> {
+    let mut read = options.clone();
+    for (name, dims) in &request.shape {
+        give_shape(path, name, dims, &mut read)?;
+    }
+    Ok(read)
+}
+
 /// Gives an input of an ONNX file the shape of `--shape`: fixed sizes as a shape, ranges to the sizes by their names.
 fn give_shape(path: &Path, name: &str, dims: &[SymbolRange], read: &mut ReadOptions) -> Result<()> {
     let fixed: Option<Vec<usize>> = dims.iter().map(only).collect();
@@ -330,6 +377,7 @@ fn give_shape(path: &Path, name: &str, dims: &[SymbolRange], read: &mut ReadOpti
         .ok_or_else(|| refuse("the input does not have as many axes".into()))?;
     for (i, (axis, range)) in axes.iter().zip(dims).enumerate() {
         let symbol = match axis {
+            onnx::Axis::Known(0) => format!("{name}.{i}"),
             onnx::Axis::Known(n) if only(range).map(num::i64_of) == Some(*n) => continue,
             onnx::Axis::Known(n) => {
                 return Err(refuse(format!("axis {i} is fixed at {n}")).into());
@@ -444,17 +492,18 @@ impl Session for Original {
     }
 }
 
+/// Operators with how often they occur, for a message.
+fn counted(ops: &BTreeMap<String, usize>) -> String {
+    let ops: Vec<String> = ops.iter().map(|(op, n)| format!("`{op}` ({n})")).collect();
+    ops.join(", ")
+}
+
 /// An ONNX file in the IR, folded.
 pub(super) fn read_onnx(path: &Path, options: &ReadOptions) -> Result<arch::Built> {
     let read = onnx::read(path, options)?;
     let module: Module = passes::fold(&read.module)?;
     let mut warnings = read.notes;
-    if module
-        .functions
-        .iter()
-        .flat_map(|f| &f.values)
-        .any(|v| v.ty.dtype == DType::F64)
-    {
+    if module.has(DType::F64) {
         warnings.push("double precision is computed in single precision".into());
     }
     Ok(arch::Built {
@@ -464,21 +513,66 @@ pub(super) fn read_onnx(path: &Path, options: &ReadOptions) -> Result<arch::Buil
     })
 }
 
-/// A function of a Core ML model in the IR, folded.
-fn read_coreml(path: &Path, options: &SourceOptions) -> Result<arch::Built> {
+/// A function of a Core ML model in the IR, folded, and what the model says about it.
+fn read_coreml(path: &Path, options: &SourceOptions) -> Result<(arch::Built, Description)> {
     let package = coreml::read_function(path, options.function.as_deref())?;
-    let mut warnings = package.warnings.clone();
-    if let Some(classifier) = package.classifier.as_ref().filter(|c| !c.integers) {
-        warnings.push(format!(
-            "`{}` is the index of the label; the {} labels themselves are not written",
-            classifier.label,
-            classifier.labels.len()
-        ));
-    }
+    let warnings = package.warnings.clone();
+    let description = package.description();
     let module = package.into_source_module().at_file(path)?;
-    Ok(arch::Built {
+    let built = arch::Built {
         module: passes::fold(&module)?,
         architecture: "Core ML program".into(),
         warnings,
-    })
+    };
+    Ok((built, description))
+}
+
+/// The metadata key of a classifier's labels.
+pub(super) const LABELS_KEY: &str = "com.distill-convert.classifier";
+
+/// What an ONNX file does not say of a Core ML model.
+fn lost(description: &Description) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(classifier) = &description.classifier {
+        let (label, count) = (&classifier.label, classifier.labels.len());
+        let what = if classifier.integers {
+            "a number from a table"
+        } else {
+            "the index of the label"
+        };
+        warnings.push(format!(
+            "`{label}` is {what}: ONNX has no classifiers. The {count} labels are in the metadata `{LABELS_KEY}`"
+        ));
+    }
+    for input in description.inputs.iter().filter(|i| i.optional) {
+        let default = input.default_value.map_or_else(String::new, |value| {
+            format!(": give {} where it was left out", value.number())
+        });
+        warnings.push(format!(
+            "`{}` is optional in the source, and has to be given to an ONNX file{default}",
+            input.name
+        ));
+    }
+    warnings
+}
+
+/// What a Core ML model says about itself, as the metadata of a format that has no other place for it.
+pub(super) fn told(description: &Description) -> BTreeMap<String, String> {
+    // What this program recorded of the source is not true of the artifact.
+    let mut metadata = description.metadata.clone();
+    metadata.retain(|key, _| !key.starts_with("com.distill-convert."));
+    for (key, value) in [
+        ("short_description", &description.short_description),
+        ("model_author", &description.author),
+        ("model_license", &description.license),
+        ("model_version", &description.version),
+    ] {
+        if !value.is_empty() {
+            metadata.insert(key.to_owned(), value.clone());
+        }
+    }
+    if let Some(classifier) = &description.classifier {
+        metadata.insert(LABELS_KEY.to_owned(), classifier.text());
+    }
+    metadata
 }

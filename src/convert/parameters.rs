@@ -51,6 +51,7 @@ impl Request {
             closed: _,
             dims,
             constants,
+            stale_shapes,
         } = onnx;
         let ProvenanceOptions {
             embed,
@@ -82,6 +83,9 @@ impl Request {
         if !constants.is_empty() {
             let values: BTreeMap<_, _> = constants.iter().map(|(n, t)| (n, text_of(t))).collect();
             put("constant", json!(values));
+        }
+        if *stale_shapes {
+            put("allow_stale_shapes", true.into());
         }
         if !seq.is_empty() {
             put("seq", json!(seq));

@@ -41,20 +41,17 @@ struct Recipe {
     opset: i64,
     /// By function, the nodes that were kept in single precision because they were seen to overflow.
     overflowing: Vec<Vec<String>>,
-    precision: String,
+    /// `None` if none was asked for: then a graph keeps the half precision that it has.
+    precision: Option<String>,
     rms_norm: String,
     rotary: Option<String>,
     seq: Vec<usize>,
     shape: Vec<String>,
+    stale_shapes: bool,
 }
 
 /// The record of a conversion: of the request as it was decided, and of what was found on the way.
-pub(super) fn record(
-    request: &Request,
-    options: &SourceOptions,
-    target: Target,
-    parts: &[Part],
-) -> String {
+pub(super) fn record(request: &Request, options: &SourceOptions, parts: &[Part]) -> String {
     let lower = |name: String| name.to_lowercase();
     let overflowing = |part: &Part| part.islands.overflowing().iter().cloned().collect();
     let recipe = Recipe {
@@ -78,7 +75,7 @@ pub(super) fn record(
         function: options.function.clone(),
         opset: request.opset,
         overflowing: parts.iter().map(overflowing).collect(),
-        precision: request.precision(target).to_string(),
+        precision: request.precision.map(|p| p.to_string()),
         rms_norm: lower(format!("{:?}", request.rms_norm)),
         rotary: options.rotary.map(|r| lower(format!("{r:?}"))),
         seq: request.seq.clone(),
@@ -87,6 +84,7 @@ pub(super) fn record(
             .iter()
             .map(|(name, dims)| shape_text(name, dims))
             .collect(),
+        stale_shapes: options.onnx.stale_shapes,
     };
     serde_json::to_string(&recipe).unwrap_or_default()
 }
@@ -130,6 +128,7 @@ impl Recipe {
                     .iter()
                     .map(|c| parse_constant(c).ok())
                     .collect::<Option<_>>()?,
+                stale_shapes: self.stale_shapes,
                 ..onnx::ReadOptions::default()
             },
             ..SourceOptions::default()
@@ -142,11 +141,12 @@ impl Recipe {
                 Some(text) => Some(text.parse().ok()?),
                 None => None,
             },
-            precision: Some(match self.precision.as_str() {
-                "fp16" => Precision::Fp16,
-                "fp32" => Precision::Fp32,
-                _ => return None,
-            }),
+            precision: match self.precision.as_deref() {
+                None => None,
+                Some("fp16") => Some(Precision::Fp16),
+                Some("fp32") => Some(Precision::Fp32),
+                Some(_) => return None,
+            },
             shape: self
                 .shape
                 .iter()

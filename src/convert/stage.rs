@@ -25,11 +25,8 @@ impl Stage {
         notes: &mut Vec<String>,
     ) -> Result<Self> {
         files::refuse_foreign(destination, is_ours)?;
-        if let Some(parent) = destination.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::create_dir_all(parent).map_err(io_error("create the output folder", parent))?;
-        }
         Ok(Stage {
-            private: Private::beside(destination, notes)?,
+            private: Private::in_new_folder(destination, notes)?,
             destination: destination.to_path_buf(),
         })
     }

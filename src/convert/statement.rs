@@ -24,6 +24,9 @@ const EVIDENCE: [&str; 4] = [INPUTS, REFERENCE, TASK, TOKENIZER];
 /// Parameters that come from the source, not from the user.
 const ARCHITECTURE: &str = "architecture";
 const REVISION: &str = "revision";
+const PRECISION: &str = "precision";
+/// The precision of an artifact that keeps the half precision of its source, since nobody asked for another.
+const AS_THE_SOURCE: &str = "as the source";
 
 /// Where a statement goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +132,9 @@ pub(super) fn predicate(
     }
     let mut parameters = request.parameters(artifact.target);
     parameters.insert(ARCHITECTURE.into(), outcome.architecture.clone().into());
+    if artifact.keeps_halves {
+        parameters.insert(PRECISION.into(), AS_THE_SOURCE.into());
+    }
     if let Some(revision) = &outcome.revision {
         parameters.insert(REVISION.into(), revision.clone().into());
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::check::{Engine, Ran, RunOptions, fill_masks, through_onnx};
+use super::fit;
 use crate::coreml::{self, Classifier, Package};
 use crate::error::Result;
 use crate::eval::{Interpreter, check_indices};
@@ -18,6 +19,10 @@ type Opened = (BTreeMap<String, Vec<usize>>, Box<dyn Session>, Package);
 pub(super) fn run(model: &Path, mut steps: Vec<NamedTensors>, options: &RunOptions) -> Result<Ran> {
     let function = options.function.as_deref();
     let mut warnings = Vec::new();
+    let described = coreml::inputs(model, function)?;
+    for inputs in &mut steps {
+        warnings.extend(fit::fill_defaults(&described, inputs)?);
+    }
     // The program for every shape tells which masks are missing; the program for these shapes checks them, and reads what the other cannot.
     if let Ok(package) = coreml::read_function(model, function) {
         warnings.extend(package.warnings);
@@ -30,6 +35,7 @@ pub(super) fn run(model: &Path, mut steps: Vec<NamedTensors>, options: &RunOptio
     let mut outputs = Vec::with_capacity(steps.len());
     let mut engine = String::new();
     for inputs in steps {
+        let inputs = fit::fit(&described, inputs)?;
         let shapes: BTreeMap<String, Vec<usize>> = inputs
             .iter()
             .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()))
@@ -48,7 +54,7 @@ pub(super) fn run(model: &Path, mut steps: Vec<NamedTensors>, options: &RunOptio
             Some(states) => states,
             None => zeros(main)?,
         };
-        let mut given = described(main, inputs)?;
+        let mut given = scalars(main, inputs)?;
         check_indices(main, &given)?;
         given.extend(kept);
         let mut found = session.run(&given)?;
@@ -101,7 +107,7 @@ fn zeros(function: &Function) -> Result<NamedTensors> {
 }
 
 /// The inputs as the program takes them: a scalar is described as a vector of one.
-fn described(function: &Function, inputs: NamedTensors) -> Result<NamedTensors> {
+fn scalars(function: &Function, inputs: NamedTensors) -> Result<NamedTensors> {
     let mut out = NamedTensors::new();
     for (name, tensor) in inputs {
         let scalar = function

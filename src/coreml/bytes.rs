@@ -5,9 +5,9 @@ use std::path::Path;
 
 use prost::Message;
 
-use super::blob::BlobFile;
+use super::blob::{BlobFile, BlobFiles};
 use super::import::symbols::Sizes;
-use super::package::{self, PackageError};
+use super::package::{self, PackageError, WEIGHT_REFERENCE};
 use super::proto::Model;
 use super::read::Opened;
 use crate::error::Result;
@@ -40,12 +40,15 @@ pub fn weights(bytes: &[u8]) -> Result<()> {
 pub fn program(model: &[u8], weights: Option<&[u8]>) -> Result<()> {
     let model = Model::decode(bytes::Bytes::copy_from_slice(model))
         .map_err(|source| PackageError::Proto { source })?;
-    let blobs = weights
-        .map(|bytes| BlobFile::of(SourceFile::in_memory(name(), bytes.to_vec())))
-        .transpose()?;
+    let mut blobs = BlobFiles::default();
+    if let Some(bytes) = weights {
+        let file = BlobFile::of(SourceFile::in_memory(name(), bytes.to_vec()))?;
+        blobs.insert(WEIGHT_REFERENCE, file);
+    }
     let opened = Opened {
         model_path: name().to_path_buf(),
         model,
+        weights: Vec::new(),
         blobs,
     };
     opened

@@ -1,20 +1,22 @@
 //! A model's description: its inputs, outputs and states as Core ML shows them, and how their shapes may vary.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
 use super::import::ImportError;
-use super::proto::array_feature_type::{ArrayDataType, ShapeFlexibility};
+use super::proto::array_feature_type::{ArrayDataType, DefaultOptionalValue, ShapeFlexibility};
 use super::proto::feature_type::Type as Kind;
 use super::proto::image_feature_type::{ColorSpace, SizeFlexibility};
 use super::proto::state_feature_type::Type as StateKind;
 use super::proto::{ArrayFeatureType, FeatureDescription, ImageFeatureType, SizeRange as RawRange};
+use crate::ir::Module;
 use crate::limits;
 use crate::tensor::{DType, num};
 
 /// An input, output or state of a model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Feature {
     /// Name.
     pub name: String,
@@ -26,6 +28,92 @@ pub struct Feature {
     pub kind: FeatureKind,
     /// Whether it may be left out.
     pub optional: bool,
+    /// What every element of it is when it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_value: Option<DefaultValue>,
+}
+
+/// What every element of an optional array is when the array is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum DefaultValue {
+    /// A whole number.
+    Int(i32),
+    /// A number in single precision; Apple's converter has whole numbers so, too.
+    Float(f32),
+    /// A number in double precision.
+    Double(f64),
+}
+
+impl DefaultValue {
+    /// The number.
+    #[must_use]
+    pub fn number(self) -> f64 {
+        match self {
+            DefaultValue::Int(n) => f64::from(n),
+            DefaultValue::Float(x) => f64::from(x),
+            DefaultValue::Double(x) => x,
+        }
+    }
+}
+
+/// What a model says about itself beyond its program: what a package made of it says again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Description {
+    /// Inputs of the function.
+    pub inputs: Vec<Feature>,
+    /// Outputs of the function.
+    pub outputs: Vec<Feature>,
+    /// States of the function.
+    pub states: Vec<Feature>,
+    /// What the labels are, of a classifier.
+    pub classifier: Option<Classifier>,
+    /// The author's short description.
+    pub short_description: String,
+    /// The author.
+    pub author: String,
+    /// The licence.
+    pub license: String,
+    /// The author's version of the model.
+    pub version: String,
+    /// Metadata that the author named.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The labels of a classifier. In the module, the label is its index as an integer, unless the labels are integers themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Classifier {
+    /// The output that is the label.
+    pub label: String,
+    /// The output that is the probabilities, in the order of the labels.
+    pub probabilities: String,
+    /// The labels.
+    pub labels: Vec<String>,
+    /// Whether the labels are integers.
+    pub integers: bool,
+}
+
+impl Classifier {
+    /// The module without the label: a package says it by the labels themselves. What only the label needs is left in place.
+    #[must_use]
+    pub fn without_label(&self, module: &Module) -> Module {
+        let mut module = module.clone();
+        if let Some(function) = module.functions.first_mut() {
+            function.outputs.retain(|o| o.name != self.label);
+        }
+        module
+    }
+
+    /// The labels as one line of JSON: what formats without labels keep of them in their metadata.
+    #[must_use]
+    pub fn text(&self) -> String {
+        serde_json::json!({
+            "label": self.label,
+            "labels": self.labels,
+            "probabilities": self.probabilities,
+        })
+        .to_string()
+    }
 }
 
 /// What an input, output or state holds.
@@ -125,6 +213,24 @@ pub struct SizeRange {
     pub max: Option<u64>,
 }
 
+impl SizeRange {
+    /// Whether a size is inside.
+    #[must_use]
+    pub fn holds(&self, size: u64) -> bool {
+        size >= self.min && self.max.is_none_or(|max| size <= max)
+    }
+}
+
+impl fmt::Display for SizeRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.max {
+            Some(max) if max == self.min => write!(f, "{max}"),
+            Some(max) => write!(f, "{}..={max}", self.min),
+            None => write!(f, "{}..", self.min),
+        }
+    }
+}
+
 fn dtype_name<S: Serializer>(dtype: &DType, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(dtype.name())
 }
@@ -142,13 +248,7 @@ impl fmt::Display for FeatureKind {
                     Flexibility::Fixed => Ok(()),
                     Flexibility::Enumerated { shapes } => write!(f, " of {shapes:?}"),
                     Flexibility::Range { sizes } => {
-                        let ranges: Vec<String> = sizes
-                            .iter()
-                            .map(|r| match r.max {
-                                Some(max) => format!("{}..={max}", r.min),
-                                None => format!("{}..", r.min),
-                            })
-                            .collect();
+                        let ranges: Vec<String> = sizes.iter().map(SizeRange::to_string).collect();
                         write!(f, " in [{}]", ranges.join(", "))
                     }
                 }
@@ -206,8 +306,16 @@ pub(super) fn features(descriptions: &[FeatureDescription]) -> Result<Vec<Featur
 pub(super) fn feature(description: &FeatureDescription) -> Result<Feature, ImportError> {
     let nothing = || malformed("type of an input or output", "a type", "nothing");
     let ty = description.r#type.as_ref().ok_or_else(nothing)?;
+    let mut default_value = None;
     let kind = match ty.r#type.as_ref().ok_or_else(nothing)? {
-        Kind::MultiArrayType(array) => multi_array(array)?,
+        Kind::MultiArrayType(array) => {
+            default_value = array.default_optional_value.as_ref().map(|v| match v {
+                DefaultOptionalValue::IntDefaultValue(n) => DefaultValue::Int(*n),
+                DefaultOptionalValue::FloatDefaultValue(x) => DefaultValue::Float(*x),
+                DefaultOptionalValue::DoubleDefaultValue(x) => DefaultValue::Double(*x),
+            });
+            multi_array(array)?
+        }
         Kind::ImageType(image) => self::image(image)?,
         Kind::StateType(state) => match &state.r#type {
             Some(StateKind::ArrayType(array)) => FeatureKind::State {
@@ -227,6 +335,7 @@ pub(super) fn feature(description: &FeatureDescription) -> Result<Feature, Impor
         description: description.short_description.clone(),
         kind,
         optional: ty.is_optional,
+        default_value,
     })
 }
 
@@ -329,12 +438,6 @@ fn element_type(array: &ArrayFeatureType) -> Result<DType, ImportError> {
 
 fn multi_array(array: &ArrayFeatureType) -> Result<FeatureKind, ImportError> {
     let dtype = element_type(array)?;
-    if array.default_optional_value.is_some() {
-        return Err(ImportError::Unsupported {
-            what: "a default value of an input",
-            detail: String::new(),
-        });
-    }
     let flexibility = match &array.shape_flexibility {
         None => Flexibility::Fixed,
         Some(ShapeFlexibility::EnumeratedShapes(enumerated)) => {

@@ -16,6 +16,7 @@ mod legalize;
 mod lint;
 mod listing;
 mod names;
+mod needs;
 mod package;
 mod program;
 mod proto;
@@ -30,17 +31,18 @@ pub use blob::BlobError;
 pub use error::CoremlError;
 pub use export::RmsNormForm;
 pub use import::ImportError;
-pub use inspect::{Summary, inspect};
-pub use interface::{Color, Feature, FeatureKind, Flexibility, SizeRange};
+pub use inspect::{Classes, FunctionSummary, Summary, inspect};
+pub use interface::{
+    Classifier, Color, DefaultValue, Description, Feature, FeatureKind, Flexibility, SizeRange,
+};
 pub use legalize::{Basis, Place, TypeChange, type_changes};
 pub use lint::{Code, Finding, Findings, Severity, Spot, lint};
 pub use listing::listing;
+pub use needs::{Least, Need};
 pub use package::{MANIFEST, PackageError, holds_nothing_else, is_compiled};
-pub use read::{
-    Classifier, Package, files, functions, inputs, read, read_for_shapes, read_function,
-};
+pub use read::{Package, files, functions, inputs, read, read_for_shapes, read_function};
 pub use target::{DeploymentTarget, Opset, UnknownTarget};
-pub use weights::{Compressed, LargeConstant, Need};
+pub use weights::{Compressed, LargeCompressed, LargeConstant};
 pub use write::{
     WriteOptions, Written, WrittenFunction, compare_functions, set_metadata, write, write_functions,
 };

@@ -28,6 +28,8 @@ const WEIGHTS: &str = "weights";
 pub(crate) const WEIGHT_FILE: &str = "weight.bin";
 /// How programs refer to the weight file.
 pub(crate) const WEIGHT_REFERENCE: &str = "@model_path/weights/weight.bin";
+/// What the folder of the model is called there.
+const MODEL_PATH: &str = "@model_path/";
 
 /// What can be wrong with a package.
 #[derive(Debug, thiserror::Error)]
@@ -422,8 +424,32 @@ fn place(
 
 /// The path of an item, if it stays in the package under every link on the way.
 fn confined(package: &Path, item: &str) -> Result<PathBuf> {
-    let escape = || PackageError::Escape {
+    let found = below(package, &package.join(DATA), item, item)?;
+    let missing = || PackageError::Missing {
         path: item.to_owned(),
+    };
+    Ok(found.ok_or_else(missing)?)
+}
+
+/// Where the weight file is that a program calls `reference`, if it is there: below the folder of the model, inside the package; a model file on
+/// its own has its weights beside it.
+///
+/// # Errors
+/// When the path leads elsewhere.
+pub(super) fn referred(package: &Path, model: &Path, reference: &str) -> Result<Option<PathBuf>> {
+    let folder = match model.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    let root = if model == package { folder } else { package };
+    let item = reference.strip_prefix(MODEL_PATH).unwrap_or_default();
+    below(root, folder, item, reference)
+}
+
+/// The path of `item` in `folder`, if it is there; it has to stay below `root` under every link on the way. Errors call it `shown`.
+fn below(root: &Path, folder: &Path, item: &str, shown: &str) -> Result<Option<PathBuf>> {
+    let escape = || PackageError::Escape {
+        path: shown.to_owned(),
     };
     let relative = Path::new(item);
     let plain = relative
@@ -432,17 +458,14 @@ fn confined(package: &Path, item: &str) -> Result<PathBuf> {
     if !plain || item.is_empty() || item.contains('\\') {
         return Err(escape().into());
     }
-    let path = package.join(DATA).join(relative);
+    let path = folder.join(relative);
     let real = match path.canonicalize() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let path = item.to_owned();
-            return Err(PackageError::Missing { path }.into());
-        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         real => real.map_err(io_error("open", &path))?,
     };
-    let root = package.canonicalize().map_err(io_error("open", package))?;
+    let root = root.canonicalize().map_err(io_error("open", root))?;
     if real.starts_with(&root) {
-        Ok(path)
+        Ok(Some(path))
     } else {
         Err(escape().into())
     }

@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::blob::BlobFile;
+use super::blob::{BlobFile, BlobFiles};
 use super::import::symbols::{Assigned, Sizes, assign};
 use super::import::{self, Declared, ImportError, Input, Source, declared};
-use super::interface::{Color, Feature, FeatureKind, Flexibility, features};
+use super::interface::{
+    Classifier, Color, Description, Feature, FeatureKind, Flexibility, features,
+};
 use super::kind::{kind, way_out};
-use super::package::{self, WEIGHT_FILE};
+use super::package::{self, WEIGHT_FILE, WEIGHT_REFERENCE};
+use super::proto::mil_spec::argument::binding::Binding;
+use super::proto::mil_spec::value::Value as Held;
 use super::proto::mil_spec::value_type::Type as ValueKind;
 use super::proto::mil_spec::{Block, Function, NamedValueType, Program};
 use super::proto::model::Type as ModelKind;
@@ -16,6 +20,7 @@ use super::proto::{FeatureDescription, Metadata, Model, ModelDescription};
 use super::target::Opset;
 use crate::error::{Context, Result, io_error};
 use crate::ir::{DOMAINS_KEY, Domain, Module, Type};
+use crate::limits;
 use crate::tensor::num;
 
 /// A model that was read.
@@ -53,17 +58,22 @@ pub struct Package {
     pub warnings: Vec<String>,
 }
 
-/// The labels of a classifier. In the module, the label is its index as an integer, unless the labels are integers themselves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Classifier {
-    /// The output that is the label.
-    pub label: String,
-    /// The output that is the probabilities, in the order of the labels.
-    pub probabilities: String,
-    /// The labels.
-    pub labels: Vec<String>,
-    /// Whether the labels are integers.
-    pub integers: bool,
+impl Package {
+    /// What the model says about itself beyond the program.
+    #[must_use]
+    pub fn description(&self) -> Description {
+        Description {
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+            states: self.states.clone(),
+            classifier: self.classifier.clone(),
+            short_description: self.short_description.clone(),
+            author: self.author.clone(),
+            license: self.license.clone(),
+            version: self.version.clone(),
+            metadata: self.metadata.clone(),
+        }
+    }
 }
 
 /// Reads a `.mlpackage` folder, or a `.mlmodel` file with its weights in `weights/weight.bin` or `weight.bin` beside it.
@@ -87,19 +97,16 @@ pub fn read_function(path: &Path, function: Option<&str>) -> Result<Package> {
     package.at_file(&opened.model_path)
 }
 
-/// Most ranged sizes of which each is tried on its own.
-const RANGED: usize = 16;
-
 /// A function at sizes that vary as freely as the program allows. Which of them have to be equal is said nowhere: all are taken to vary on their
 /// own if the program can be read so; else as many as can, and the others together with those that look alike; else any may turn out to be
 /// equal.
-fn apart(opened: &Opened, name: &str, function: Option<&str>) -> Result<Package> {
+pub(super) fn apart(opened: &Opened, name: &str, function: Option<&str>) -> Result<Package> {
     let read = |alone: &BTreeSet<usize>| {
         let package = opened.import(name, function, Sizes::Ranged(alone))?;
         crate::ir::verify_apart(&package.module)?;
         Ok::<Package, crate::error::Error>(package)
     };
-    let all = (0..RANGED).collect();
+    let all = (0..limits::RANGED_SIZES).collect();
     if let Ok(package) = read(&all) {
         return Ok(package);
     }
@@ -116,7 +123,7 @@ fn apart(opened: &Opened, name: &str, function: Option<&str>) -> Result<Package>
         .iter()
         .map(open_axes)
         .sum::<usize>()
-        .min(RANGED)
+        .min(limits::RANGED_SIZES)
     {
         alone.insert(place);
         match read(&alone) {
@@ -148,7 +155,7 @@ fn open_axes(feature: &Feature) -> usize {
     }
 }
 
-/// The inputs of a function as described, the default one's if none is named. Only the description is read.
+/// The inputs of a function as described, then its states, of the default function if none is named. Only the description is read.
 ///
 /// # Errors
 /// When the package is malformed or unsafe, is no ML Program, or has no such function.
@@ -156,7 +163,12 @@ pub fn inputs(path: &Path, function: Option<&str>) -> Result<Vec<Feature>> {
     let opened = Opened::open(path)?;
     opened
         .program()
-        .and_then(|_| features(opened.described_as(function)?.inputs))
+        .and_then(|_| {
+            let described = opened.described_as(function)?;
+            let mut inputs = features(described.inputs)?;
+            inputs.extend(features(described.states)?);
+            Ok(inputs)
+        })
         .at_file(&opened.model_path)
 }
 
@@ -200,9 +212,9 @@ pub fn read_for_shapes(
 /// # Errors
 /// When the manifest is malformed or points out of the package.
 pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
-    let items = items(path)?;
-    let manifest = (items.model != path).then(|| path.join(package::MANIFEST));
-    let all = std::iter::once(items.model).chain(items.weights);
+    let opened = Opened::open(path)?;
+    let manifest = (opened.model_path != path).then(|| path.join(package::MANIFEST));
+    let all = std::iter::once(opened.model_path).chain(opened.weights);
     Ok(all.chain(manifest).collect())
 }
 
@@ -220,8 +232,10 @@ pub(super) struct Opened {
     pub(super) model_path: PathBuf,
     /// The message.
     pub(super) model: Model,
-    /// The weight file.
-    pub(super) blobs: Option<BlobFile>,
+    /// The weight files.
+    pub(super) weights: Vec<PathBuf>,
+    /// What is in them.
+    pub(super) blobs: BlobFiles,
 }
 
 /// The interface of one function.
@@ -241,15 +255,59 @@ impl Opened {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let items = items(path)?;
         let (model, _) = package::read_model(&*package::open_item(path, &items.model)?)?;
-        let weights = items.weights.as_deref();
-        let blobs = weights
-            .map(|weights| BlobFile::of(package::open_item(path, weights)?))
-            .transpose()?;
-        Ok(Opened {
+        let mut opened = Opened {
             model_path: items.model,
             model,
-            blobs,
-        })
+            weights: Vec::new(),
+            blobs: BlobFiles::default(),
+        };
+        if let Some(weights) = items.weights {
+            opened.add(path, WEIGHT_REFERENCE, weights)?;
+        }
+        // Apple's tools write one file of a fixed name; the format has others as well.
+        for reference in opened.references() {
+            if let Some(weights) = package::referred(path, &opened.model_path, &reference)? {
+                opened.add(path, &reference, weights)?;
+            }
+        }
+        Ok(opened)
+    }
+
+    fn add(&mut self, path: &Path, reference: &str, weights: PathBuf) -> Result<()> {
+        let file = BlobFile::of(package::open_item(path, &weights)?)?;
+        self.blobs.insert(reference, file);
+        self.weights.push(weights);
+        Ok(())
+    }
+
+    /// What the program calls weight files, other than the usual one.
+    fn references(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let Some(ModelKind::MlProgram(program)) = &self.model.r#type else {
+            return found;
+        };
+        let functions = program.functions.values();
+        let mut open: Vec<&Block> = functions
+            .flat_map(|f| f.block_specializations.values())
+            .collect();
+        while let Some(block) = open.pop() {
+            for op in &block.operations {
+                open.extend(&op.blocks);
+                let given = op.inputs.values().flat_map(|a| &a.arguments);
+                let given = given.filter_map(|b| match &b.binding {
+                    Some(Binding::Value(value)) => Some(value),
+                    Some(Binding::Name(_)) | None => None,
+                });
+                for value in op.attributes.values().chain(given) {
+                    if let Some(Held::BlobFileValue(blob)) = &value.value
+                        && blob.file_name != WEIGHT_REFERENCE
+                    {
+                        found.insert(blob.file_name.clone());
+                    }
+                }
+            }
+        }
+        found
     }
 
     /// The program.
@@ -366,26 +424,21 @@ impl Opened {
             mut warnings,
         } = assigned;
         let metadata = self.description()?.metadata.clone().unwrap_or_default();
-        let (mut module, classes) = import::import(&Source {
+        let (mut module, classifier, notes) = import::import(&Source {
             name,
             block,
             opset,
             inputs: params,
             states: kept,
             symbols,
-            blobs: self.blobs.as_ref(),
+            blobs: &self.blobs,
             // This program writes one function; what others join is not recorded.
             domains: (program.functions.len() == 1)
                 .then(|| metadata.user_defined.get(DOMAINS_KEY).map(String::as_str))
                 .flatten(),
         })?;
+        warnings.extend(notes);
         give_pixels(&mut module, &inputs);
-        let classifier = classes.map(|c| Classifier {
-            label: c.label,
-            probabilities: c.probabilities,
-            labels: c.labels,
-            integers: c.integers,
-        });
         check_outputs(&module, &outputs, classifier.as_ref())?;
         let functions: Vec<String> = program.functions.keys().cloned().collect();
         if functions.len() > 1 && wanted.is_none() {

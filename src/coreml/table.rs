@@ -52,6 +52,17 @@ pub(crate) fn find(op: &str, opset: Opset) -> Option<&'static Row> {
         .find(|row| row.from <= opset && opset <= row.to)
 }
 
+/// Whether any operation of `opset` takes an element type: in a parameter that may be computed, or in any if it is a `constant`.
+pub(crate) fn takes(dtype: &str, constant: bool, opset: Opset) -> bool {
+    let opset = opset.min(Opset::CoreML8);
+    table()
+        .values()
+        .flatten()
+        .filter(|row| row.from <= opset && opset <= row.to)
+        .flat_map(|row| &row.params)
+        .any(|p| (constant || !p.constant) && p.dtypes.contains(&dtype))
+}
+
 fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();
     TABLE.get_or_init(|| parse(include_str!("mil-ops.tsv")))

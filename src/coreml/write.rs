@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::error::CoremlError;
 use super::export::{self, RmsNormForm};
-use super::interface::Feature;
+use super::interface::{Classifier, Description};
 use super::legalize::legalize;
 use super::target::{DeploymentTarget, Opset};
 use super::{lint, package, program, source_names};
 use crate::error::{Context, Result};
-use crate::ir::{self, Agreement, CompressedWeights, Compression, Module};
+use crate::ir::{self, Agreement, CompressedWeights, Compression, Function, Module};
 
 /// How to write.
 #[derive(Clone, Default)]
@@ -48,6 +48,9 @@ pub struct Written {
     pub warnings: Vec<String>,
 }
 
+/// What the keys of this program's metadata begin with.
+pub(super) const OWN_KEYS: &str = "com.distill-convert.";
+
 /// The key of the version of this program.
 const VERSION_KEY: &str = "com.distill-convert.version";
 
@@ -59,7 +62,7 @@ pub fn write(module: &Module, package: &Path, options: &WriteOptions<'_>) -> Res
     let main = WrittenFunction {
         name: "main",
         module,
-        inputs: &[],
+        description: None,
     };
     write_functions(&[main], package, options)
 }
@@ -71,8 +74,18 @@ pub struct WrittenFunction<'a> {
     pub name: &'a str,
     /// The module whose default function it is.
     pub module: &'a Module,
-    /// Inputs as they are to be described, for those that are images or have enumerated shapes; others are described by their types.
-    pub inputs: &'a [Feature],
+    /// What a Core ML source says about the function, which is said again where the types allow it: images, default shapes and values, labels of a
+    /// classifier, words of the author. Of several functions, the first tells about the model.
+    pub description: Option<&'a Description>,
+}
+
+impl<'a> WrittenFunction<'a> {
+    /// The labels, if the function gives probabilities without a label of its own.
+    pub(super) fn classifier(&self, function: &Function) -> Option<&'a Classifier> {
+        let has = |name: &str| function.outputs.iter().any(|o| o.name == name);
+        let classifier = self.description?.classifier.as_ref()?;
+        (has(&classifier.probabilities) && !has(&classifier.label)).then_some(classifier)
+    }
 }
 
 /// Writes the default functions of modules as the functions of a new `.mlpackage` folder, the first as its default one. Weights that are equal
@@ -199,10 +212,11 @@ fn plan(functions: &[WrittenFunction<'_>], options: &WriteOptions<'_>) -> Result
         .map(|(function, module)| WrittenFunction {
             name: function.name,
             module,
-            inputs: function.inputs,
+            description: function.description,
         })
         .collect();
-    let exported = export::export(&legals, target, options, metadata)?;
+    let mut exported = export::export(&legals, target, options, metadata)?;
+    warnings.append(&mut exported.warnings);
     lint::check(&exported.model, target)?;
     let newest = |form: &Compression| export::holds(form, Opset::CoreML8);
     let target_keeps = |form: &Compression| export::holds(form, target.opset());

@@ -2,15 +2,15 @@
 
 use super::{eval_op, sizes};
 use crate::error::Result;
-use crate::ir::{Bindings, Constant, Dim, Op, Type, concrete};
+use crate::ir::{Bindings, Constant, Dim, Family, FoldBudget, Op, Type, concrete};
 use crate::limits::FOLDED_ELEMENTS;
 use crate::tensor::{Tensor, num};
 
 /// Up to this size a compressed constant is a parameter, which is computed with like any other. Compressors leave such small ones alone.
 const COMPRESSED_ELEMENTS: usize = 1024;
 
-/// The constants that an operation on constants gives, as long as operands and results stay below [`FOLDED_ELEMENTS`]; `None` where they do
-/// not, where a size depends on the interface or on another node's run, and for control flow.
+/// The constants that an operation on constants gives, as long as operands and results stay below [`FOLDED_ELEMENTS`] and `budget` allows it;
+/// `None` where they do not, where a size depends on the interface or on another node's run, and for control flow.
 ///
 /// # Errors
 /// When a constant cannot be read, or evaluation fails.
@@ -19,6 +19,7 @@ pub fn fold_op(
     constants: &[&Constant],
     results: &[Type],
     name: &str,
+    budget: &mut FoldBudget,
 ) -> Result<Option<Vec<Constant>>> {
     let open = |d: &Dim| d.known().is_none() && !d.is_run_time();
     if !op.bodies().is_empty() || results.iter().any(|t| t.shape.iter().any(open)) {
@@ -41,11 +42,6 @@ pub fn fold_op(
     if constants.iter().any(large) {
         return Ok(None);
     }
-    let elements = |shape: &[usize]| {
-        shape
-            .iter()
-            .fold(1u64, |n, &d| n.saturating_mul(num::u64_of(d)))
-    };
     let total = |shapes: &mut dyn Iterator<Item = u64>| shapes.fold(0u64, u64::saturating_add);
     let read = total(&mut constants.iter().map(|c| elements(c.shape())));
     if read > FOLDED_ELEMENTS.get() {
@@ -71,10 +67,20 @@ pub fn fold_op(
         let shape = concrete(&result.shape, &bindings)?;
         types.push(Type::known(result.dtype, &shape));
     }
-    let written = types.iter().filter_map(Type::known_shape);
-    if total(&mut written.map(|s| elements(&s))) > FOLDED_ELEMENTS.get() {
+    let shapes: Vec<Vec<usize>> = types.iter().filter_map(Type::known_shape).collect();
+    let written = total(&mut shapes.iter().map(|s| elements(s)));
+    let bytes = total(&mut types.iter().zip(&shapes).map(|(t, s)| {
+        let bytes = t.dtype.bytes_for(elements(s));
+        bytes.unwrap_or(u64::MAX)
+    }));
+    let work = work(op, &tensors, written).saturating_add(read);
+    let Some(left) = budget.work.checked_sub(work) else {
+        return Ok(None);
+    };
+    if written > FOLDED_ELEMENTS.get() || bytes > budget.bytes {
         return Ok(None);
     }
+    budget.work = left;
     let refs: Vec<&Tensor> = tensors.iter().collect();
     let values = eval_op(op, &refs, &types.iter().collect::<Vec<_>>(), &bindings)?;
     let mut folded = Vec::with_capacity(values.len());
@@ -82,6 +88,37 @@ pub fn fold_op(
         folded.push(Constant::from_tensor(name, value)?);
     }
     Ok(Some(folded))
+}
+
+fn elements(shape: &[usize]) -> u64 {
+    let sizes = shape.iter().map(|&d| num::u64_of(d));
+    sizes.fold(1, u64::saturating_mul)
+}
+
+/// Elements that are written or multiplied, at most, to compute so many elements.
+fn work(op: &Op, operands: &[Tensor], written: u64) -> u64 {
+    let shape = |i: usize| operands.get(i).map_or(&[][..], Tensor::shape);
+    let each = match op.info().family {
+        Family::Elementwise
+        | Family::Shape
+        | Family::Index
+        | Family::Norm
+        | Family::Quant
+        | Family::Reduce
+        | Family::Control => 1,
+        Family::Linear if matches!(op, Op::MatMul(_) | Op::Linear(_)) => {
+            num::u64_of(shape(0).iter().rev().take(2).copied().max().unwrap_or(1))
+        }
+        // Of a convolution, what one output channel multiplies; of the others, that everything meets everything.
+        Family::Conv if matches!(op, Op::Conv(_)) => {
+            elements(shape(1).get(1..).unwrap_or_default())
+        }
+        Family::Linear | Family::Conv | Family::Attention | Family::Recurrent | Family::Image => {
+            let read = operands.iter().map(|t| elements(t.shape()));
+            read.fold(1, u64::saturating_add)
+        }
+    };
+    written.saturating_mul(each)
 }
 
 /// The dimensions that an operation needs and that its result's shape does not show.
@@ -119,4 +156,34 @@ fn view(op: &Op, constant: &Constant, shape: &[usize]) -> Result<Option<Constant
         return Ok(Some(constant.rows(start, shape[0])?));
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::ops::{MatMul, Unary, UnaryKind};
+    use crate::tensor::DType;
+
+    #[test]
+    fn what_is_beyond_the_budget_is_left_in_the_graph() {
+        let x = Tensor::f32(vec![4, 4], vec![1.0; 16]).unwrap();
+        let x = Constant::from_tensor("x", &x).unwrap();
+        let ty = Type::known(DType::F32, &[4, 4]);
+        let negated = Op::Unary(Unary {
+            kind: UnaryKind::Neg,
+        });
+        let product = Op::MatMul(MatMul::default());
+        // Elements read and written; for the product, four factors for each that is written.
+        for (op, operands, work) in [(&negated, 1, 32), (&product, 2, 96)] {
+            let operands = vec![&x; operands];
+            let folded = |bytes, work| {
+                let mut budget = FoldBudget { bytes, work };
+                let folded = fold_op(op, &operands, std::slice::from_ref(&ty), "y", &mut budget);
+                (folded.unwrap().is_some(), budget.work)
+            };
+            assert_eq!(folded(64, work), (true, 0));
+            assert_eq!(folded(63, work), (false, work));
+            assert_eq!(folded(64, work - 1), (false, work - 1));
+        }
+    }
 }

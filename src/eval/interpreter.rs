@@ -35,7 +35,7 @@ pub struct Interpreter {
     constants: Vec<Option<OnceLock<Tensor>>>,
     // Right-hand sides of products, packed at their second use.
     packed: Vec<[OnceLock<Option<Packed>>; 2]>,
-    // Bytes of the decoded and packed constants that are kept.
+    // Bytes of the decoded and packed constants that are kept, and of those that the module holds in memory.
     decoded: AtomicU64,
     // Values of `int32` that wrapped, with the number furthest from what `int32` holds.
     wrapped: Mutex<BTreeMap<String, i64>>,
@@ -70,7 +70,7 @@ impl Interpreter {
                 .iter()
                 .map(|_| Default::default())
                 .collect(),
-            decoded: AtomicU64::new(0),
+            decoded: AtomicU64::new(inline_bytes(module)),
             wrapped: Mutex::new(BTreeMap::new()),
         };
         interpreter.last_uses = last_uses(interpreter.function());
@@ -207,7 +207,8 @@ impl Interpreter {
                 check(&node.op, &operands, &targets, bindings)?;
             }
             let bytes = targets.iter().map(|t| bytes_of(t.dtype, t.len()));
-            let scratch = scratch::bytes(&node.op, &operands, &targets);
+            let scratch = scratch::bytes(&node.op, &operands, &targets)
+                .saturating_add(self.read_anew(function, node));
             self.check_memory(bytes.fold(scratch, u64::saturating_add), run.held)?;
             let counts = counts(&node.op, &operands);
             let watched = counts && matches!(&targets[..], [one] if one.dtype == DType::I32);
@@ -290,6 +291,8 @@ impl Interpreter {
             .first()
             .map_or(DType::I64, |p| function.ty(p.value).dtype);
         let mut round = 0i64;
+        // Bytes of the rows that were collected.
+        let mut kept = 0u64;
         while go_on && round < most {
             let limit = limits::LOOP_ROUNDS.get();
             if round.unsigned_abs() >= limit {
@@ -301,15 +304,19 @@ impl Interpreter {
             ];
             arguments.append(&mut carried);
             arguments.extend(captures.iter().cloned());
+            let held = held.saturating_add(kept);
             let mut outputs = self.body(op.body, arguments, bindings, held)?;
             let rows = outputs.split_off(1 + op.carried);
             carried = outputs.split_off(1);
             go_on = one_bool(&outputs[0])?;
             for (list, row) in collected.iter_mut().zip(rows) {
+                kept = kept.saturating_add(bytes_of(row.dtype(), row.len()));
                 list.push(row);
             }
             round += 1;
         }
+        // The rows are there until they are copied into one tensor each.
+        self.check_memory(kept, held.saturating_add(kept))?;
         for (rows, ty) in collected.into_iter().zip(&op.results[op.carried..]) {
             carried.push(stacked(&rows, ty)?);
         }
@@ -369,6 +376,19 @@ impl Interpreter {
             .as_ref()
     }
 
+    /// Bytes of the constants among the operands that are not kept: they are there while the node is computed.
+    fn read_anew(&self, function: &Function, node: &Node) -> u64 {
+        let anew = node.operands.iter().filter_map(|&v| {
+            let Def::Const(id) = function.value(v).def else {
+                return None;
+            };
+            let constant = self.module.constant(id);
+            let bytes = bytes_of(constant.dtype(), constant.len());
+            self.constants[id.index()].is_none().then_some(bytes)
+        });
+        anew.fold(0, u64::saturating_add)
+    }
+
     fn constant(&self, id: ConstId, held: u64) -> Result<Tensor> {
         let constant = self.module.constant(id);
         let kept = self.constants[id.index()].as_ref();
@@ -388,6 +408,15 @@ impl Interpreter {
             })
             .clone())
     }
+}
+
+/// Bytes of the constants that a module holds in memory, each place once.
+fn inline_bytes(module: &Module) -> u64 {
+    let places = module.constants.iter();
+    let places: BTreeMap<_, u64> = places
+        .map(|c| (c.region().place(), c.held_bytes()))
+        .collect();
+    places.into_values().fold(0, u64::saturating_add)
 }
 
 /// Bytes of a tensor in memory: floats are held in 4, integers in 8, truth values in 1.

@@ -14,14 +14,9 @@ use super::http::{Client, header};
 use super::listing::{self, Known, Remote};
 use super::{Progress, Request};
 use crate::error::{Context, Result, io_error};
+use crate::limits;
 use crate::source;
 use crate::tensor::num;
-
-/// Most attempts of which none brought a byte.
-const ATTEMPTS: usize = 4;
-
-/// Most attempts in all: a server that gives a byte at a time is given up as well.
-const ATTEMPTS_IN_ALL: usize = 50;
 
 /// Both digests of what has arrived.
 struct Hasher {
@@ -91,7 +86,10 @@ pub(super) fn file(
             continue;
         }
         barren = if arrived > before { 0 } else { barren + 1 };
-        if !is_passing(&error) || barren >= ATTEMPTS || attempt >= ATTEMPTS_IN_ALL {
+        if !is_passing(&error)
+            || barren >= limits::FETCH_BARREN_ATTEMPTS
+            || attempt >= limits::FETCH_ATTEMPTS
+        {
             return Err(error).at_file(target);
         }
         std::thread::sleep(request.patience * u32::try_from(barren + 1).unwrap_or(1));

@@ -13,12 +13,6 @@ use super::error::FetchError;
 use crate::error::{Context, Result, io_error};
 use crate::limits;
 
-/// Most redirects of one request.
-const REDIRECTS: usize = 5;
-
-/// Largest answer header, in bytes.
-const HEADER_BYTES: usize = 64 * 1024;
-
 /// How long a server may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
@@ -231,12 +225,12 @@ impl Client {
             .tls_config(self.authorities.tls())
             .max_redirects(0)
             .http_status_as_error(false)
-            .max_response_header_size(HEADER_BYTES)
+            .max_response_header_size(limits::FETCH_HEADER_BYTES)
             .user_agent(concat!("distill-convert/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
         let mut address = format!("{}{path}", self.endpoint);
-        for _ in 0..=REDIRECTS {
+        for _ in 0..=limits::FETCH_REDIRECTS {
             let (uri, origin) = self.parse(&address)?;
             let mut request = agent.get(uri.clone());
             if let (Some(token), true) = (&self.token, origin == self.origin) {

@@ -11,12 +11,6 @@ use crate::error::Result;
 use crate::limits;
 use crate::source::{self, hub};
 
-/// Largest page of a listing, in bytes: some 100,000 files.
-const PAGE_BYTES: u64 = 32 * 1024 * 1024;
-
-/// Most pages of a listing.
-const PAGES: usize = 100;
-
 /// A digest that the hub knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Known {
@@ -95,7 +89,7 @@ pub(super) fn resolve(client: &Client, repo: &str, revision: &str) -> Result<Str
 pub(super) fn list(client: &Client, repo: &str, commit: &str) -> Result<Vec<Remote>> {
     let mut path = format!("/api/models/{repo}/tree/{commit}?recursive=true");
     let mut files = Vec::new();
-    for _ in 0..PAGES {
+    for _ in 0..limits::FETCH_PAGES {
         let (body, next) = page(client, &path)?;
         let entries: Vec<Entry> = serde_json::from_slice(&body).map_err(malformed)?;
         for entry in entries {
@@ -114,7 +108,7 @@ pub(super) fn list(client: &Client, repo: &str, commit: &str) -> Result<Vec<Remo
 
 /// A page of the hub's interface, and the path of the next one.
 fn page(client: &Client, path: &str) -> Result<(Vec<u8>, Option<String>)> {
-    let answer = client.get(path, 0, PAGE_BYTES / 64, &|_| Ok(()))?;
+    let answer = client.get(path, 0, limits::FETCH_PAGE_BYTES / 64, &|_| Ok(()))?;
     let next = match header(&answer.headers, "link").and_then(next_link) {
         Some(address) => {
             let inside = client.path_of(address);
@@ -124,7 +118,7 @@ fn page(client: &Client, path: &str) -> Result<(Vec<u8>, Option<String>)> {
         None => None,
     };
     let mut body = Vec::new();
-    answer.read(PAGE_BYTES, &mut |part| {
+    answer.read(limits::FETCH_PAGE_BYTES, &mut |part| {
         body.extend_from_slice(part);
         Ok(())
     })?;
@@ -188,9 +182,25 @@ fn remote(entry: Entry) -> Result<Option<Remote>, FetchError> {
     Ok(Some(Remote { path, size, digest }))
 }
 
-/// The data files among `files`, and pickles only if they are asked for.
-pub(super) fn select(files: Vec<Remote>, allow_pickle: bool) -> Result<Selection, FetchError> {
+/// What is fetched beside the files that every model folder has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kinds {
+    /// Pickles, which other programs may run.
+    pub(super) pickles: bool,
+    /// ONNX files of a repository that has safetensors as well: most hold the same weights, several times.
+    pub(super) onnx: bool,
+}
+
+/// The data files among `files`: ONNX files with their external data where there are no safetensors or they are asked for,
+/// and pickles only if they are asked for.
+pub(super) fn select(files: Vec<Remote>, kinds: Kinds) -> Result<Selection, FetchError> {
     let mut selection = Selection::default();
+    let safetensors = files.iter().any(|f| f.path.ends_with(".safetensors"));
+    let models: BTreeSet<String> = files
+        .iter()
+        .filter(|f| has_extension(Path::new(&f.path), "onnx"))
+        .map(|f| f.path.clone())
+        .collect();
     let (mut names, mut pickles, mut total) = (BTreeSet::new(), 0, 0u64);
     for file in files {
         let path = Path::new(&file.path);
@@ -203,7 +213,9 @@ pub(super) fn select(files: Vec<Remote>, allow_pickle: bool) -> Result<Selection
             Some("in nested folders")
         } else if pickle {
             pickles += 1;
-            (!allow_pickle).then_some("pickles")
+            (!kinds.pickles).then_some("pickles")
+        } else if models.contains(&file.path) || is_external_data(path, &models) {
+            (safetensors && !kinds.onnx).then_some("ONNX beside safetensors")
         } else if source::is_data(path) {
             None
         } else if is_code(path) {
@@ -231,8 +243,8 @@ pub(super) fn select(files: Vec<Remote>, allow_pickle: bool) -> Result<Selection
             limit,
         });
     }
-    let weights = |file: &Remote| file.path.ends_with(".safetensors");
-    if pickles > 0 && !allow_pickle && !selection.files.iter().any(weights) {
+    let weights = |file: &Remote| safetensors || models.contains(&file.path);
+    if pickles > 0 && !kinds.pickles && !selection.files.iter().any(weights) {
         return Err(FetchError::OnlyPickles { count: pickles });
     }
     if selection.files.is_empty() {
@@ -240,6 +252,23 @@ pub(super) fn select(files: Vec<Remote>, allow_pickle: bool) -> Result<Selection
     }
     selection.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(selection)
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|e| e == extension)
+}
+
+/// Whether the file lies beside an ONNX file and is called as external data are: after it, or `….data`.
+fn is_external_data(path: &Path, models: &BTreeSet<String>) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut beside = models.iter().map(Path::new);
+    beside.any(|model| {
+        let stem = model.file_name().unwrap_or_default().to_string_lossy();
+        let after = name
+            .strip_prefix(&*stem)
+            .is_some_and(|rest| rest.starts_with("_data") || rest.starts_with(".data"));
+        model.parent() == path.parent() && (after || has_extension(path, "data"))
+    })
 }
 
 fn is_code(path: &Path) -> bool {
@@ -337,7 +366,7 @@ mod tests {
         ];
         let all = || all.iter().map(|p| file(p, 1)).collect::<Vec<_>>();
         let paths = |s: &Selection| s.files.iter().map(|f| f.path.clone()).collect::<Vec<_>>();
-        let selection = select(all(), false).unwrap();
+        let selection = select(all(), Kinds::default()).unwrap();
         assert_eq!(
             paths(&selection),
             ["1_Pooling/config.json", "config.json", "model.safetensors"]
@@ -350,24 +379,56 @@ mod tests {
             ("pickles", 1),
         ];
         assert_eq!(selection.left_out, expected.into());
-        assert!(paths(&select(all(), true).unwrap()).contains(&"pytorch_model.bin".to_owned()));
+        let pickles = Kinds {
+            pickles: true,
+            onnx: false,
+        };
+        assert!(paths(&select(all(), pickles).unwrap()).contains(&"pytorch_model.bin".to_owned()));
         let only = || vec![file("config.json", 1), file("pytorch_model.bin", 1)];
         assert_eq!(
-            select(only(), false),
+            select(only(), Kinds::default()),
             Err(FetchError::OnlyPickles { count: 1 })
         );
-        assert_eq!(select(only(), true).unwrap().files.len(), 2);
+        assert_eq!(select(only(), pickles).unwrap().files.len(), 2);
         assert_eq!(
-            select(vec![file("a.py", 1)], false),
+            select(vec![file("a.py", 1)], Kinds::default()),
             Err(FetchError::Nothing)
         );
         let twice = vec![file("A.json", 1), file("a.json", 1)];
         assert!(matches!(
-            select(twice, false),
+            select(twice, Kinds::default()),
             Err(FetchError::Listing { .. })
         ));
         let huge = vec![file("a.safetensors", u64::MAX), file("b.json", 1)];
-        assert!(matches!(select(huge, false), Err(FetchError::Total { .. })));
+        assert!(matches!(
+            select(huge, Kinds::default()),
+            Err(FetchError::Total { .. })
+        ));
+    }
+
+    #[test]
+    fn onnx_files_are_selected_with_their_external_data() {
+        let models = [
+            "onnx/model.onnx",
+            "onnx/model.onnx_data",
+            "onnx/model.onnx_data_1",
+            "onnx/weights.data",
+        ];
+        let mut all: Vec<Remote> = models.iter().map(|p| file(p, 1)).collect();
+        all.extend(["pytorch_model.bin", "other.data", "a/b/deep.onnx"].map(|p| file(p, 1)));
+        let paths = |s: &Selection| s.files.iter().map(|f| f.path.clone()).collect::<Vec<_>>();
+        let selection = select(all.clone(), Kinds::default()).unwrap();
+        assert_eq!(paths(&selection), models);
+        // Where there are safetensors, ONNX files are copies.
+        all.push(file("model.safetensors", 1));
+        let selection = select(all.clone(), Kinds::default()).unwrap();
+        assert_eq!(paths(&selection), ["model.safetensors"]);
+        assert_eq!(selection.left_out["ONNX beside safetensors"], 4);
+        let asked = Kinds {
+            pickles: false,
+            onnx: true,
+        };
+        assert_eq!(select(all, asked).unwrap().files.len(), 5);
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Request {
     pub cache: Option<PathBuf>,
     /// Fetch pickles as well.
     pub allow_pickle: bool,
+    /// Whether ONNX files are fetched where there are safetensors as well.
+    pub onnx: bool,
     /// How long servers may take.
     pub timeouts: Timeouts,
     /// How long to wait before another attempt; longer with each that brings nothing.
@@ -76,6 +78,7 @@ impl Request {
             authorities: Authorities::default(),
             cache: None,
             allow_pickle: false,
+            onnx: false,
             timeouts: Timeouts::default(),
             patience: download::PATIENCE,
         }
@@ -181,7 +184,13 @@ fn selected(client: &Client, request: &Request) -> Result<Selection> {
         .into());
     }
     let files = listing::list(client, request.pinned.repo(), commit)?;
-    Ok(listing::select(files, request.allow_pickle)?)
+    Ok(listing::select(
+        files,
+        listing::Kinds {
+            pickles: request.allow_pickle,
+            onnx: request.onnx,
+        },
+    )?)
 }
 
 fn fetched(folder: &Path, selection: Selection, from_cache: usize) -> Fetched {

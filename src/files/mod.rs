@@ -16,24 +16,78 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Class, Context, Diagnostic, Result, io_error};
+use crate::error::{Class, Context, Diagnostic, PRIVATE as PREFIX, Result, io_error};
 pub use apart::{Named, keep_apart};
 use sys::Folder;
-
-/// What the names of private folders begin with.
-const PREFIX: &str = ".distill-convert-";
 
 /// The name under which an output leaves that cannot be exchanged in one step.
 const REPLACED: &str = ".replaced";
 
 /// Private folders that exist now, so that an interrupted process can remove them. Held while outputs are renamed, so that an interrupt
 /// falls before or after that, never between two files of one output.
-static OPEN: Mutex<BTreeMap<OsString, Arc<Folder>>> = Mutex::new(BTreeMap::new());
+static OPEN: Mutex<BTreeMap<OsString, Registered>> = Mutex::new(BTreeMap::new());
+
+/// What is removed together with a private folder.
+struct Registered {
+    parent: Arc<Folder>,
+    /// Folders that were made for it, the innermost first.
+    made: Vec<Made>,
+}
+
+/// A folder that was made for an output, and goes again if no output comes.
+struct Made {
+    path: PathBuf,
+    identity: Option<Identity>,
+}
+
+impl Made {
+    /// Makes the folder of `destination` and those around it, as far as they are not there.
+    fn parents_of(destination: &Path) -> Result<Vec<Made>> {
+        let mut missing = Vec::new();
+        let mut at = destination.parent();
+        while let Some(folder) = at.filter(|p| !p.as_os_str().is_empty() && !p.exists()) {
+            missing.push(folder);
+            at = folder.parent();
+        }
+        let mut made = Vec::new();
+        for folder in missing.into_iter().rev() {
+            match fs::create_dir(folder) {
+                Ok(()) => made.insert(
+                    0,
+                    Made {
+                        path: folder.to_path_buf(),
+                        identity: identity(folder),
+                    },
+                ),
+                // Another run was faster: it is that one's.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+                Err(e) => {
+                    Made::remove_empty(&made);
+                    return Err(io_error("create the output folder", folder)(e));
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    /// Removes those that hold nothing. What came in their place is left alone.
+    fn remove_empty(made: &[Made]) {
+        for folder in made {
+            if folder.identity.is_none() || identity(&folder.path) != folder.identity {
+                return;
+            }
+            // One that is not empty is wanted.
+            if fs::remove_dir(&folder.path).is_err() {
+                return;
+            }
+        }
+    }
+}
 
 /// Set once the process is being interrupted.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-fn open_folders() -> MutexGuard<'static, BTreeMap<OsString, Arc<Folder>>> {
+fn open_folders() -> MutexGuard<'static, BTreeMap<OsString, Registered>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -41,14 +95,15 @@ fn open_folders() -> MutexGuard<'static, BTreeMap<OsString, Arc<Folder>>> {
 pub fn remove_unfinished() {
     INTERRUPTED.store(true, Ordering::SeqCst);
     let open = open_folders();
-    for (name, parent) in open.iter() {
+    for (name, registered) in open.iter() {
         // Another thread may just be making a file in it. Nothing more can be done about a folder that cannot be removed.
         for _ in 0..100 {
-            if parent.remove_tree(name).is_ok() {
+            if registered.parent.remove_tree(name).is_ok() {
                 break;
             }
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
+        Made::remove_empty(&registered.made);
     }
     // Kept until the process ends.
     std::mem::forget(open);
@@ -129,6 +184,43 @@ impl Private {
     /// # Errors
     /// When a folder cannot be made.
     pub fn beside(destination: &Path, notes: &mut Vec<String>) -> Result<Self> {
+        Private::make(destination, Vec::new(), notes)
+    }
+
+    /// As [`Private::beside`]; the folder of the destination is made if it is not there, and removed again if nothing comes into it.
+    ///
+    /// # Errors
+    /// When a folder cannot be made.
+    pub fn in_new_folder(destination: &Path, notes: &mut Vec<String>) -> Result<Self> {
+        if destination.file_name().is_none() {
+            return Err(FilesError::NoName).at_file(destination);
+        }
+        Private::make(destination, Made::parents_of(destination)?, notes)
+    }
+
+    /// A folder among the temporary files of the system, for what is gone when the process ends.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn temporary() -> Result<Self> {
+        Private::beside(&std::env::temp_dir().join("temporary"), &mut Vec::new())
+    }
+
+    fn make(destination: &Path, made: Vec<Made>, notes: &mut Vec<String>) -> Result<Self> {
+        // What was made for it goes with it when it cannot be made.
+        let mut made = Some(made);
+        let private = Private::make_in(destination, &mut made, notes);
+        if let Some(made) = made {
+            Made::remove_empty(&made);
+        }
+        private
+    }
+
+    fn make_in(
+        destination: &Path,
+        made: &mut Option<Vec<Made>>,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
         if destination.file_name().is_none() {
             return Err(FilesError::NoName).at_file(destination);
         }
@@ -153,7 +245,11 @@ impl Private {
             let Some(lock) = folder.lock_if_abandoned(&name) else {
                 continue;
             };
-            open.insert(name.clone(), Arc::clone(&folder));
+            let registered = Registered {
+                parent: Arc::clone(&folder),
+                made: made.take().unwrap_or_default(),
+            };
+            open.insert(name.clone(), registered);
             drop(open);
             let inside = folder.open_in(&name).map_err(failed());
             let inside = inside.inspect_err(|_| forget(&folder, &name))?;
@@ -303,7 +399,9 @@ fn forget(parent: &Folder, name: &OsStr) {
     let mut open = open_folders();
     // A folder that cannot be removed is removed by the next run.
     let _ = parent.remove_tree(name);
-    open.remove(name);
+    if let Some(registered) = open.remove(name) {
+        Made::remove_empty(&registered.made);
+    }
 }
 
 /// A private folder that outlives its process, so that what took long to bring can be continued. It has a fixed name, and one user at a time.
@@ -470,13 +568,7 @@ impl Place {
     /// # Errors
     /// When something stands there that `is_ours` does not recognise, or the folder cannot be written to.
     pub fn at(path: &Path, is_ours: impl Fn(&Path) -> bool) -> Result<Self> {
-        let name = path.file_name().ok_or(FilesError::NoName).at_file(path)?;
-        refuse_foreign(path, is_ours)?;
-        Ok(Place {
-            private: Private::beside(path, &mut Vec::new())?,
-            path: path.to_path_buf(),
-            name: name.to_owned(),
-        })
+        Place::made(path, is_ours, Private::beside)
     }
 
     /// As [`Place::at`]; the folder is made if it is not there.
@@ -484,10 +576,21 @@ impl Place {
     /// # Errors
     /// As [`Place::at`], and when the folder cannot be made.
     pub fn in_new_folder(path: &Path, is_ours: impl Fn(&Path) -> bool) -> Result<Self> {
-        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::create_dir_all(parent).map_err(io_error("create the folder", parent))?;
-        }
-        Place::at(path, is_ours)
+        Place::made(path, is_ours, Private::in_new_folder)
+    }
+
+    fn made(
+        path: &Path,
+        is_ours: impl Fn(&Path) -> bool,
+        make: fn(&Path, &mut Vec<String>) -> Result<Private>,
+    ) -> Result<Self> {
+        let name = path.file_name().ok_or(FilesError::NoName).at_file(path)?;
+        refuse_foreign(path, is_ours)?;
+        Ok(Place {
+            private: make(path, &mut Vec::new())?,
+            path: path.to_path_buf(),
+            name: name.to_owned(),
+        })
     }
 
     /// Where the file will stand.
@@ -786,6 +889,28 @@ mod tests {
         assert_eq!(notes.len(), 2, "{notes:?}");
         assert!(notes[0].contains("0123456789abcdef`, which a killed run had left"));
         assert!(notes[1].contains("left as it is"));
+    }
+
+    #[test]
+    fn folders_that_were_made_for_an_output_go_if_none_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("a/b/c");
+        drop(Private::in_new_folder(&out, &mut Vec::new()).unwrap());
+        assert_eq!(names(folder.path()), [""; 0]);
+        let private = Private::in_new_folder(&out, &mut Vec::new()).unwrap();
+        fs::write(private.path().join("c"), "").unwrap();
+        private.install(&["c".into()], |_| false).unwrap();
+        drop(private);
+        assert!(out.exists());
+        // Those that were there before, and those that somebody put something into, stay.
+        drop(Private::in_new_folder(&folder.path().join("a/d/e"), &mut Vec::new()).unwrap());
+        assert_eq!(names(&folder.path().join("a")), ["b"]);
+        let private = Private::in_new_folder(&folder.path().join("f/g"), &mut Vec::new());
+        fs::write(folder.path().join("f/precious"), "").unwrap();
+        drop(private);
+        assert_eq!(names(&folder.path().join("f")), ["precious"]);
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(Private::in_new_folder(&folder.path().join("file/x/y"), &mut Vec::new()).is_err());
     }
 
     #[test]

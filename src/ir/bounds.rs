@@ -30,6 +30,11 @@ impl Bounds {
         self.of_tree(&dim.tree())
     }
 
+    /// The only value that an expression can have, if it is plain that there is but one.
+    pub(crate) fn settled(&self, dim: &Dim) -> Option<i64> {
+        self.of(dim).filter(|(a, b)| a == b).map(|(a, _)| a)
+    }
+
     fn of_tree(&self, tree: &DimTree) -> Option<(i64, i64)> {
         Some(match tree {
             DimTree::Integer(n) => (*n, *n),

@@ -28,10 +28,34 @@ pub struct Builder {
     // Constants by where their bytes lie. Looked up, never walked: addresses differ from run to run.
     places: BTreeMap<(usize, u64), Vec<ConstId>>,
     folder: Option<Folder>,
+    budget: FoldBudget,
+    // Bytes of the constants that are held in memory.
+    held: u64,
+    // Terms and factors of the sizes seen so far.
+    size_terms: u64,
 }
 
 /// Computes an operation on constants when the module is built; `None` leaves the node in the graph.
-pub type Folder = fn(&Op, &[&Constant], &[Type], &str) -> Result<Option<Vec<Constant>>>;
+pub type Folder =
+    fn(&Op, &[&Constant], &[Type], &str, &mut FoldBudget) -> Result<Option<Vec<Constant>>>;
+
+/// What may still be spent on constant folding while one module is built. What is beyond stays in the graph.
+#[derive(Clone, Copy, Debug)]
+pub struct FoldBudget {
+    /// Bytes of constants that may still be held in memory.
+    pub bytes: u64,
+    /// Elements that may still be read, written or multiplied.
+    pub work: u64,
+}
+
+impl Default for FoldBudget {
+    fn default() -> Self {
+        FoldBudget {
+            bytes: limits::FOLDED_BYTES.get(),
+            work: limits::FOLDED_WORK.get(),
+        }
+    }
+}
 
 impl Builder {
     /// A builder for a module of this name, with the function `main`.
@@ -53,6 +77,9 @@ impl Builder {
             const_values: BTreeMap::new(),
             places: BTreeMap::new(),
             folder: None,
+            budget: FoldBudget::default(),
+            held: 0,
+            size_terms: 0,
         }
     }
 
@@ -111,6 +138,46 @@ impl Builder {
             },
         });
         dim
+    }
+
+    /// Counts sizes that an operation takes or gives: each takes memory, and time with whatever is done to it.
+    ///
+    /// # Errors
+    /// When one of them is longer than [`limits::SIZE_TERMS`] says, or all so far are than [`limits::MODEL_SIZE_TERMS`].
+    pub fn count_sizes(&mut self, sizes: &[Dim]) -> Result<(), IrError> {
+        for size in sizes {
+            let length = match size.integer() {
+                Some(_) => 1,
+                None if size.is_too_long() => {
+                    return Err(IrError::SizeLength {
+                        what: "the expression of a size is",
+                        limit: limits::SIZE_TERMS.to_string(),
+                    });
+                }
+                None => num::u64_of(size.length()),
+            };
+            self.size_terms = self.size_terms.saturating_add(length);
+        }
+        if self.size_terms > limits::MODEL_SIZE_TERMS.get() {
+            return Err(IrError::SizeLength {
+                what: "the expressions of all sizes together are",
+                limit: limits::MODEL_SIZE_TERMS.to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses constants in memory that nothing limits otherwise: tables that single operators of a file ask for.
+    ///
+    /// # Errors
+    /// When they take more than twice what [`limits::FOLDED_BYTES`] leaves to constant folding.
+    pub fn check_held(&self) -> Result<(), IrError> {
+        if self.held / 2 > limits::FOLDED_BYTES.get() {
+            return Err(IrError::Held {
+                limit: limits::FOLDED_BYTES.to_string(),
+            });
+        }
+        Ok(())
     }
 
     /// The declared symbols.
@@ -202,6 +269,11 @@ impl Builder {
     pub fn constant(&mut self, constant: Constant) -> ValueId {
         let place = constant.region().place();
         let there = self.places.entry(place).or_default();
+        if there.is_empty() {
+            let held = constant.held_bytes();
+            self.held = self.held.saturating_add(held);
+            self.budget.bytes = self.budget.bytes.saturating_sub(held);
+        }
         let constants = &mut self.module.constants;
         let same = there.iter().find(|id| constants[id.0].same_as(&constant));
         let id = match same {
@@ -284,12 +356,18 @@ impl Builder {
         }
         let types: Vec<&Type> = operands.iter().map(|&v| self.function.ty(v)).collect();
         let types = op.infer_all(&types).at_node(&path)?;
+        for ty in &types {
+            self.count_sizes(&ty.shape).at_node(&path)?;
+        }
         if let Some(folder) = self.folder {
             let constants: Option<Vec<&Constant>> =
                 operands.iter().map(|&v| self.as_constant(v)).collect();
             if let Some(constants) = constants
-                && let Some(folded) = folder(&op, &constants, &types, &path).at_node(&path)?
+                && let mut budget = self.budget
+                && let Some(folded) =
+                    folder(&op, &constants, &types, &path, &mut budget).at_node(&path)?
             {
+                self.budget = budget;
                 return Ok(folded.into_iter().map(|c| self.constant(c)).collect());
             }
         }

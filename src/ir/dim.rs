@@ -1,13 +1,21 @@
 //! Dimensions: known numbers or integer expressions over named symbols, kept in a normal form so that equal expressions compare equal.
 
+use std::cmp::Ordering;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use crate::limits;
 use crate::tensor::num;
 
 /// How the names of sizes begin that are known only once a node has run.
 pub(crate) const RUN_TIME: char = '?';
+
+/// How the names of sizes begin whose expressions are longer than [`limits::SIZE_TERMS`]: what is computed of them stays correct, since each is
+/// a number of its own, and the builder refuses them.
+const TOO_LONG: &str = "an expression too long to follow #";
 
 /// Values of symbols.
 pub type Bindings = BTreeMap<String, u64>;
@@ -26,8 +34,8 @@ enum Atom {
 /// A known dimension is the polynomial with only a constant term.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Dim {
-    // Product of atoms (sorted, with repetition) → coefficient, never 0. The empty product is the constant term.
-    terms: BTreeMap<Vec<Atom>, i64>,
+    // Products of atoms (sorted, with repetition), ascending, each with its coefficient, never 0. The empty product is the constant term.
+    terms: Vec<(Vec<Atom>, i64)>,
 }
 
 impl From<usize> for Dim {
@@ -40,10 +48,11 @@ impl Dim {
     /// An integer; negative only inside expressions.
     #[must_use]
     pub fn constant(n: i64) -> Self {
-        let mut terms = BTreeMap::new();
-        if n != 0 {
-            terms.insert(Vec::new(), n);
-        }
+        let terms = if n == 0 {
+            Vec::new()
+        } else {
+            vec![(Vec::new(), n)]
+        };
         Dim { terms }
     }
 
@@ -55,8 +64,49 @@ impl Dim {
 
     fn atom(atom: Atom) -> Self {
         Dim {
-            terms: BTreeMap::from([(vec![atom], 1)]),
+            terms: vec![(vec![atom], 1)],
         }
+    }
+
+    /// The length of the expression: its terms and their factors, those inside of divisions, minima and maxima included. 0 for a number.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.integer().map_or_else(|| self.size().0, |_| 0)
+    }
+
+    /// Whether it stands for an expression that is longer, or nested deeper, than is followed.
+    #[must_use]
+    pub fn is_too_long(&self) -> bool {
+        let mut symbols = BTreeSet::new();
+        self.symbols(&mut symbols);
+        symbols.iter().any(|s| s.starts_with(TOO_LONG))
+    }
+
+    /// Terms and factors, and how deep they nest.
+    fn size(&self) -> (usize, usize) {
+        let mut all = (0, 0);
+        for (atoms, _) in &self.terms {
+            let (length, depth) = size_of(atoms);
+            all = (all.0 + length, all.1.max(depth));
+        }
+        all
+    }
+
+    /// The expression, or what stands for one that is too long; `what` and `operands` say what it was to be.
+    fn bounded(self, what: &str, operands: [&Dim; 2]) -> Dim {
+        let (length, depth) = self.size();
+        if length <= limits::SIZE_TERMS.count() && depth <= limits::SIZE_NESTING {
+            self
+        } else {
+            Dim::too_long(what, operands)
+        }
+    }
+
+    /// The same for the same operation on the same operands, so that equal expressions stay equal.
+    fn too_long(what: &str, operands: [&Dim; 2]) -> Dim {
+        let mut hasher = DefaultHasher::new();
+        (what, operands).hash(&mut hasher);
+        Dim::symbol(&format!("{TOO_LONG}{:016x}", hasher.finish()))
     }
 
     /// The number, if it is known and not negative.
@@ -68,11 +118,10 @@ impl Dim {
     /// The integer, if it is known.
     #[must_use]
     pub fn integer(&self) -> Option<i64> {
-        let mut terms = self.terms.iter();
-        match (terms.next(), terms.next()) {
-            (None, _) => Some(0),
-            (Some((atoms, &n)), None) if atoms.is_empty() => Some(n),
-            _ => None,
+        match self.terms.as_slice() {
+            [] => Some(0),
+            [(atoms, n)] if atoms.is_empty() => Some(*n),
+            [..] => None,
         }
     }
 
@@ -102,10 +151,10 @@ impl Dim {
     /// `(factor, symbol, rest)` if it is `factor · symbol + rest` with a positive factor.
     pub(crate) fn linear(&self) -> Option<(i64, &str, i64)> {
         let (mut factor, mut rest) = (None, 0);
-        for (atoms, &n) in &self.terms {
+        for (atoms, n) in &self.terms {
             match atoms.as_slice() {
-                [] => rest = n,
-                [Atom::Symbol(name)] if factor.is_none() && n > 0 => factor = Some((n, &**name)),
+                [] => rest = *n,
+                [Atom::Symbol(name)] if factor.is_none() && *n > 0 => factor = Some((*n, &**name)),
                 [..] => return None,
             }
         }
@@ -131,26 +180,35 @@ impl Dim {
     }
 
     fn as_atom(&self) -> Option<&Atom> {
-        let mut terms = self.terms.iter();
-        match (terms.next(), terms.next()) {
-            (Some((atoms, 1)), None) => match atoms.as_slice() {
+        match self.terms.as_slice() {
+            [(atoms, 1)] => match atoms.as_slice() {
                 [atom] => Some(atom),
                 [..] => None,
             },
-            _ => None,
+            [..] => None,
         }
     }
 
     /// `self + other`; saturates far outside any dimension.
     #[must_use]
     pub fn add(&self, other: &Dim) -> Dim {
-        let mut terms = self.terms.clone();
-        for (atoms, n) in &other.terms {
-            let sum = terms.entry(atoms.clone()).or_insert(0);
-            *sum = sum.saturating_add(*n);
+        let mut terms = Vec::with_capacity(self.terms.len() + other.terms.len());
+        let (mut mine, mut theirs) = (self.terms.iter().peekable(), other.terms.iter().peekable());
+        while let (Some((a, n)), Some((b, m))) = (mine.peek(), theirs.peek()) {
+            match a.cmp(b) {
+                Ordering::Less => terms.extend(mine.next().cloned()),
+                Ordering::Greater => terms.extend(theirs.next().cloned()),
+                Ordering::Equal => {
+                    terms.push((a.clone(), n.saturating_add(*m)));
+                    mine.next();
+                    theirs.next();
+                }
+            }
         }
-        terms.retain(|_, n| *n != 0);
-        Dim { terms }
+        terms.extend(mine.chain(theirs).cloned());
+        terms.retain(|(_, n)| *n != 0);
+        terms.shrink_to_fit();
+        Dim { terms }.bounded("+", [self, other])
     }
 
     /// `self - other`.
@@ -162,17 +220,31 @@ impl Dim {
     /// `self · other`.
     #[must_use]
     pub fn mul(&self, other: &Dim) -> Dim {
-        let mut out = Dim::default();
+        let mut terms: BTreeMap<Vec<Atom>, i64> = BTreeMap::new();
+        let mut left = limits::SIZE_TERMS.count();
         for (a, n) in &self.terms {
             for (b, m) in &other.terms {
                 let mut atoms: Vec<Atom> = a.iter().chain(b).cloned().collect();
                 atoms.sort();
-                out = out.add(&Dim {
-                    terms: BTreeMap::from([(atoms, n.saturating_mul(*m))]),
-                });
+                let n = n.saturating_mul(*m);
+                match terms.entry(atoms) {
+                    Entry::Occupied(mut sum) => {
+                        let sum = sum.get_mut();
+                        *sum = sum.saturating_add(n);
+                    }
+                    // Counted before terms cancel, so that a product is never larger than what is followed, not even for a while.
+                    Entry::Vacant(place) => match left.checked_sub(size_of(place.key()).0) {
+                        Some(rest) => {
+                            left = rest;
+                            place.insert(n);
+                        }
+                        None => return Dim::too_long("*", [self, other]),
+                    },
+                }
             }
         }
-        out
+        let terms = terms.into_iter().filter(|(_, n)| *n != 0).collect();
+        Dim { terms }.bounded("*", [self, other])
     }
 
     /// ⌊self / other⌋, `None` for a division by zero.
@@ -182,12 +254,16 @@ impl Dim {
             if d == 0 {
                 return None;
             }
+            // Without the overflow that dividing the least number would have.
+            if d == -1 {
+                return Some(self.mul(other));
+            }
             if let Some(n) = self.integer() {
                 return Some(Dim::constant(
                     n.div_euclid(d) - i64::from(d < 0 && n.rem_euclid(d) != 0),
                 ));
             }
-            if self.terms.values().all(|n| n % d == 0) {
+            if self.terms.iter().all(|(_, n)| n.checked_rem(d) == Some(0)) {
                 let terms = self.terms.iter().map(|(a, n)| (a.clone(), n / d)).collect();
                 return Some(Dim { terms });
             }
@@ -195,31 +271,104 @@ impl Dim {
         if self == other {
             return Some(Dim::constant(1));
         }
-        if let Some(quotient) = self.divide_term(other) {
+        if let Some(quotient) = self.quotient(other) {
             return Some(quotient);
         }
-        Some(Dim::atom(Atom::FloorDiv(self.clone(), other.clone())))
+        match other.integer() {
+            Some(d) if d > 0 => Some(self.floor_div_by(d)),
+            Some(_) | None => Some(self.open_quotient(other)),
+        }
     }
 
-    /// The exact quotient when `other` is a single term that divides every term of `self`.
-    fn divide_term(&self, other: &Dim) -> Option<Dim> {
-        let mut divisor = other.terms.iter();
-        let (Some((atoms, &d)), None) = (divisor.next(), divisor.next()) else {
-            return None;
-        };
-        let mut terms = BTreeMap::new();
-        for (product, n) in &self.terms {
-            let mut rest = product.clone();
-            for atom in atoms {
-                let at = rest.iter().position(|a| a == atom)?;
-                rest.remove(at);
+    fn open_quotient(&self, other: &Dim) -> Dim {
+        let quotient = Atom::FloorDiv(self.clone(), other.clone());
+        Dim::atom(quotient).bounded("/", [self, other])
+    }
+
+    /// ⌊self / d⌋ for a positive number: whole multiples of it leave the division, and a division of a division is one.
+    fn floor_div_by(&self, d: i64) -> Dim {
+        let (mut whole, mut rest) = (Dim::default(), Dim::default());
+        for (atoms, n) in &self.terms {
+            // What is left is not negative, so that it does not matter how engines round what is.
+            let left = n.rem_euclid(d);
+            for (part, n) in [(&mut whole, n.saturating_sub(left) / d), (&mut rest, left)] {
+                if n != 0 {
+                    part.terms.push((atoms.clone(), n));
+                }
             }
-            if n % d != 0 {
+        }
+        if let Some(n) = rest.integer() {
+            return whole.add(&Dim::constant(n.div_euclid(d)));
+        }
+        let apart = Dim::constant(match rest.terms.as_slice() {
+            [(atoms, n), ..] if atoms.is_empty() => *n,
+            [..] => 0,
+        });
+        if let Some(Atom::FloorDiv(a, b)) = rest.sub(&apart).as_atom()
+            && let Some(by) = b.integer().filter(|&b| b > 0)
+            && let Some(both) = by.checked_mul(d)
+        {
+            return whole.add(&a.add(&apart.mul(b)).floor_div_by(both));
+        }
+        whole.add(&rest.open_quotient(&Dim::constant(d)))
+    }
+
+    /// The polynomial that times `other` is `self`, if there is one.
+    #[must_use]
+    pub fn quotient(&self, other: &Dim) -> Option<Dim> {
+        let (atoms, d) = other.leading()?;
+        let (mut rest, mut quotient) = (self.clone(), Dim::default());
+        for _ in 0..=limits::QUOTIENT_TERMS {
+            let Some((product, n)) = rest.leading() else {
+                return Some(quotient);
+            };
+            let (mut product, n) = (product.clone(), *n);
+            for atom in atoms {
+                let at = product.iter().position(|a| a == atom)?;
+                product.remove(at);
+            }
+            if n.checked_rem(*d) != Some(0) {
                 return None;
             }
-            terms.insert(rest, n / d);
+            let term = Dim {
+                terms: vec![(product, n / d)],
+            };
+            rest = rest.sub(&term.mul(other));
+            quotient = quotient.add(&term);
         }
-        Some(Dim { terms })
+        None
+    }
+
+    /// The expression where every `d · ⌊n / d⌋` is `n`: its value for multiples of all `d`.
+    #[must_use]
+    pub fn undivided(&self) -> Dim {
+        let mut out = Dim::default();
+        for (atoms, n) in &self.terms {
+            let (mut left, mut product) = (*n, Dim::from(1));
+            for atom in atoms {
+                let division = match atom {
+                    Atom::FloorDiv(a, b) => b.integer().map(|d| (a, d)),
+                    Atom::Symbol(_) | Atom::Min(..) | Atom::Max(..) => None,
+                };
+                let factor = match division.filter(|&(_, d)| left.checked_rem(d) == Some(0)) {
+                    Some((a, d)) => {
+                        left /= d;
+                        a.clone()
+                    }
+                    None => Dim::atom(atom.clone()),
+                };
+                product = product.mul(&factor);
+            }
+            out = out.add(&product.mul(&Dim::constant(left)));
+        }
+        out
+    }
+
+    /// The term of most factors, of those the last: what a product's is follows from those of its factors.
+    fn leading(&self) -> Option<&(Vec<Atom>, i64)> {
+        self.terms
+            .iter()
+            .max_by_key(|(atoms, _)| (atoms.len(), atoms))
     }
 
     /// The smaller of the two.
@@ -231,10 +380,11 @@ impl Dim {
             _ if self.greatest_with(other).is_some() => other.clone(),
             _ if self.least_with(other).is_some() => self.clone(),
             _ if other.least_with(self).is_some() => other.clone(),
-            _ => Dim::atom(Atom::Min(
-                self.clone().min_of(other),
-                self.clone().max_of(other),
-            )),
+            _ => {
+                let both = [self.clone().min_of(other), self.clone().max_of(other)];
+                let [a, b] = both.clone();
+                Dim::atom(Atom::Min(a, b)).bounded("min", both.each_ref())
+            }
         }
     }
 
@@ -247,10 +397,11 @@ impl Dim {
             _ if self.least_with(other).is_some() => other.clone(),
             _ if self.greatest_with(other).is_some() => self.clone(),
             _ if other.greatest_with(self).is_some() => other.clone(),
-            _ => Dim::atom(Atom::Max(
-                self.clone().min_of(other),
-                self.clone().max_of(other),
-            )),
+            _ => {
+                let both = [self.clone().min_of(other), self.clone().max_of(other)];
+                let [a, b] = both.clone();
+                Dim::atom(Atom::Max(a, b)).bounded("max", both.each_ref())
+            }
         }
     }
 
@@ -296,7 +447,7 @@ impl Dim {
 
     /// Adds the symbols of this expression to `into`.
     pub fn symbols(&self, into: &mut BTreeSet<String>) {
-        for atom in self.terms.keys().flatten() {
+        for atom in self.terms.iter().flat_map(|(atoms, _)| atoms) {
             match atom {
                 Atom::Symbol(name) => {
                     into.insert(name.to_string());
@@ -313,7 +464,8 @@ impl Dim {
     #[must_use]
     pub fn tree(&self) -> DimTree {
         let mut sum: Option<DimTree> = None;
-        for (atoms, &n) in &self.terms {
+        for (atoms, n) in &self.terms {
+            let n = *n;
             let mut product = (n != 1 || atoms.is_empty()).then_some(DimTree::Integer(n));
             for atom in atoms {
                 let factor = match atom {
@@ -335,6 +487,22 @@ impl Dim {
         }
         sum.unwrap_or(DimTree::Integer(0))
     }
+}
+
+/// Terms and factors of a product, and how deep they nest.
+fn size_of(atoms: &[Atom]) -> (usize, usize) {
+    let mut all = (1, 0);
+    for atom in atoms {
+        let (length, depth) = match atom {
+            Atom::Symbol(_) => (0, 0),
+            Atom::FloorDiv(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => {
+                let (a, b) = (a.size(), b.size());
+                (a.0 + b.0, a.1.max(b.1) + 1)
+            }
+        };
+        all = (all.0 + 1 + length, all.1.max(depth));
+    }
+    all
 }
 
 /// A binary operation of a [`DimTree`].
@@ -433,6 +601,102 @@ mod tests {
         assert_eq!((size.smaller(&least), least.larger(&size)), (size, least));
         assert_eq!(s.sub(&s), Dim::from(0));
         assert_eq!(s.floor_div(&Dim::from(0)), None);
+    }
+
+    #[test]
+    fn expressions_that_are_too_long_are_numbers_of_their_own() {
+        let mut sum = Dim::from(1);
+        let mut steps = 0;
+        while !sum.is_too_long() {
+            let symbol = Dim::symbol(&format!("x{steps}"));
+            (sum, steps) = (sum.mul(&symbol.add(&Dim::from(1))), steps + 1);
+        }
+        assert!((6..10).contains(&steps), "{steps}");
+        // What is computed of them stays right: nothing is equal that was not, and what was stays so.
+        assert!(sum != sum.add(&Dim::from(1)) && sum.sub(&sum) == Dim::from(0));
+        let (s, mut least, mut nested) = (Dim::symbol("s"), Dim::symbol("t"), Dim::symbol("u"));
+        let mut depth = 0;
+        while !nested.is_too_long() {
+            let least_next = least.smaller(&s.add(&least.mul(&Dim::from(depth))));
+            let next = nested.add(&Dim::from(1)).floor_div(&s).unwrap();
+            (least, nested, depth) = (least_next, next, depth + 1);
+        }
+        assert!(least.is_too_long() && depth == limits::SIZE_NESTING + 1);
+        let again = s.floor_div(&sum.mul(&s)).unwrap();
+        assert_eq!(again.eval(&Bindings::from([("s".into(), 8)])), None);
+    }
+
+    #[test]
+    fn the_longest_expressions_are_handled_by_small_stacks() {
+        // The highest value of the cap, in a chain that nests as deep as it may.
+        let sum = |name: &str, n: usize| {
+            let all = (0..n).map(|i| Dim::symbol(&format!("{name}{i}")));
+            all.fold(Dim::from(0), |sum, x| sum.add(&x))
+        };
+        let terms = limits::SIZE_TERMS.count() / 2 - 2 * limits::SIZE_NESTING;
+        let mut dim = sum("x", terms);
+        for _ in 0..limits::SIZE_NESTING - 1 {
+            dim = dim.floor_div(&Dim::symbol("d")).unwrap();
+        }
+        assert!(!dim.is_too_long());
+        assert!(dim.to_string().len() > terms);
+        assert_eq!(dim.tree(), dim.clone().tree());
+        assert_eq!(dim.substitute(&Bindings::new()), Some(dim));
+    }
+
+    #[test]
+    fn the_least_number_is_divided_without_overflow() {
+        let (least, minus, s) = (
+            Dim::constant(i64::MIN),
+            Dim::constant(-1),
+            Dim::symbol("seq"),
+        );
+        assert_eq!(least.floor_div(&minus).unwrap().integer(), Some(i64::MAX));
+        let product = s.mul(&least);
+        assert!(product.floor_div(&s.mul(&minus)).is_some());
+        assert!(product.floor_div(&minus).is_some());
+    }
+
+    #[test]
+    fn quotients_of_polynomials_are_found() {
+        let (h, w, one) = (Dim::symbol("h"), Dim::symbol("w"), Dim::from(1));
+        let (h1, w1) = (h.add(&one), w.add(&one));
+        let four = Dim::from(4);
+        let product = h1.mul(&w1).mul(&four);
+        assert_eq!(product.floor_div(&h1), Some(w1.mul(&four)));
+        assert_eq!(product.floor_div(&h1.mul(&w1)), Some(four));
+        assert_eq!(product.quotient(&w), None);
+        assert_eq!(product.quotient(&Dim::from(0)), None);
+        let third = Dim::symbol("n").floor_div(&Dim::from(3)).unwrap();
+        let mixed = third.sub(&w).mul(&third.add(&h));
+        assert_eq!(mixed.quotient(&third.sub(&w)), Some(third.add(&h)));
+    }
+
+    #[test]
+    fn whole_multiples_leave_a_division() {
+        let (s, two) = (Dim::symbol("s"), Dim::from(2));
+        let add = |d: &Dim, n: i64| d.add(&Dim::constant(n));
+        let twice = s.mul(&two);
+        assert_eq!(add(&twice, 1).floor_div(&two), Some(s.clone()));
+        assert_eq!(add(&twice, -1).floor_div(&two), Some(add(&s, -1)));
+        let half = s.floor_div(&two).unwrap();
+        assert_eq!(add(&s, 4).floor_div(&two), Some(add(&half, 2)));
+        assert_eq!(half.floor_div(&two), s.floor_div(&Dim::from(4)));
+        // Sizes after strides of 2 and 2, and after one of 4.
+        let halved = |d: &Dim| Some(add(&add(d, -1).floor_div(&two)?, 1));
+        assert_eq!(
+            halved(&s).and_then(|h| halved(&h)),
+            add(&s, 3).floor_div(&Dim::from(4))
+        );
+        for (n, a, d) in [(3, -7, 2), (-3, 5, 4), (5, -1, 3), (1, -5, 6), (-7, 2, 3)] {
+            let whole = add(&s.mul(&Dim::constant(n)), a).floor_div(&Dim::constant(d));
+            for size in 0..40u32 {
+                let bound = Bindings::from([("s".to_owned(), u64::from(size))]);
+                let value = whole.as_ref().and_then(|w| w.eval(&bound));
+                let exact = (n * i64::from(size) + a).div_euclid(d);
+                assert_eq!(value, Some(exact), "({n}*{size} + {a}) // {d}");
+            }
+        }
     }
 
     #[test]

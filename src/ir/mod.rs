@@ -16,7 +16,7 @@ mod types;
 mod verify;
 
 pub(crate) use bounds::Bounds;
-pub use builder::{Builder, Folder};
+pub use builder::{Builder, FoldBudget, Folder};
 pub use compose::looks_up;
 pub use constant::{
     Affine, Agreement, CompressedWeights, Compression, Constant, ConstantScan, Expanded, Form,

@@ -6,6 +6,7 @@ use super::constant::Constant;
 use super::dim::{Bindings, RUN_TIME};
 use super::op::Op;
 use super::types::{IrError, Type};
+use crate::tensor::DType;
 
 /// A constant of a [`Module`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -349,6 +350,15 @@ impl Module {
     #[must_use]
     pub fn body(&self, id: BodyId) -> &Function {
         &self.bodies[id.0]
+    }
+
+    /// Whether any value, of functions or of bodies, has this element type.
+    #[must_use]
+    pub fn has(&self, dtype: DType) -> bool {
+        let functions = self.functions.iter().chain(&self.bodies);
+        functions
+            .flat_map(|f| &f.values)
+            .any(|v| v.ty.dtype == dtype)
     }
 
     /// The symbols whose values the interface gives.

@@ -2,6 +2,7 @@
 
 use super::dim::{Bindings, Dim};
 use crate::error::{Class, Diagnostic};
+use crate::limits;
 use crate::tensor::{DType, TensorError};
 
 /// A shape: one dimension per axis.
@@ -128,6 +129,23 @@ pub enum IrError {
         /// The expression.
         dim: String,
     },
+    /// Sizes whose expressions are longer than is followed.
+    #[error(
+        "{what} too long to follow: more than {limit} terms and factors, or {} levels",
+        limits::SIZE_NESTING
+    )]
+    SizeLength {
+        /// One size or all of them.
+        what: &'static str,
+        /// The cap.
+        limit: String,
+    },
+    /// Constants that take too much memory.
+    #[error("the constants that operators ask for take more than twice {limit} bytes")]
+    Held {
+        /// The cap.
+        limit: String,
+    },
     /// A function that does not exist.
     #[error("no function `{name}`")]
     NoFunction {
@@ -155,6 +173,11 @@ impl Diagnostic for IrError {
 
     fn code(&self) -> &'static str {
         "bad_graph"
+    }
+
+    fn hint(&self) -> Option<String> {
+        matches!(self, IrError::SizeLength { .. })
+            .then(|| "fix sizes that vary with `--dim` or `--shape`".into())
     }
 }
 

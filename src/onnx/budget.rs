@@ -31,9 +31,6 @@ pub(super) struct Budget {
     left: u64,
 }
 
-/// Deeper than this nothing is parsed: prost stops before.
-const DEPTH: usize = 100;
-
 impl Budget {
     pub(super) fn new() -> Self {
         Budget {
@@ -90,7 +87,7 @@ impl Budget {
                     rest = after;
                     if let Some(child) = kind.child(key >> 3) {
                         self.spend(child.size())?;
-                        if depth < DEPTH {
+                        if depth < limits::PROTO_NESTING {
                             self.fields(child, inner, depth + 1)?;
                         }
                     } else {

@@ -85,6 +85,9 @@ pub struct Summary {
     /// Operators whose kernels in ONNX Runtime are approximate by design → number of nodes, subgraphs and functions included: what the file says is
     /// computed in floats, they compute in 8 bits.
     pub approximate_ops: BTreeMap<String, usize>,
+    /// Operators that multiply 8-bit integers and add up the products → number of nodes, subgraphs and functions included: ONNX Runtime's sums
+    /// saturate on some processors.
+    pub eight_bit_ops: BTreeMap<String, usize>,
     /// Files with external data.
     pub external_files: BTreeSet<String>,
     /// Metadata.
@@ -193,6 +196,9 @@ fn summary(path: &Path) -> Result<Summary> {
             if is_approximate(domain, op, node) {
                 *out.approximate_ops.entry(name.clone()).or_insert(0) += 1;
             }
+            if adds_eight_bit_products(domain, op) {
+                *out.eight_bit_ops.entry(name.clone()).or_insert(0) += 1;
+            }
             *out.ops.entry(name).or_insert(0) += 1;
         });
     }
@@ -225,6 +231,28 @@ fn is_approximate(domain: &str, op: &str, node: &NodeProto) -> bool {
         ("com.microsoft", "DynamicQuantizeLSTM") => true,
         ("com.microsoft", "MatMulNBits") => level() >= INT8,
         (_, _) => false,
+    }
+}
+
+/// Whether an operator multiplies 8-bit integers and adds up the products.
+fn adds_eight_bit_products(domain: &str, op: &str) -> bool {
+    match domain {
+        "" => [
+            "MatMulInteger",
+            "ConvInteger",
+            "QLinearMatMul",
+            "QLinearConv",
+        ]
+        .contains(&op),
+        "com.microsoft" => [
+            "DynamicQuantizeMatMul",
+            "MatMulIntegerToFloat",
+            "QAttention",
+            "QGemm",
+            "QLinearConv",
+        ]
+        .contains(&op),
+        _ => false,
     }
 }
 

@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 
 pub use error::OnnxError;
 pub use file::Progress;
-pub use import::{OnnxImportError, OpenSize, Read, ReadOptions, read, read_bytes, read_tensor};
+pub use import::{
+    OnnxImportError, OpenSize, Read, ReadOptions, decided, read, read_bytes, read_tensor,
+};
 pub use inspect::{Axis, Port, Summary, inspect};
 pub use metadata::append_metadata;
 pub use types::{MAX_OPSET, MIN_OPSET};

@@ -36,7 +36,6 @@ pub(crate) fn data_type(dtype: DType, opset: i64) -> Result<DataType, OnnxError>
         DType::F16 => DataType::Float16,
         DType::F32 => DataType::Float,
         DType::F64 => DataType::Double,
-        // Common engines have no kernels for bfloat16; the precision pass replaces it.
         DType::BF16
         | DType::F8E4M3
         | DType::F8E5M2

@@ -65,9 +65,6 @@ const GRAPH_VALUE_INFO: u64 = 13;
 const GRAPH_SPARSE: u64 = 15;
 const TENSOR_RAW_DATA: u64 = 9;
 
-/// Longest part that is parsed in one piece: everything but raw bytes.
-const PART_BYTES: u64 = 256 * 1024 * 1024;
-
 /// Reads the model at `path`.
 ///
 /// # Errors
@@ -426,9 +423,10 @@ impl<'a> Cursor<'a> {
 }
 
 fn bytes(file: &SourceFile, at: u64, len: u64) -> Result<Vec<u8>> {
-    if len > PART_BYTES {
+    if len > limits::PROTO_PART_BYTES {
         return Err(malformed(format!(
-            "a part of {len} bytes, at most {PART_BYTES} are expected"
+            "a part of {len} bytes, at most {} are expected",
+            limits::PROTO_PART_BYTES
         )))
         .at_offset(at);
     }

@@ -6,7 +6,7 @@
 //! 2. [`fold`]: masks, index tables and slices of tables become constants; after it the graph holds what depends on inputs.
 //! 3. [`clean`]: for graphs that somebody exported: what was taken apart is put together again. Models built from checkpoints need none of it.
 //! 4. [`parts`]: before precision, where a part of attention is to be computed in another type than the rest.
-//! 5. [`precision`]: last, so that constants are folded in `f32` and rounded once.
+//! 5. [`precision`] or [`widen`]: last, so that constants are folded in `f32` and rounded once.
 //!
 //! Every pass drops what nothing uses: the rebuild starts from the outputs.
 
@@ -39,6 +39,7 @@ mod tidy;
 #[cfg(test)]
 mod tidy_tests;
 mod views;
+mod widen;
 
 use tidy::tidy;
 
@@ -47,3 +48,4 @@ pub use clean::{CleanReport, clean};
 pub use fold::fold;
 pub use parts::parts;
 pub use precision::{Islands, KeptInF32, PrecisionError, PrecisionReport, precision};
+pub use widen::widen;

@@ -9,7 +9,8 @@ use super::exact::{self, Exact};
 use super::parts::PARTS;
 use super::rewrite::{Bodies, Rewrite};
 use crate::error::{Class, Context, Diagnostic, Result};
-use crate::ir::{Bindings, ConstId, Constant, Module, Node, Op, ValueId};
+use crate::ir::ops::{ReduceKind, ScatterMode};
+use crate::ir::{Bindings, ConstId, Constant, Def, Function, Module, Node, Op, ValueId};
 use crate::tensor::{DType, Tensor, num};
 
 /// Largest finite `f16`.
@@ -184,9 +185,9 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
     let mut report = PrecisionReport::default();
     let mut unmatched: BTreeSet<&str> = islands.patterns.iter().map(String::as_str).collect();
     // Values of one function mean nothing in the next; each end of a function clears the casts and what is known of it.
-    let state = RefCell::new((&mut report, Casts::default(), None::<Exact>));
+    let state = RefCell::new((&mut report, Casts::default(), None::<Exact>, None));
     let rebuild = |rewrite: &mut Rewrite<'_>, node: &Node| {
-        let (report, casts, exact) = &mut *state.borrow_mut();
+        let (report, casts, exact, chosen) = &mut *state.borrow_mut();
         let exact = exact.get_or_insert_with(|| Exact::of(rewrite.function));
         let name = rewrite.function.value(node.result()).name.clone();
         if !touches_floats(rewrite, node) {
@@ -203,6 +204,12 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
             }
             None if !node.op.bodies().is_empty() => {
                 Some("what control flow hands over keeps its type".to_owned())
+            }
+            None if chosen
+                .get_or_insert_with(|| choices(rewrite.function))
+                .contains(&node.result()) =>
+            {
+                Some("what is chosen among inputs must not change by rounding them".to_owned())
             }
             None if islands.overflowing.contains(&name) => {
                 Some("its values reach beyond f16's 65504".to_owned())
@@ -224,11 +231,17 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
                 DType::F16
             }
         };
-        let operands: Vec<ValueId> = node
-            .operands
-            .iter()
-            .map(|&v| casts.operand(rewrite, v, dtype, exact, report))
-            .collect::<Result<_>>()?;
+        // Bodies are copied, so that control flow takes what it took.
+        let keeps_types = !node.op.bodies().is_empty();
+        let mut operands = Vec::with_capacity(node.operands.len());
+        for &v in &node.operands {
+            let dtype = if keeps_types {
+                rewrite.function.ty(v).dtype
+            } else {
+                dtype
+            };
+            operands.push(casts.operand(rewrite, v, dtype, exact, report)?);
+        }
         let mut op = node.op.clone();
         if let Op::Cast(cast) = &mut op
             && cast.to.is_float()
@@ -241,7 +254,7 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
     };
     let end = |rewrite: &mut Rewrite<'_>| {
         let mut cleared = state.borrow_mut();
-        (cleared.1, cleared.2) = (Casts::default(), None);
+        (cleared.1, cleared.2, cleared.3) = (Casts::default(), None, None);
         for output in &rewrite.function.outputs {
             let declared = rewrite.function.ty(output.value).dtype;
             let value = rewrite.get(output.value);
@@ -267,6 +280,61 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
     Ok((rebuilt, report))
 }
 
+/// First results of the nodes that choose among inputs which nothing has been computed with, and of those that hand these inputs on.
+fn choices(function: &Function) -> BTreeSet<ValueId> {
+    let is_float = |v: &&ValueId| function.ty(**v).dtype.is_float();
+    let mut unchanged: BTreeSet<ValueId> = function.params.iter().map(|p| p.value).collect();
+    let mut open: Vec<ValueId> = Vec::new();
+    let mut kept = BTreeSet::new();
+    for node in &function.nodes {
+        let mut floats = node.operands.iter().filter(is_float);
+        let is_constant = |v: ValueId| matches!(function.value(v).def, Def::Const(_));
+        if !floats.all(|&v| unchanged.contains(&v) || is_constant(v)) {
+            continue;
+        }
+        if hands_on(&node.op) {
+            unchanged.extend(&node.results);
+        }
+        let chooses = matches!(
+            node.op,
+            Op::NonMaxSuppression(_) | Op::TopK(_) | Op::ArgReduce(_)
+        );
+        if chooses {
+            kept.insert(node.result());
+            open.extend(node.operands.iter().filter(is_float));
+        }
+    }
+    while let Some(value) = open.pop() {
+        if let Some(node) = function.producer(value)
+            && kept.insert(node.result())
+        {
+            open.extend(node.operands.iter().filter(is_float));
+        }
+    }
+    kept
+}
+
+/// Whether the operation gives elements of its operands as they are.
+fn hands_on(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Cast(_)
+            | Op::Concat(_)
+            | Op::Expand(_)
+            | Op::Gather(_)
+            | Op::GatherElements(_)
+            | Op::GatherNd(_)
+            | Op::Reshape(_)
+            | Op::Select(_)
+            | Op::Slice(_)
+            | Op::Squeeze(_)
+            | Op::TopK(_)
+            | Op::Transpose(_)
+            | Op::Unsqueeze(_)
+    ) || matches!(op, Op::Reduce(o) if matches!(o.kind, ReduceKind::Max | ReduceKind::Min))
+        || matches!(op, Op::ScatterNd(o) if o.mode == ScatterMode::Update)
+}
+
 /// Whether the node computes floats, or reads them.
 fn touches_floats(rewrite: &Rewrite<'_>, node: &Node) -> bool {
     let mut results = node.results.iter();
@@ -287,7 +355,7 @@ fn overflowing_constant(
     report: &mut PrecisionReport,
 ) -> Result<Option<String>> {
     for &operand in node.operands.iter().filter(|v| !exact.is_mask(**v)) {
-        if let crate::ir::Def::Const(id) = rewrite.function.value(operand).def {
+        if let Def::Const(id) = rewrite.function.value(operand).def {
             let constant = rewrite.module.constant(id);
             if constant.dtype().is_float() && constant.stored_dtype() != DType::F16 {
                 let unseen = constant.known_scan().is_none();
@@ -328,7 +396,7 @@ impl Casts {
         if let Some(&cast) = self.0.get(&(old, dtype)) {
             return Ok(cast);
         }
-        let value = if let crate::ir::Def::Const(id) = rewrite.function.value(old).def {
+        let value = if let Def::Const(id) = rewrite.function.value(old).def {
             let constant = rewrite.module.constant(id);
             let constant = if exact.is_mask(old) {
                 &exact::filled(constant)?
@@ -371,7 +439,7 @@ fn narrowed(constant: &Constant, report: &mut PrecisionReport) -> Result<Constan
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::ops::{BinaryKind, Softmax};
+    use crate::ir::ops::{ArgReduce, BinaryKind, If, Softmax, Transpose};
     use crate::ir::{Builder, Domain, Type, print};
 
     fn model() -> Module {
@@ -405,6 +473,64 @@ mod tests {
                 .dtype,
             DType::F32
         );
+    }
+
+    #[test]
+    fn choices_among_inputs_are_made_before_they_are_rounded() {
+        let mut b = Builder::new("m");
+        let ty = Type::known(DType::F32, &[4, 2]);
+        let x = b.param("x", ty, Domain::Any).unwrap();
+        let turned = Op::Transpose(Transpose { perm: vec![1, 0] });
+        let turned = b.push("turned", turned, &[x]).unwrap();
+        let best = |x| {
+            let op = ArgReduce {
+                axis: 1,
+                largest: true,
+                last: false,
+                dtype: DType::I32,
+            };
+            (Op::ArgReduce(op), [x])
+        };
+        let (op, operands) = best(turned);
+        let first = b.push("first", op, &operands).unwrap();
+        let twice = b.binary("twice", BinaryKind::Add, turned, turned);
+        let (op, operands) = best(twice.unwrap());
+        let second = b.push("second", op, &operands).unwrap();
+        b.output("y", first).unwrap();
+        b.output("z", second).unwrap();
+        let (_, report) = precision(&b.finish().unwrap(), &Islands::default()).unwrap();
+        let kept: Vec<&str> = report.kept_in_f32.iter().map(|k| k.node.as_str()).collect();
+        assert_eq!(kept, ["turned", "first"]);
+        assert_eq!(report.f16_nodes, 2);
+    }
+
+    #[test]
+    fn control_flow_takes_and_gives_what_it_did() {
+        let half = || Type::known(DType::F16, &[2]);
+        let mut b = Builder::new("m");
+        let body = b.body("then", |b| {
+            let x = b.param("inner", half(), Domain::Any)?;
+            let doubled = b.binary("doubled", BinaryKind::Add, x, x)?;
+            Ok(b.output("out", doubled)?)
+        });
+        let body = body.unwrap();
+        let c = Type::known(DType::Bool, &[]);
+        let c = b.param("c", c, Domain::Any).unwrap();
+        let ty = Type::known(DType::F32, &[2]);
+        let x = b.param("x", ty, Domain::Any).unwrap();
+        let narrow = b.cast("narrow", x, DType::F16).unwrap();
+        let op = If {
+            then_body: body,
+            else_body: body,
+            results: vec![half()],
+        };
+        let y = b.push("y", Op::If(op), &[c, narrow]).unwrap();
+        let y = b.cast("wide", y, DType::F32).unwrap();
+        b.output("out", y).unwrap();
+        let (m, report) = precision(&b.finish().unwrap(), &Islands::default()).unwrap();
+        let text = print(&m);
+        assert!(text.contains("%y : f16[2] = if(%c, %narrow)"), "{text}");
+        assert_eq!(report.kept_in_f32.len(), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::error::{Context, Result};
 use crate::ir::{
     Bindings, Builder, Def, Function, IrError, Module, Node, Op, Symbol, Type, ValueId,
 };
+use crate::tensor::DType;
 
 /// What becomes of the bodies of control flow.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) struct Rewrite<'m> {
     pub(super) function: &'m Function,
     pub(super) builder: Builder,
     map: BTreeMap<ValueId, ValueId>,
+    /// The new types of parameters, states apart.
+    retype: fn(DType) -> DType,
 }
 
 impl<'m> Rewrite<'m> {
@@ -31,6 +34,18 @@ impl<'m> Rewrite<'m> {
         module: &'m Module,
         bindings: &Bindings,
         bodies: Bodies,
+        node: impl FnMut(&mut Self, &'m Node) -> Result<()>,
+        end: impl FnMut(&mut Self) -> Result<()>,
+    ) -> Result<Module> {
+        Rewrite::retyped(module, bindings, bodies, |dtype| dtype, node, end)
+    }
+
+    /// The same with other types of parameters, where they hold no states.
+    pub(super) fn retyped(
+        module: &'m Module,
+        bindings: &Bindings,
+        bodies: Bodies,
+        retype: fn(DType) -> DType,
         mut node: impl FnMut(&mut Self, &'m Node) -> Result<()>,
         mut end: impl FnMut(&mut Self) -> Result<()>,
     ) -> Result<Module> {
@@ -39,6 +54,7 @@ impl<'m> Rewrite<'m> {
             function: module.main()?,
             builder: Builder::new(&module.name),
             map: BTreeMap::new(),
+            retype,
         };
         for claim in &module.claims {
             rewrite.builder.claim(claim.clone());
@@ -128,7 +144,13 @@ impl<'m> Rewrite<'m> {
             let shape = shape.ok_or_else(|| IrError::Unbound {
                 dim: value.ty.to_string(),
             })?;
-            let ty = Type::new(value.ty.dtype, shape);
+            let mut states = self.function.states.iter();
+            let dtype = if states.any(|s| s.param == param.value) {
+                value.ty.dtype
+            } else {
+                (self.retype)(value.ty.dtype)
+            };
+            let ty = Type::new(dtype, shape);
             let new = self.builder.param(&value.name, ty, param.domain.clone())?;
             self.map.insert(param.value, new);
         }

@@ -12,7 +12,7 @@ mod presence;
 pub mod tract;
 
 pub use error::RuntimeError;
-pub use presence::{EngineInfo, Presence, engines};
+pub use presence::{EngineInfo, Presence, engines, saturates_eight_bits};
 
 use crate::error::Result;
 pub use crate::tensor::NamedTensors;

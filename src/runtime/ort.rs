@@ -2,6 +2,10 @@
 //!
 //! One library and one environment per process: the first that loads stays. Sessions use optimisation level 1, since higher ones fuse into kernels
 //! that are less exact than the model.
+//!
+//! Builds of the library for Linux (1.31) record what they do and send it to their makers, whatever [`ort`] is told, unless the variable
+//! `ORT_DISABLE_TELEMETRY=1` stands in the environment before the first of them is loaded. The command line sets it; a program that uses this
+//! crate has to do so itself, since a library cannot change the environment of a process with threads.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

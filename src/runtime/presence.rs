@@ -34,6 +34,18 @@ pub struct EngineInfo {
     pub how_to_get: Option<String>,
 }
 
+/// Whether ONNX Runtime's sums of 8-bit products may saturate on this processor: on x86 without VNNI instructions, it adds pairs of products of
+/// `uint8` and `int8` in `int16`, where 2 · 255 · 127 has no room.
+#[must_use]
+pub fn saturates_eight_bits() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has_room = std::arch::is_x86_feature_detected!("avx512vnni")
+        || std::arch::is_x86_feature_detected!("avxvnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has_room = true;
+    !has_room
+}
+
 /// Every engine, with `library` as the explicit path of ONNX Runtime.
 #[must_use]
 pub fn engines(library: Option<&Path>) -> Vec<EngineInfo> {

@@ -294,7 +294,7 @@ fn shapes_agree(
     };
     // Shorter than every shape, so that each of them pads.
     let length = (shortest * 3 / 4).max(1);
-    let mut bindings: Bindings = interface.bindings(shortest).swap_remove(0);
+    let mut bindings: Bindings = interface.bindings(shortest, shortest).swap_remove(0);
     bindings.insert(symbol.to_owned(), length);
     let prompt = interface.seeded(0x5a, &bindings, false)?;
     let case = Case {
@@ -511,7 +511,7 @@ mod tests {
     ) -> Vec<(&'static str, ClaimStatus)> {
         let interface = Interface::new(module, &[]).unwrap();
         let subject = Subject::new(session, None, Gates::for_numerics(Numerics::F32));
-        let bindings = interface.bindings(64).swap_remove(0);
+        let bindings = interface.bindings(64, 64).swap_remove(0);
         let full = interface.seeded(0, &bindings, false).unwrap();
         let padded = interface.seeded(1, &bindings, true).unwrap();
         let (a, b) = (

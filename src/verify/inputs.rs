@@ -68,8 +68,8 @@ pub(super) struct Probe {
     pub(super) expected: Option<NamedTensors>,
     /// Length before padding, if it was padded to a longer one.
     pub(super) padded_from: Option<usize>,
-    /// Whether sizes differ in it that may be equal: the source need not take that.
-    pub(super) apart: bool,
+    /// What stands in for it if the source does not take its sizes; `None` if the source has to.
+    pub(super) instead: Option<&'static str>,
     /// What was filled in.
     pub(super) notes: Vec<String>,
 }
@@ -137,6 +137,25 @@ pub(super) fn draw(
             shape,
         ),
     }
+}
+
+/// How often a seeded probe that the source refuses is drawn again.
+pub(super) const REDRAWS: u64 = 3;
+
+/// Values like those of `tensor` in type and shape that a model is less likely to refuse: floats between 0 and 1; integers that are all 0 in the
+/// first attempt, all 1 in the second, then either.
+pub(super) fn tame(rng: &mut Rng, tensor: &Tensor, attempt: u64) -> Result<Tensor> {
+    let (dtype, shape, count) = (tensor.dtype(), tensor.shape().to_vec(), tensor.len());
+    if dtype.is_float() {
+        let values = (0..count).map(|_| num::f32_of_f64(rng.uniform())).collect();
+        return Ok(Tensor::f32(shape, values)?.cast(dtype));
+    }
+    let values = (0..count).map(|_| match attempt {
+        0 => 0,
+        1 => 1,
+        _ => i64::try_from(rng.below(2)).unwrap_or(0),
+    });
+    Ok(Tensor::i64(shape, values.collect())?.cast(dtype))
 }
 
 /// The smallest height and width of an image.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::cases::Case;
 use super::claims::select;
 use super::error::VerifyError;
-use super::inputs::{Origin, Probe, Rng, cast_input, check_domain, draw, pad};
+use super::inputs::{Origin, Probe, Rng, cast_input, check_domain, draw, pad, tame};
 use super::types::is_one_for_scalar;
 use crate::error::Result;
 use crate::ir::{
@@ -156,8 +156,13 @@ impl<'a> Interface<'a> {
         padding
     }
 
-    /// The sizes of a symbol to probe, smallest first.
-    fn probe_sizes(&self, range: &SymbolRange, batch_like: bool, longest: u64) -> Vec<u64> {
+    /// The sizes of a symbol to probe, smallest first: of a range none above `longest` but its ends, the larger one up to `longest_end`.
+    fn probe_sizes(
+        &self,
+        range: &SymbolRange,
+        batch_like: bool,
+        (longest, longest_end): (u64, u64),
+    ) -> Vec<u64> {
         match range {
             SymbolRange::OneOf(sizes) => sizes.clone(),
             SymbolRange::Between { min, max } => {
@@ -168,7 +173,10 @@ impl<'a> Interface<'a> {
                 };
                 let mut sizes: BTreeSet<u64> = wanted
                     .into_iter()
-                    .filter(|n| (min..=max).contains(&n) && (*n <= longest || n == min))
+                    .filter(|n| {
+                        let end = n == min || n == max && *n <= longest_end && !batch_like;
+                        (min..=max).contains(&n) && (*n <= longest || end)
+                    })
                     .collect();
                 if sizes.is_empty() {
                     sizes.insert(*min);
@@ -189,7 +197,7 @@ impl<'a> Interface<'a> {
     }
 
     /// The symbols' values of every seeded probe, the one that is used for tracing and claims first.
-    pub(super) fn bindings(&self, longest: u64) -> Vec<Bindings> {
+    pub(super) fn bindings(&self, longest: u64, longest_end: u64) -> Vec<Bindings> {
         let sizes: BTreeMap<&String, (Vec<u64>, bool)> = self
             .sizes
             .iter()
@@ -197,7 +205,10 @@ impl<'a> Interface<'a> {
                 let batch_like = self.batch_like(name);
                 (
                     name,
-                    (self.probe_sizes(range, batch_like, longest), batch_like),
+                    (
+                        self.probe_sizes(range, batch_like, (longest, longest_end)),
+                        batch_like,
+                    ),
                 )
             })
             .collect();
@@ -220,11 +231,11 @@ impl<'a> Interface<'a> {
     }
 
     /// One more set of values, in which symbols that take the same sizes have different ones; none if there are no such symbols.
-    pub(super) fn apart(&self, longest: u64) -> Option<Bindings> {
+    fn apart(&self, longest: u64, longest_end: u64) -> Option<Bindings> {
         let mut bindings = Bindings::new();
         let mut seen: Vec<Vec<u64>> = Vec::new();
         for (name, range) in &self.sizes {
-            let sizes = self.probe_sizes(range, self.batch_like(name), longest);
+            let sizes = self.probe_sizes(range, self.batch_like(name), (longest, longest_end));
             let before = seen.iter().filter(|s| **s == sizes).count();
             bindings.insert(name.clone(), sizes[before % sizes.len()]);
             seen.push(sizes);
@@ -296,9 +307,46 @@ impl<'a> Interface<'a> {
             inputs,
             expected: None,
             padded_from: None,
-            apart: false,
+            instead: None,
             notes: Vec::new(),
         })
+    }
+
+    /// Seeded probes of every size, with padded ones beside the first, and of sizes that differ where they may be equal.
+    pub(super) fn all_seeded(&self, longest: u64, longest_end: u64) -> Result<Vec<Probe>> {
+        let mut probes = Vec::new();
+        let all = self.bindings(longest, longest_end);
+        let others = (all.len() > 1).then_some("what it computes of other sizes was compared");
+        for (stream, bindings) in (0..).zip(&all) {
+            probes.push(self.seeded(stream, bindings, false)?);
+            // One padded probe for the first two sizes: the second has two rows where the batch is free.
+            if stream < 2 && self.mask().is_some() {
+                probes.push(self.seeded(stream, bindings, true)?);
+            }
+        }
+        probes.iter_mut().for_each(|p| p.instead = others);
+        if let Some(bindings) = self.apart(longest, longest_end) {
+            let mut probe = self.seeded(num::u64_of(all.len()), &bindings, false)?;
+            probe.instead = Some("sizes that may be equal were compared where they are");
+            probes.push(probe);
+        }
+        Ok(probes)
+    }
+
+    /// A seeded probe with other values where nothing is known of what they may be: integers are all 0, then all 1, then either; floats lie
+    /// between 0 and 1.
+    pub(super) fn redrawn(&self, probe: &Probe, attempt: u64) -> Result<Probe> {
+        let mut other = probe.clone();
+        for (i, param) in self.function.params.iter().enumerate() {
+            let Some(tensor) = other.inputs.get_mut(self.name(param)) else {
+                continue;
+            };
+            if matches!(param.domain, Domain::Any) {
+                let stream = ((attempt + 1) << 32) ^ num::u64_of(i);
+                *tensor = tame(&mut Rng::new(stream), tensor, attempt)?;
+            }
+        }
+        Ok(other)
     }
 
     /// A case of a file as a probe: checked, cast to the declared types, padded at the end of axis 1 where the model only takes longer inputs and claims not to mind.
@@ -370,7 +418,7 @@ impl<'a> Interface<'a> {
             inputs,
             expected: (!case.outputs.is_empty()).then(|| case.outputs.clone()),
             padded_from: length.map(|(from, _)| from),
-            apart: false,
+            instead: None,
             notes,
         })
     }
@@ -585,9 +633,11 @@ mod tests {
     fn probes_are_seeded_and_cover_the_ends() {
         let module = fixture::model(&[SymbolRange::Between { min: 1, max: 512 }], true);
         let interface = Interface::new(&module, &[]).unwrap();
-        let all = interface.bindings(128);
+        let all = interface.bindings(128, 128);
         let lengths: BTreeSet<u64> = all.iter().map(|b| b["seq"]).collect();
         assert_eq!(lengths, BTreeSet::from([1, 7, 64]));
+        let ends = interface.bindings(128, 1024);
+        assert!(ends.iter().any(|b| b["seq"] == 512));
         assert!(all[0]["seq"] > 1 && all[0]["batch"] == 1);
         assert!(all.iter().any(|b| b["batch"] == 2));
         let probe = interface.seeded(3, &all[0], true).unwrap();
@@ -610,7 +660,11 @@ mod tests {
     fn every_enumerated_size_is_probed_even_a_long_one() {
         let module = fixture::model(&[SymbolRange::OneOf(vec![4, 8, 4096])], true);
         let interface = Interface::new(&module, &[]).unwrap();
-        let lengths: BTreeSet<u64> = interface.bindings(64).iter().map(|b| b["seq"]).collect();
+        let lengths: BTreeSet<u64> = interface
+            .bindings(64, 64)
+            .iter()
+            .map(|b| b["seq"])
+            .collect();
         assert_eq!(lengths, BTreeSet::from([4, 8, 4096]));
         assert_eq!(
             interface.enumerated_lengths(),
@@ -623,8 +677,8 @@ mod tests {
         let source = fixture::model(&[SymbolRange::Between { min: 1, max: 512 }], true);
         let fixed = fixture::fixed(8, true);
         let interface = Interface::new(&source, &[&fixed]).unwrap();
-        assert_eq!(interface.bindings(64).len(), 1);
-        assert_eq!(interface.bindings(64)[0]["seq"], 8);
+        assert_eq!(interface.bindings(64, 64).len(), 1);
+        assert_eq!(interface.bindings(64, 64)[0]["seq"], 8);
         let long = fixture::fixed(1024, true);
         let error = Interface::new(&source, &[&long]).unwrap_err();
         assert_eq!(error.code(), "interface_mismatch");

@@ -102,8 +102,8 @@ pub struct Candidate<'a> {
     pub trace: Option<&'a Interpreter>,
     /// How it computes.
     pub numerics: Numerics,
-    /// What this engine is known to compute less exactly than the artifact asks for. What it finds then counts for nothing where another engine
-    /// finds no difference; it is a warning. An overflow always counts.
+    /// Why this engine's word counts for less than another's, such as what it computes less exactly than the artifact asks for. What it finds, and
+    /// that it fails, is a warning where another engine finds no difference. An overflow always counts.
     pub inexact: Option<&'static str>,
 }
 

@@ -29,7 +29,7 @@ pub fn beyond_f16(module: &Module, longest_probe: u64) -> Result<BTreeSet<String
             .collect(),
         beyond: BTreeSet::new(),
     };
-    for (stream, bindings) in (0..).zip(&interface.bindings(longest_probe)) {
+    for (stream, bindings) in (0..).zip(&interface.bindings(longest_probe, longest_probe)) {
         let probe = interface.seeded(stream, bindings, false)?;
         interpreter.run(&probe.inputs, Some(&mut found))?;
     }

@@ -1,12 +1,14 @@
 //! The verification itself: every probe through source and candidates, then claims, intermediate values and the task.
 
+mod trace;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::aligned::aligned;
 use super::cases::{input_cases, reference_cases};
 use super::claims::{self, Base, ClaimStatus};
-use super::divergence::{self, Divergence, SourceTrace};
-use super::inputs::{Origin, Probe};
+use super::divergence::Divergence;
+use super::inputs::{Origin, Probe, REDRAWS};
 use super::interface::{Interface, quoted};
 use super::kind::OutputKind;
 use super::metrics::Rule;
@@ -16,12 +18,11 @@ use super::report::{
 };
 use super::summary::summary;
 use super::tolerance::{Gates, Numerics};
-use super::{Candidate, Format, Request, Role, Subject, steps, types};
+use super::{Format, Request, Role, Subject, steps, types};
 use crate::error::Result;
-use crate::eval::{Interpreter, Mode};
+use crate::eval::Interpreter;
 use crate::ir::Module;
 use crate::runtime::{NamedTensors, Session};
-use crate::tensor::num;
 
 /// Compares a source with every given way of running an artifact.
 ///
@@ -33,10 +34,18 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
     let interface = Interface::new(request.source.module, &modules)?;
     let mut run = Run::new(request, &interface)?;
     let probes = run.probes()?;
-    for probe in &probes {
-        run.probe(probe);
+    let last = probes.len().saturating_sub(1);
+    let mut taken = Vec::new();
+    for (i, mut probe) in probes.into_iter().enumerate() {
+        if run.probe(&mut probe)? {
+            taken.push(probe);
+        }
         if run.source.endless {
             break;
+        }
+        // A source that takes none of the sizes fails.
+        if i == last && run.source.runs == 0 && run.source.error.is_none() {
+            run.source.error = run.refused.take();
         }
         if let Some(error) = &run.source.error
             && run.source.runs == 0
@@ -47,7 +56,7 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
         }
     }
     run.completeness();
-    run.trace(&probes);
+    run.trace(&taken);
     if let Some(task) = request.task {
         let report = preservation::run(
             task,
@@ -102,12 +111,17 @@ struct Engine<'a> {
     /// What it is known to compute less exactly, and where that showed.
     inexact: Option<&'static str>,
     doubts: Vec<String>,
+    /// Whether an engine that is more exact found nothing wrong, so that what this one finds is said, but does not count.
+    overruled: bool,
     /// What it made of the first probes, for the claims.
     bases: Vec<NamedTensors>,
 }
 
 /// What an output is held against, if it is the user's file.
 const REFERENCE_FILE: &str = "reference_file";
+
+/// Largest end of a range that is probed in a package.
+const LONGEST_END: u64 = 1024;
 
 /// How many of the first probes serve as bases of claims: one without padding, one with.
 const BASES: usize = 2;
@@ -125,6 +139,7 @@ impl<'a> Engine<'a> {
             failed: false,
             inexact: None,
             doubts: Vec::new(),
+            overruled: false,
             bases: Vec::new(),
         }
     }
@@ -155,7 +170,7 @@ impl<'a> Engine<'a> {
             detail: self.error.clone().unwrap_or_default(),
             name: self.subject.name.clone(),
             numerics: self.numerics,
-            required: true,
+            required: !self.overruled,
             role: self.role.map_or("source", Role::name),
             runs: self.runs,
             status: if self.error.is_none() {
@@ -171,6 +186,8 @@ struct Run<'a> {
     request: &'a Request<'a>,
     interface: &'a Interface<'a>,
     source: Engine<'a>,
+    /// Why the source did not take the first of the sizes that it need not take.
+    refused: Option<String>,
     candidates: Vec<Engine<'a>>,
     reference_gates: Gates,
     /// Outputs that are rounded to steps, with the size of one.
@@ -214,6 +231,7 @@ impl<'a> Run<'a> {
             interface,
             steps: steps::steps(request.source.module, interface.function)?,
             source: Engine::new(source, None, None),
+            refused: None,
             candidates,
             reference_gates: options.reference.clone().unwrap_or(options.f32.clone()),
             probes: Vec::new(),
@@ -230,27 +248,14 @@ impl<'a> Run<'a> {
     /// one for claims and traces.
     fn probes(&mut self) -> Result<Vec<Probe>> {
         let mut probes = Vec::new();
-        let all = match self.request.inputs {
-            None => self.interface.bindings(self.request.options.longest_probe),
-            Some(_) => Vec::new(),
-        };
-        for (stream, bindings) in (0..).zip(&all) {
-            probes.push(self.interface.seeded(stream, bindings, false)?);
-            // One padded probe for the first two sizes: the second has two rows where the batch is free.
-            if stream < 2 && self.interface.mask().is_some() {
-                probes.push(self.interface.seeded(stream, bindings, true)?);
-            }
-        }
-        let apart = self
-            .interface
-            .apart(self.request.options.longest_probe)
-            .filter(|_| self.request.inputs.is_none());
-        if let Some(bindings) = apart {
-            let mut probe = self
-                .interface
-                .seeded(num::u64_of(all.len()), &bindings, false)?;
-            probe.apart = true;
-            probes.push(probe);
+        if self.request.inputs.is_none() {
+            let longest = self.request.options.longest_probe;
+            // The sizes of a package were asked for, its largest among them; those of an ONNX file are mostly just not bounded.
+            let longest_end = match self.request.format {
+                Format::CoreMl => longest.max(LONGEST_END),
+                Format::Onnx => longest,
+            };
+            probes = self.interface.all_seeded(longest, longest_end)?;
         }
         let files = [
             (self.request.reference, Origin::ReferenceFile),
@@ -277,22 +282,55 @@ impl<'a> Run<'a> {
         Ok(probes)
     }
 
-    /// Runs one probe everywhere, compares every output and, on the first probe, tests the claims.
-    fn probe(&mut self, probe: &Probe) {
-        let mut reports = Vec::new();
-        let source = self.source.run(probe);
-        if probe.apart
-            && let Some(error) = self.source.error.take()
-        {
-            self.warnings.push(format!(
-                "the source fails {error}: sizes that may be equal were compared where they are"
-            ));
-            return;
+    /// Runs the source. Random values need not be what it takes, such as indices: a seeded probe that it refuses is drawn again.
+    fn run_source(&mut self, probe: &mut Probe) -> Result<Option<NamedTensors>> {
+        let refused_before = self.source.error.is_some();
+        let found = self.source.run(probe);
+        let is_seeded = probe.origin == Origin::Seeded;
+        if found.is_some() || refused_before || self.source.endless || !is_seeded {
+            return Ok(found);
         }
+        for attempt in 0..REDRAWS {
+            let mut other = self.interface.redrawn(probe, attempt)?;
+            let first = self.source.error.take();
+            if let Some(found) = self.source.run(&other) {
+                let first = first.unwrap_or_default();
+                other
+                    .notes
+                    .push(format!("drawn again, since the source fails {first}"));
+                *probe = other;
+                return Ok(Some(found));
+            }
+            if self.source.endless {
+                break;
+            }
+            // What is reported is what it said to the first.
+            self.source.error = first;
+        }
+        Ok(None)
+    }
+
+    /// Runs one probe everywhere and compares every output, unless the source does not take its sizes and need not. Says whether it did.
+    fn probe(&mut self, probe: &mut Probe) -> Result<bool> {
+        let mut reports = Vec::new();
+        let source = self.run_source(probe)?;
         if self.source.endless {
             // Only the interpreter would stop.
-            return;
+            return Ok(true);
         }
+        if let Some(instead) = probe.instead
+            && let Some(error) = self.source.error.take()
+        {
+            self.warnings
+                .push(format!("the source fails {error}: {instead}"));
+            self.refused.get_or_insert(error);
+            return Ok(false);
+        }
+        // What an artifact makes of inputs that its source refuses shows nothing.
+        if source.is_none() && probe.expected.is_none() {
+            return Ok(true);
+        }
+        let probe = &*probe;
         if let (Some(outputs), Some(expected)) = (&source, &probe.expected) {
             let gates = self.reference_gates.clone();
             self.against(
@@ -347,6 +385,7 @@ impl<'a> Run<'a> {
             outputs: reports,
             padded_from: probe.padded_from,
         });
+        Ok(true)
     }
 
     /// Compares the outputs of one engine (the source, if there is no index) with a reference.
@@ -457,25 +496,37 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What an engine that is known to be less exact found is the artifact's fault, unless another engine finds nothing.
-    fn doubts(&mut self) {
+    /// Whether an engine whose findings count for more than those of the less exact ones ran the artifact.
+    fn is_overruled(&self, engine: &Engine<'_>) -> bool {
         let sound = |e: &Engine<'_>| {
             let ran = e.runs > 0 && e.error.is_none() && e.role == Some(Role::Artifact);
             ran && !e.failed && e.inexact.is_none()
         };
-        let is_cleared = self.candidates.iter().any(sound);
-        for engine in &mut self.candidates {
+        engine.inexact.is_some() && self.candidates.iter().any(sound)
+    }
+
+    /// What an engine that is known to be less exact found is the artifact's fault, unless another engine finds nothing.
+    fn doubts(&mut self) {
+        for index in 0..self.candidates.len() {
+            let overruled = self.is_overruled(&self.candidates[index]);
+            let engine = &mut self.candidates[index];
             let (Some(why), doubts) = (engine.inexact, std::mem::take(&mut engine.doubts)) else {
                 continue;
             };
-            let lines = doubts.into_iter().map(|line| format!("{line} ({why})"));
-            if is_cleared {
-                let lines =
-                    lines.map(|line| format!("the engines disagree on the artifact: {line}"));
-                self.warnings.extend(lines);
-            } else {
-                self.failures.extend(lines);
+            engine.overruled = overruled;
+            for line in doubts {
+                self.charge(index, format!("{line} ({why})"));
             }
+        }
+    }
+
+    /// A finding about what an engine made of the artifact: a failure, unless the engine is overruled.
+    fn charge(&mut self, index: usize, line: String) {
+        if self.candidates[index].overruled {
+            let line = format!("the engines disagree on the artifact: {line}");
+            self.warnings.push(line);
+        } else {
+            self.failures.push(line);
         }
     }
 
@@ -483,17 +534,22 @@ impl<'a> Run<'a> {
     fn completeness(&mut self) {
         self.doubts();
         let outputs = &self.interface.function.outputs;
-        for engine in &self.candidates {
+        for index in 0..self.candidates.len() {
+            let engine = &self.candidates[index];
             if let Some(error) = &engine.error {
-                self.failures
-                    .push(format!("{} failed {error}", engine.subject.name));
+                let line = format!("{} failed {error}", engine.subject.name);
+                self.charge(index, line);
+                continue;
+            }
+            if engine.runs == 0 && self.source.error.is_some() {
+                // The source refused everything that it would have been asked.
                 continue;
             }
             for output in outputs {
-                if !engine.compared.contains(&output.name) {
+                if !self.candidates[index].compared.contains(&output.name) {
                     self.failures.push(format!(
                         "{}: `{}` was never compared",
-                        engine.subject.name, output.name
+                        self.candidates[index].subject.name, output.name
                     ));
                 }
             }
@@ -527,7 +583,7 @@ impl<'a> Run<'a> {
             .flat_map(|p| &p.outputs)
             .filter(|o| o.comparison.is_some())
             .count();
-        if compared == 0 {
+        if compared == 0 && self.source.error.is_none() {
             self.failures
                 .push("vacuous: no output was compared".to_owned());
         }
@@ -574,9 +630,14 @@ impl<'a> Run<'a> {
         let padded = probes
             .get(1)
             .filter(|p| p.origin == Origin::Seeded && self.interface.mask().is_some());
-        let engines = std::iter::once(&self.source).chain(&self.candidates);
+        let indices = std::iter::once(None).chain((0..self.candidates.len()).map(Some));
         let mut reports = Vec::new();
-        for engine in engines.filter(|e| e.error.is_none()) {
+        let mut violated = Vec::new();
+        for index in indices {
+            let engine = index.map_or(&self.source, |i| &self.candidates[i]);
+            if engine.error.is_some() {
+                continue;
+            }
             let mut bases = engine.bases.iter();
             let Some(outputs) = bases.next() else {
                 continue;
@@ -584,7 +645,7 @@ impl<'a> Run<'a> {
             let padded = padded
                 .zip(bases.next())
                 .map(|(probe, outputs)| Base { probe, outputs });
-            reports.extend(claims::check(
+            let found = claims::check(
                 &engine.subject,
                 self.interface,
                 &self.request.source.module.claims,
@@ -593,108 +654,21 @@ impl<'a> Run<'a> {
                     outputs,
                 },
                 padded.as_ref(),
-            ));
+            );
+            for claim in found.iter().filter(|c| c.status == ClaimStatus::Violated) {
+                let line = format!("{}: {}: {}", claim.engine, claim.claim, claim.detail);
+                violated.push((index, line));
+            }
+            reports.extend(found);
         }
-        for claim in reports.iter().filter(|c| c.status == ClaimStatus::Violated) {
-            self.failures.push(format!(
-                "{}: {}: {}",
-                claim.engine, claim.claim, claim.detail
-            ));
+        for (index, line) in violated {
+            match index {
+                Some(index) => self.charge(index, line),
+                None => self.failures.push(line),
+            }
         }
         self.claims = reports;
         self.intermediate_values(full);
-    }
-
-    fn intermediate_values(&mut self, probe: &Probe) {
-        // Always where rounding may break something; where it may not, only to find what did.
-        let wanted: Vec<(usize, &Candidate<'_>)> = self
-            .request
-            .candidates
-            .iter()
-            .enumerate()
-            .filter(|(i, c)| {
-                let engine = &self.candidates[*i];
-                let rounds = c.trace.is_some_and(|t| t.mode() == Mode::F16);
-                engine.error.is_none() && (rounds || engine.failed)
-            })
-            .filter(|(_, c)| c.trace.is_some() && c.module.is_some())
-            .collect();
-        if wanted.is_empty() {
-            return;
-        }
-        let Some(source) = self.request.source.trace else {
-            self.warnings.push(
-                "intermediate values were not compared: the source was not run by the interpreter"
-                    .into(),
-            );
-            return;
-        };
-        let modules: Vec<&Module> = wanted.iter().filter_map(|(_, c)| c.module).collect();
-        let source = SourceTrace::run(source, &modules, &probe.inputs);
-        let mut found = Vec::new();
-        for (index, candidate) in wanted {
-            let subject = &self.candidates[index].subject;
-            let (Some(interpreter), Some(module)) = (candidate.trace, candidate.module) else {
-                continue;
-            };
-            let traced = source
-                .as_ref()
-                .map_err(ToString::to_string)
-                .and_then(|source| {
-                    subject
-                        .cast(&probe.inputs)
-                        .and_then(|inputs| {
-                            divergence::trace(source, module, interpreter, &inputs, &subject.gates)
-                        })
-                        .map_err(|e| e.to_string())
-                });
-            let mut divergence = traced.unwrap_or_else(Divergence::failed);
-            divergence.engine.clone_from(&subject.name);
-            divergence.probe.clone_from(&probe.name);
-            found.push((divergence, subject.gates.clone()));
-        }
-        for (divergence, gates) in found {
-            self.judge_divergence(&divergence, &gates);
-            self.divergence.push(divergence);
-        }
-    }
-
-    fn judge_divergence(&mut self, divergence: &Divergence, gates: &Gates) {
-        let name = &divergence.engine;
-        if let Some(error) = &divergence.error {
-            self.unproven.push(format!(
-                "{name}: intermediate values could not be traced: {error}"
-            ));
-            return;
-        }
-        if divergence.compared == 0 {
-            self.warnings.push(format!(
-                "{name}: no intermediate value has a counterpart of the same name in the source"
-            ));
-        }
-        if let Some(value) = &divergence.first_nan {
-            self.failures
-                .push(format!("{name}: NaN first appears at `{value}`"));
-        }
-        if let Some(value) = divergence.overflows.first() {
-            self.failures.push(format!(
-                "{name}: a 16-bit value overflows at `{value}` ({} in all)",
-                divergence.overflows.len()
-            ));
-        }
-        let largest = divergence.largest.as_ref().map_or("", |v| v.name.as_str());
-        let line = format!(
-            "{name}: the largest intermediate magnitude is {}, at `{largest}`",
-            super::report::show(divergence.max_magnitude)
-        );
-        if gates
-            .max_magnitude
-            .is_some_and(|limit| divergence.max_16bit_magnitude > limit)
-        {
-            self.failures.push(line);
-        } else if divergence.max_16bit_magnitude > gates.warn_magnitude {
-            self.warnings.push(line);
-        }
     }
 
     /// Integers that wrap in the artifact, in any run, and not in the source.
@@ -733,12 +707,12 @@ impl<'a> Run<'a> {
                 .filter(|c| !c.passed)
                 .map(super::Check::text);
             let all: Vec<String> = pair.failures.iter().cloned().chain(checks).collect();
-            self.failures.push(format!(
-                "task `{}`: {}: {}",
-                task.name,
-                pair.engine,
-                all.join("; ")
-            ));
+            let line = format!("task `{}`: {}: {}", task.name, pair.engine, all.join("; "));
+            let named = |e: &Engine<'_>| e.subject.name == pair.engine;
+            match self.candidates.iter().position(named) {
+                Some(index) => self.charge(index, line),
+                None => self.failures.push(line),
+            }
         }
     }
 

@@ -112,6 +112,15 @@ fn an_engine_known_to_be_inexact_is_overruled_by_one_that_is_not() {
     assert!(report.passed(), "{}", report.human());
     let said = |w: &String| w.starts_with("the engines disagree on the artifact: rough");
     assert!(report.warnings.iter().any(said), "{:?}", report.warnings);
+    // Nor does it count that it gave up, or does not keep what the model claims.
+    for other in [Fake::broken(), Fake::sees_everything()] {
+        let mut also = both.clone();
+        also.candidates[0].session = &other;
+        let report = run(&also).unwrap();
+        assert!(report.passed(), "{}", report.human());
+        let said = |w: &String| w.starts_with("the engines disagree on the artifact: ");
+        assert!(report.warnings.iter().any(said), "{:?}", report.warnings);
+    }
     // Two that are wrong do not clear each other, and neither does one that gave up.
     let mut wrong = alone.clone();
     wrong
@@ -126,6 +135,42 @@ fn an_engine_known_to_be_inexact_is_overruled_by_one_that_is_not() {
         .candidates
         .extend(request(&module, &honest, &honest).candidates);
     assert_eq!(run(&beyond).unwrap().status, Status::Failed);
+}
+
+#[test]
+fn probes_that_the_source_refuses_are_drawn_again_and_else_prove_nothing() {
+    let mut b = Builder::new("m");
+    let ty = Type::known(DType::I64, &[1, 5]);
+    let x = b.param("input_ids", ty, Domain::Any).unwrap();
+    let y = b.cast("y", x, DType::F32).unwrap();
+    b.output("logits", y).unwrap();
+    let module = b.finish().unwrap();
+    let picky = |name: &str, allowed: &'static [i64]| {
+        Fake::new(name, move |inputs| {
+            let ids = inputs["input_ids"].ints().unwrap();
+            if ids.iter().all(|id| allowed.contains(id)) {
+                Fake::honest().run(inputs)
+            } else {
+                Fake::broken().run(inputs)
+            }
+        })
+    };
+    let honest = picky("artifact", &[0, 1]);
+    for allowed in [&[0][..], &[1], &[0, 1]] {
+        let source = picky("source", allowed);
+        let report = run(&request(&module, &source, &honest)).unwrap();
+        assert!(report.passed(), "{}", report.human());
+        let again = |n: &String| n.contains("drawn again");
+        let noted = report.probes[0].notes.iter().any(again);
+        assert_eq!(noted, allowed.len() == 1, "{:?}", report.probes[0].notes);
+    }
+    // What an artifact makes of inputs that its source refuses is nobody's business.
+    let (never, fails) = (picky("source", &[7]), Fake::broken());
+    for artifact in [&honest, &fails] {
+        let report = run(&request(&module, &never, artifact)).unwrap();
+        assert_eq!(report.status, Status::Inconclusive, "{}", report.human());
+        assert!(report.unproven[0].contains("no such device"));
+    }
 }
 
 #[test]

@@ -410,7 +410,13 @@ fn functions_that_double_at_each_level() {
         let nodes = [call(&below, "x", "a"), call(&below, "a", "y")];
         functions.push(function(&format!("f{level}"), &nodes));
     }
-    is_refused(&with_functions(&[call("f39", "x", "y")], &functions), &[]);
+    let begun = Instant::now();
+    is_refused(
+        &with_functions(&[call("f39", "x", "y")], &functions),
+        &["nodes, those of functions each time they are called"],
+    );
+    // Counted, not tried out: three runs of the program.
+    assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
@@ -484,6 +490,131 @@ fn types_that_nest_deeply() {
     let relu = node("Relu", &["x"], &["y"], &[]);
     let outputs = [Message::default().text(1, "y")];
     is_refused(&model(&graph(&[relu], &[], &[x], &outputs)).0, &[]);
+}
+
+// Sizes and constants that grow with every node.
+
+/// The input `x: f32[n, m]`, whose sizes are open.
+fn open_input() -> Message {
+    let mut shape = Message::default();
+    for name in ["n", "m"] {
+        shape = shape.message(1, &Message::default().text(2, name));
+    }
+    let tensor = Message::default().int(1, FLOAT).message(2, &shape);
+    Message::default()
+        .text(1, "x")
+        .message(2, &Message::default().message(1, &tensor))
+}
+
+/// That a model with the open input is refused, in a moment, whose output is a constant expanded to `shape`.
+#[track_caller]
+fn open_is_refused(mut nodes: Vec<Message>, shape: &str, parts: &[&str]) {
+    let start = [
+        node("Shape", &["x"], &["s"], &[]),
+        node("Gather", &["s", "turn"], &["t"], &[]),
+        node("Add", &["s", "t"], &["v0"], &[]),
+    ];
+    nodes.splice(0..0, start);
+    nodes.push(node("Expand", &["one", shape], &["y"], &[]));
+    let constants = [
+        longs("turn", &[2], &[1, 0]),
+        longs("many", &[250], &[2; 250]),
+        tensor("one", FLOAT, &[1, 1], &1f32.to_le_bytes()),
+    ];
+    let outputs = [Message::default().text(1, "y")];
+    let bytes = model(&graph(&nodes, &constants, &[open_input()], &outputs)).0;
+    let folder = folder(&bytes);
+    let begun = Instant::now();
+    let arguments = [
+        "convert",
+        "m.onnx",
+        "--target",
+        "onnx",
+        "-o",
+        "out",
+        "--no-verify",
+    ];
+    let (code, document) = program(folder.path(), &arguments);
+    assert_eq!(code, 1, "{document:#}");
+    let message = document["error"]["message"].as_str().unwrap();
+    for part in parts {
+        assert!(message.contains(part), "`{message}` does not say `{part}`");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(40));
+}
+
+#[test]
+fn sizes_that_double_with_every_node() {
+    let step =
+        |op: &str, a: &str, b: &str, to: &str| named(&format!("n_{to}"), op, &[a, b], &[to], &[]);
+    let parts = ["node `n_", "too long to follow", "--limit size-terms=N"];
+    // Products, of which each has twice the degree of the one before.
+    let mut squares = Vec::new();
+    // Quotients, of which each holds the one before three times.
+    let mut quotients = Vec::new();
+    for i in 0..40 {
+        let at = |name: &str, i: i32| format!("{name}{i}");
+        let (from, to) = (at("v", i), at("v", i + 1));
+        squares.push(step("Mul", &from, &from, &to));
+        quotients.push(step("Mul", &from, &from, &at("a", i)));
+        quotients.push(step("Add", &from, "t", &at("b", i)));
+        quotients.push(step("Div", &at("a", i), &at("b", i), &to));
+    }
+    open_is_refused(squares, "v40", &parts);
+    open_is_refused(quotients, "v40", &parts);
+}
+
+#[test]
+fn vectors_of_sizes_that_are_passed_on_without_end() {
+    // 252 sizes in a vector, handed on by node after node.
+    let concat = [attribute_int("axis", 0)];
+    let mut nodes = vec![node("Concat", &["v0", "many"], &["w0"], &concat)];
+    for step in 0..12_000 {
+        let (from, to) = (format!("w{step}"), format!("w{}", step + 1));
+        nodes.push(node("Identity", &[&from], &[&to], &[]));
+    }
+    let together = ["all sizes together", "--limit model-size-terms=N"];
+    open_is_refused(nodes, "v0", &together);
+}
+
+#[test]
+fn constants_that_small_operators_ask_for() {
+    // A hundred constants of 16 MB each, none of which is in the file, and each needed by the next.
+    let shape = longs("shape", &[1], &[4 << 20]);
+    let one = tensor("one", FLOAT, &[1], &1f32.to_le_bytes());
+    let value = Message::default()
+        .text(1, "value")
+        .message(5, &one)
+        .int(20, 4);
+    let mut nodes = vec![node("ConstantOfShape", &["shape"], &["c0"], &[value])];
+    for step in 0..100 {
+        let (from, to) = (format!("c{step}"), format!("c{}", step + 1));
+        nodes.push(node("Neg", &[&from], &[&to], &[]));
+    }
+    nodes.push(node(
+        "ReduceMax",
+        &["c100"],
+        &["top"],
+        &[attribute_int("keepdims", 0)],
+    ));
+    nodes.push(node("Add", &["x", "top"], &["y"], &[]));
+    let folder = folder(&of(&nodes, &[shape]));
+    let arguments = [
+        "convert",
+        "m.onnx",
+        "--target",
+        "onnx",
+        "-o",
+        "out.onnx",
+        "--no-verify",
+        "--limit",
+        "folded-bytes=64Mi",
+    ];
+    // What does not fit is left for the run; in a gigabyte of addresses, either is said in order.
+    let (code, document) = program(folder.path(), &arguments);
+    assert_eq!(code, 0, "{document:#}");
+    let written = fs::metadata(folder.path().join("out.onnx")).unwrap().len();
+    assert!(written < 40 << 20, "{written}");
 }
 
 // Gigantic dimensions.
@@ -1079,6 +1210,46 @@ fn a_declared_shape_that_contradicts_the_inferred_one() {
     let nodes = [node("Relu", &["x"], &["y"], &[])];
     let outer = graph(&nodes, &[], &[x], &[value_info("y", INT64, &[2, 3])]);
     is_refused(&model(&outer).0, &["`y`", "i64[2, 3]", "f32[2, 3]"]);
+}
+
+#[test]
+fn a_stale_shape_inside_the_graph_may_be_allowed() {
+    let x = value_info("x", FLOAT, &[2, 3]);
+    let nodes = [
+        node("Relu", &["x"], &["a"], &[]),
+        node("Neg", &["a"], &["y"], &[]),
+    ];
+    let declared = |info: &Message| {
+        let y = value_info("y", FLOAT, &[2, 3]);
+        let inner = graph(&nodes, &[], std::slice::from_ref(&x), &[y]);
+        folder(&model(&inner.message(13, info)).0)
+    };
+    let arguments = [
+        "convert",
+        "m.onnx",
+        "--target",
+        "coreml",
+        "-o",
+        "out",
+        "--no-verify",
+    ];
+    let allowed = [&arguments[..], &["--allow-stale-shapes"]].concat();
+    let stale = declared(&value_info("a", FLOAT, &[7, 3]));
+    let (code, document) = program(stale.path(), &arguments);
+    assert_eq!(code, 1);
+    let hint = document["error"]["hint"].as_str().unwrap();
+    assert!(hint.contains("--allow-stale-shapes"), "{hint}");
+    let (code, document) = program(stale.path(), &allowed);
+    assert_eq!(code, 0, "{document:#}");
+    let warnings = document["warnings"].to_string();
+    assert!(
+        warnings.contains("`the_Relu`") && warnings.contains("f32[7, 3]"),
+        "{warnings}"
+    );
+    // Another element type is refused all the same.
+    let other = declared(&value_info("a", INT64, &[2, 3]));
+    let (code, document) = program(other.path(), &allowed);
+    assert_eq!(code, 1, "{document:#}");
 }
 
 // External data.

@@ -26,12 +26,23 @@ fn operations_have_the_opset_and_the_systems_that_they_need() {
         ["double", "triple"]
     );
     assert_eq!(summary.needs["mul"].count, 2);
+    let interfaces = serde_json::to_value(&summary.interfaces).unwrap();
+    for function in ["double", "triple"] {
+        assert_eq!(interfaces[function]["inputs"][0]["name"], "x");
+        assert_eq!(interfaces[function]["outputs"][0]["name"], "y");
+    }
+    let least = serde_json::to_value(&summary.least).unwrap();
+    assert_eq!(
+        least,
+        json!({"opset": "CoreML8", "systems": ["iOS18", "macOS15"], "because": ["functions"]})
+    );
 }
 
 #[test]
 fn compressed_weights_are_counted_by_form() {
     // Every operation of Apple's tests, so every form that there is.
     let mut forms = std::collections::BTreeSet::new();
+    let mut types = std::collections::BTreeSet::new();
     let folder = root().join("tests/fixtures/mil");
     for suite in std::fs::read_dir(folder).unwrap() {
         let suite = suite.unwrap().path();
@@ -40,11 +51,30 @@ fn compressed_weights_are_counted_by_form() {
         }
         for case in std::fs::read_dir(suite).unwrap() {
             let summary = coreml::inspect(&case.unwrap().path().join("model.mlmodel")).unwrap();
-            for (form, found) in summary.compressed {
+            for (form, found) in summary.compressed.clone() {
                 assert!(found.count > 0 && found.stored_bytes > 0, "{form}");
                 assert!(found.expanded_bytes > 0, "{form}");
                 forms.insert(form);
             }
+            // What fewer than eight bits hold came with iOS 18, but for the tables of iOS 16, whose indices are packed bytes.
+            for dtype in ["int4", "uint4", "uint1", "uint3"] {
+                let Some(need) = summary.type_needs.get(dtype) else {
+                    continue;
+                };
+                assert_eq!(need.systems, ["iOS18", "macOS15"], "{dtype}");
+                assert!(summary.least.because.contains(&dtype.to_owned()));
+                types.insert(dtype);
+            }
+            for weight in &summary.largest_compressed {
+                assert!(weight.stored_bytes > 0 && weight.expanded_bytes > 0);
+                let own = &summary.compressed[&weight.form];
+                assert!(own.expanded_bytes >= weight.expanded_bytes, "{weight:?}");
+            }
+            let forms = summary.compressed.values();
+            let stored: u64 = forms.map(|c| c.stored_bytes).sum();
+            let listed = summary.largest_compressed.iter();
+            let listed: u64 = listed.map(|w| w.stored_bytes).sum();
+            assert!(listed <= stored && (listed > 0) == (stored > 0));
             assert!(summary.largest.len() <= 10);
             assert!(summary.largest.windows(2).all(|w| w[0].bytes >= w[1].bytes));
         }
@@ -57,6 +87,39 @@ fn compressed_weights_are_counted_by_form() {
     ] {
         assert!(forms.contains(form), "{form}: {forms:?}");
     }
+    assert!(
+        types.contains("int4") && types.contains("uint1"),
+        "{types:?}"
+    );
+}
+
+#[test]
+fn names_that_no_identifier_can_have_are_shown_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    TinyModel::new().write(folder.path());
+    let convert = [
+        "--target",
+        "coreml",
+        "model",
+        "-o",
+        "m.mlpackage",
+        "--no-verify",
+    ];
+    assert_eq!(run_json(folder.path(), &convert).0, 0);
+    let summary = coreml::inspect(&folder.path().join("m.mlpackage")).unwrap();
+    let named = summary
+        .largest
+        .iter()
+        .filter_map(|c| c.source_name.as_deref());
+    let named: Vec<&str> = named.collect();
+    assert!(named.contains(&"lm_head.weight"), "{named:?}");
+    let carried = root().join("tests/fixtures/shaped/classifier-rgb/model.mlpackage");
+    let classifier = coreml::inspect(&carried).unwrap().classifier.unwrap();
+    assert_eq!(
+        (classifier.count, classifier.label.as_str()),
+        (4, "classLabel")
+    );
+    assert_eq!(classifier.first, ["cat", "dog", "a longer name", "fish"]);
 }
 
 #[test]
@@ -92,15 +155,16 @@ fn both_formats_name_their_largest_weights() {
 }
 
 #[test]
-fn kernels_that_round_to_eight_bits_by_design_are_counted() {
+fn kernels_that_round_or_saturate_eight_bits_are_counted() {
     let folder = tempfile::tempdir().unwrap();
     let product = |level| {
         let level = attribute_int("accuracy_level", level);
         node("MatMulNBits", &["x", "q", "s"], &["y"], &[level]).text(7, "com.microsoft")
     };
     let layer = node("DynamicQuantizeLSTM", &["x"], &["z"], &[]).text(7, "com.microsoft");
+    let sums = node("MatMulInteger", &["q", "r"], &["s"], &[]);
     let graph = graph(
-        &[product(4), product(1), layer],
+        &[product(4), product(1), layer, sums],
         &[],
         &[value_info("x", FLOAT, &[2, 64])],
         &[value_info("y", FLOAT, &[2, 32])],
@@ -110,6 +174,12 @@ fn kernels_that_round_to_eight_bits_by_design_are_counted() {
     assert_eq!(
         document["result"]["approximate_ops"],
         json!({"com.microsoft.DynamicQuantizeLSTM": 1, "com.microsoft.MatMulNBits": 1}),
+        "{document:#}"
+    );
+    // Exact, but on processors where they saturate.
+    assert_eq!(
+        document["result"]["eight_bit_ops"],
+        json!({"MatMulInteger": 1}),
         "{document:#}"
     );
 }

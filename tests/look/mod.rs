@@ -1,5 +1,6 @@
 //! Looking at models and running them by hand: `lint`, `inspect`, `run`.
 
+mod again;
 mod images;
 mod inspect;
 mod lint;

@@ -28,6 +28,8 @@ use seeds::{Seeds, seeds};
 
 const MUTANTS: u64 = 20_000;
 const SLOWEST: Duration = Duration::from_secs(5);
+/// Most memory for one mutant, that of the process included.
+const LARGEST_MB: u64 = 1000;
 /// Address space of a reader's process: 1 GB beside what the program itself maps.
 const ADDRESS_SPACE_KB: u64 = 1_700_000;
 
@@ -65,7 +67,7 @@ struct Sweep {
     accepted: u64,
     refused: u64,
     slowest: Duration,
-    /// The most memory, and the mutant that took it.
+    /// The most memory that a mutant took, and which.
     peak: Option<(u64, u64)>,
     problems: Vec<String>,
 }
@@ -78,6 +80,7 @@ fn sweep(reader: &Reader, seeds: &Seeds, count: u64, mut place: File) -> Sweep {
         NOW.store(number, Ordering::Relaxed);
         place.rewind().unwrap();
         place.write_all(&number.to_le_bytes()).unwrap();
+        forget_peak();
         let start = Instant::now();
         let read = catch_unwind(AssertUnwindSafe(|| {
             (reader.read)(seeds.folder.path(), &bytes)
@@ -110,6 +113,8 @@ fn sweep(reader: &Reader, seeds: &Seeds, count: u64, mut place: File) -> Sweep {
             Err(_) => Some("panic"),
         };
         let problem = problem.or((took > SLOWEST).then_some("slow"));
+        let large = peak.is_some_and(|(mb, _)| mb > LARGEST_MB);
+        let problem = problem.or(large.then_some("large"));
         if let Some(problem) = problem {
             let kept = keep(reader.name, number, &bytes);
             out.problems.push(format!("{problem}: {kept}"));
@@ -125,7 +130,12 @@ fn keep(reader: &str, number: u64, bytes: &[u8]) -> String {
     format!("mutant {number}, kept as {}", path.display())
 }
 
-/// The most memory that this process has had, in MB, where the system tells.
+/// Begins anew to look for the most memory, where the system can: each mutant is measured on its own.
+fn forget_peak() {
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
+/// The most memory that this process has had since then, in MB, where the system tells.
 fn peak_mb() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;

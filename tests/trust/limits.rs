@@ -9,6 +9,10 @@ use distill_convert::source::write_tensors;
 use distill_convert::tensor::Tensor;
 use serde_json::{Value, json};
 
+use crate::common::onnx_file::{
+    FLOAT, INT64, Message, attribute_graph, graph, longs, model as onnx_model, node, tensor,
+    value_info,
+};
 use crate::common::{TinyModel, root, run, run_json};
 
 fn model() -> tempfile::TempDir {
@@ -40,10 +44,16 @@ fn bomb(path: &Path) {
 }
 
 /// Caps that refuse nothing: they decide what is computed beforehand, kept, or shown.
-const REFUSE_NOTHING: [&str; 3] = ["folded-elements", "decoded-bytes", "trace-bytes"];
+const REFUSE_NOTHING: [&str; 5] = [
+    "folded-elements",
+    "folded-bytes",
+    "folded-work",
+    "decoded-bytes",
+    "trace-bytes",
+];
 
-/// Tried where there is something to try them on: `onnx::nesting_ends_somewhere`, `look::run` for images.
-const ELSEWHERE: [&str; 2] = ["nesting", "image-pixels"];
+/// Tried where there is something to try them on: `onnx::nesting_ends_somewhere`, `look::run` for images, `onnx_program` for sizes.
+const ELSEWHERE: [&str; 4] = ["nesting", "image-pixels", "size-terms", "model-size-terms"];
 
 #[test]
 fn every_cap_refuses_what_is_above_it() {
@@ -316,6 +326,83 @@ fn working_space_of_operations_is_counted_as_well() {
     assert_eq!((code, &found["code"]), (1, &json!("value_too_large")));
     assert!(found["node"].is_string(), "{found:#}");
     assert!(found["hint"].as_str().unwrap().contains("--max-memory"));
+}
+
+/// Runs an ONNX model on inputs with so much memory.
+fn with_memory(model: &Message, inputs: &BTreeMap<String, Tensor>, bytes: &str) -> (i32, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("m.onnx"), &model.0).unwrap();
+    write_tensors(&folder.path().join("in.npz"), inputs).unwrap();
+    let arguments = [
+        "run",
+        "m.onnx",
+        "--inputs",
+        "in.npz",
+        "-o",
+        "out.npz",
+        "--runtime",
+        "interpreter",
+        "--max-memory",
+        bytes,
+    ];
+    error(folder.path(), &arguments)
+}
+
+#[test]
+fn rows_of_a_loop_and_folded_constants_are_counted() {
+    let out = |name: &str| Message::default().text(1, name);
+    // 100 rows of 40 kB each.
+    let body = graph(
+        &[
+            node("Identity", &["go"], &["on"], &[]),
+            node("Neg", &["x"], &["row"], &[]),
+        ],
+        &[],
+        &[value_info("i", INT64, &[]), value_info("go", 9, &[])],
+        &[out("on"), out("row")],
+    );
+    let loops = [node(
+        "Loop",
+        &["n", ""],
+        &["y"],
+        &[attribute_graph("body", &body)],
+    )];
+    let inputs = [
+        value_info("x", FLOAT, &[10_000]),
+        value_info("n", INT64, &[]),
+    ];
+    let rows = onnx_model(&graph(&loops, &[], &inputs, &[out("y")]));
+    let x = Tensor::f32(vec![10_000], vec![1.0; 10_000]).unwrap();
+    let n = Tensor::i64(vec![], vec![100]).unwrap();
+    let given = BTreeMap::from([("x".to_owned(), x.clone()), ("n".to_owned(), n)]);
+    // The rows, and the tensor that they become.
+    for (bytes, code) in [("3M", 1), ("7M", 1), ("10M", 0)] {
+        let (found, error) = with_memory(&rows, &given, bytes);
+        assert_eq!(found, code, "{bytes}: {error:#}");
+        if code == 1 {
+            assert_eq!(error["code"], "value_too_large", "{error:#}");
+            assert!(error["node"].is_string(), "{error:#}");
+        }
+    }
+    // Four megabytes that are folded, and the same once more when they are decoded.
+    let one = tensor("one", FLOAT, &[1], &1f32.to_le_bytes());
+    let value = Message::default()
+        .text(1, "value")
+        .message(5, &one)
+        .int(20, 4);
+    let nodes = [
+        node("ConstantOfShape", &["shape"], &["ones"], &[value]),
+        node("Mul", &["ones", "ones"], &["c"], &[]),
+        node("Add", &["x", "c"], &["y"], &[]),
+    ];
+    let shape = longs("shape", &[2], &[100, 10_000]);
+    let input = [value_info("x", FLOAT, &[10_000])];
+    let folded = onnx_model(&graph(&nodes, &[shape], &input, &[out("y")]));
+    let given = BTreeMap::from([("x".to_owned(), x)]);
+    for (bytes, code) in [("11M", 1), ("14M", 0)] {
+        let (found, error) = with_memory(&folded, &given, bytes);
+        assert_eq!(found, code, "{bytes}: {error:#}");
+    }
 }
 
 #[test]

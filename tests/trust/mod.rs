@@ -9,4 +9,5 @@ mod places;
 mod promises;
 mod provenance;
 mod sources;
+mod subcommands;
 mod supply_chain;

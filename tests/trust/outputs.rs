@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::common::{command, entries, root, run_json};
 
 /// Private folders begin so.
-const PRIVATE: &str = ".distill-convert-";
+pub(super) const PRIVATE: &str = ".distill-convert-";
 
 /// Every file below a folder, with its bytes.
 pub(super) type Tree = BTreeMap<PathBuf, Vec<u8>>;
@@ -43,7 +43,7 @@ fn output(folder: &Path, name: &str) -> Tree {
         .collect()
 }
 
-fn ball() -> PathBuf {
+pub(super) fn ball() -> PathBuf {
     root().join("models/8ball")
 }
 
@@ -283,123 +283,6 @@ fn an_output_folder_replaced_by_a_link_leads_nowhere() {
         check_whole(&moved, &[&whole], &what);
         assert!(private_folders(&moved).is_empty(), "{what}");
     }
-}
-
-/// Every subcommand that writes, with the files that it may leave below `out`.
-#[test]
-fn no_subcommand_writes_through_a_link_that_comes_meanwhile() {
-    let checkpoint = root().join("tests/fixtures/torch/training.zip.pt");
-    let checkpoint = checkpoint.display().to_string();
-    let ball = ball().display().to_string();
-    let lock = ["lock", "out"];
-    let import = [
-        "import",
-        &checkpoint,
-        "-o",
-        "out/model",
-        "--config",
-        "config.json",
-    ];
-    let convert = [
-        "--target",
-        "onnx",
-        &ball,
-        "-o",
-        "out/m.onnx",
-        "--no-verify",
-        "--report",
-        "out/r.json",
-        "--provenance",
-        "out/s.intoto.json",
-    ];
-    let run = ["run", "model.onnx", "--inputs", "in.npz", "-o", "out/o.npz"];
-    let verify = ["verify", &ball, "model.onnx", "--report", "out/r.json"];
-    let commands: [(&[&str], &[&str]); 5] = [
-        (&lock, &["distill-convert.lock"]),
-        (&import, &["model"]),
-        (&convert, &["m.onnx", "r.json", "s.intoto.json"]),
-        (&run, &["o.npz"]),
-        (&verify, &["r.json"]),
-    ];
-    let base = tempfile::tempdir().unwrap();
-    let first = ["--target", "onnx", &ball, "-o", "model.onnx", "--no-verify"];
-    assert_eq!(run_json(base.path(), &first).0, 0);
-    fs::copy(
-        root().join("tests/fixtures/torch/training.config.json"),
-        base.path().join("config.json"),
-    )
-    .unwrap();
-    let ids = distill_convert::tensor::Tensor::int(
-        distill_convert::tensor::DType::I32,
-        vec![1, 8],
-        vec![1; 8],
-    )
-    .unwrap();
-    let mask = ids.clone();
-    let inputs = BTreeMap::from([
-        ("input_ids".to_owned(), ids),
-        ("attention_mask".to_owned(), mask),
-    ]);
-    distill_convert::source::write_tensors(&base.path().join("in.npz"), &inputs).unwrap();
-    let prepare = |folder: &Path| {
-        for name in ["model.onnx", "config.json", "in.npz"] {
-            fs::hard_link(base.path().join(name), folder.join(name)).unwrap();
-        }
-        fs::create_dir(folder.join("out")).unwrap();
-        fs::copy(
-            root().join("models/8ball/config.json"),
-            folder.join("out/config.json"),
-        )
-        .unwrap();
-    };
-    for (arguments, made) in commands {
-        let spawn = |folder: &Path| {
-            command(folder)
-                .args(arguments)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
-        };
-        let calm = tempfile::tempdir().unwrap();
-        prepare(calm.path());
-        let started = Instant::now();
-        assert!(
-            spawn(calm.path()).wait().unwrap().success(),
-            "{arguments:?}"
-        );
-        let time = started.elapsed();
-        assert!(
-            made.iter()
-                .all(|name| calm.path().join("out").join(name).exists())
-        );
-        for (i, delay) in delays(rounds(), time).enumerate() {
-            let folder = tempfile::tempdir().unwrap();
-            prepare(folder.path());
-            let at = |name: &str| folder.path().join(name);
-            fs::create_dir(at("foreign")).unwrap();
-            for name in made {
-                fs::write(at("foreign").join(name), "precious").unwrap();
-            }
-            let before = tree(&at("foreign"));
-            let mut child = spawn(folder.path());
-            std::thread::sleep(delay);
-            fs::rename(at("out"), at("moved")).unwrap();
-            symlink(at("foreign"), at("out")).unwrap();
-            let ended = child.wait().unwrap();
-            let what = format!("{arguments:?}, round {i} at {delay:?}, {ended:?}");
-            // Whatever it found, nothing of a stranger's was touched and nothing was left there.
-            assert_eq!(tree(&at("foreign")), before, "{what}");
-            assert_eq!(entries(&at("foreign"), &[]).len(), made.len(), "{what}");
-            assert!(private_folders(&at("moved")).is_empty(), "{what}");
-        }
-    }
-}
-
-/// How often each command is disturbed; `DISTILL_SWAPS` for a long run.
-fn rounds() -> u32 {
-    let text = std::env::var("DISTILL_SWAPS").unwrap_or_default();
-    text.parse().unwrap_or(8)
 }
 
 /// A small file system of its own, unmounted in the end.

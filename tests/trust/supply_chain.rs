@@ -28,7 +28,6 @@ fn cargo(arguments: &[&str]) -> String {
 fn packages() -> Vec<Value> {
     let text = cargo(&[
         "metadata",
-        "--offline",
         "--locked",
         "--all-features",
         "--format-version",
@@ -182,15 +181,7 @@ fn nothing_banned_and_no_unlisted_duplicate_comes_along() {
 fn a_default_build_has_no_network_code() {
     let tree = |features: &[&str]| -> BTreeSet<String> {
         let mut arguments = vec![
-            "tree",
-            "--offline",
-            "--locked",
-            "-e",
-            "normal",
-            "--prefix",
-            "none",
-            "--format",
-            "{p}",
+            "tree", "--locked", "-e", "normal", "--prefix", "none", "--format", "{p}",
         ];
         arguments.extend(features);
         let text = cargo(&arguments);

@@ -6,7 +6,7 @@
 mod reader;
 mod writer;
 
-pub(crate) use reader::BlobFile;
+pub(crate) use reader::{BlobFile, BlobFiles};
 pub(crate) use writer::BlobPlan;
 
 use super::dtype::{self, BlobType};

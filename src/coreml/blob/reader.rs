@@ -81,6 +81,27 @@ impl BlobFile {
     }
 }
 
+/// The weight files of a model, by what its program calls them.
+#[derive(Debug, Default)]
+pub(crate) struct BlobFiles(BTreeMap<String, BlobFile>);
+
+impl BlobFiles {
+    /// Adds a file under the name that the program has for it.
+    pub(crate) fn insert(&mut self, reference: &str, file: BlobFile) {
+        self.0.insert(reference.to_owned(), file);
+    }
+
+    /// Every file.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &BlobFile> {
+        self.0.values()
+    }
+
+    /// The file of this name.
+    pub(crate) fn get(&self, reference: &str) -> Option<&BlobFile> {
+        self.0.get(reference)
+    }
+}
+
 fn scan(file: &SourceFile) -> Result<BTreeMap<u64, Record>> {
     let len = file.len();
     if len < ALIGN {

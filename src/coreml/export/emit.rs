@@ -6,6 +6,7 @@ use super::{RmsNormForm, value};
 use crate::coreml::blob::BlobPlan;
 use crate::coreml::dtype::{mil_name, to_mil};
 use crate::coreml::error::CoremlError;
+use crate::coreml::interface::Classifier;
 use crate::coreml::names::{Names, is_identifier};
 use crate::coreml::proto::mil_spec::argument::{Binding, binding};
 use crate::coreml::proto::mil_spec::{Argument, Block, Operation, Value};
@@ -95,7 +96,7 @@ struct Frame<'a> {
 }
 
 impl<'a> Emitter<'a> {
-    /// An empty program with the function's inputs and the identifiers of its outputs.
+    /// An empty program with the function's inputs and the identifiers of its outputs. The outputs of a classifier are no values of the function.
     ///
     /// # Errors
     /// When an input or output is not called by an identifier, or two share one.
@@ -104,6 +105,7 @@ impl<'a> Emitter<'a> {
         function: &'a Function,
         opset: Opset,
         rms_norm: RmsNormForm,
+        classifier: Option<&Classifier>,
     ) -> Result<Self> {
         let mut names = Names::default();
         let mut reserve = |name: &str| -> Result<String, CoremlError> {
@@ -130,11 +132,17 @@ impl<'a> Emitter<'a> {
                 continue;
             }
             let id = reserve(&output.name)?;
+            if classifier.is_some_and(|c| c.probabilities == output.name) {
+                continue;
+            }
             // The first output of a computed value is that value; all others are copies.
             let computed = matches!(function.value(output.value).def, Def::Node(_));
             if computed && seen.insert(output.value) {
                 fixed.insert(output.value, id);
             }
+        }
+        if let Some(classifier) = classifier {
+            reserve(&classifier.label)?;
         }
         Ok(Emitter {
             module,
@@ -558,6 +566,15 @@ impl<'a> Emitter<'a> {
         };
         self.cast_to(&var.id, &cast);
         Ok(id)
+    }
+
+    /// The value in single precision.
+    pub(super) fn in_single(&mut self, var: &Var) -> Var {
+        let id = self.names.identifier(&format!("{}_fp32", var.id));
+        let ty = Type::new(DType::F32, var.ty.shape.clone());
+        let single = Var { id, ty };
+        self.cast_to(&var.id, &single);
+        single
     }
 
     /// A cast, without a look at what it takes.

@@ -1,5 +1,6 @@
 //! IR → ML Program, by family.
 
+mod classify;
 mod compressed;
 mod control;
 mod conv;
@@ -26,10 +27,11 @@ use super::error::CoremlError;
 use super::proto::mil_spec::{Block, Function as MilFunction, Program};
 use super::proto::{FunctionDescription, Metadata, Model, ModelDescription, model};
 use super::target::DeploymentTarget;
-use super::write::{WriteOptions, WrittenFunction};
+use super::write::{OWN_KEYS, WriteOptions, WrittenFunction};
 use crate::error::{Context, Result};
 use crate::ir::{Function, IrError, Node, Op};
 use emit::{Emitter, Var};
+use interface::Interface;
 
 pub(in crate::coreml) use compressed::holds;
 pub(in crate::coreml) use image::{factors, modes};
@@ -61,6 +63,8 @@ pub(super) struct Exported {
     pub(super) blobs: BlobPlan,
     /// By function, the weights that stay compressed.
     pub(super) kept: Vec<Kept>,
+    /// What the user should know.
+    pub(super) warnings: Vec<String>,
 }
 
 /// The model of legal modules: a function of each, the first the default one. Weights that are equal are shared.
@@ -77,26 +81,25 @@ pub(super) fn export(
     let mut functions = BTreeMap::new();
     let mut described = Vec::with_capacity(written.len());
     let mut kept = Vec::with_capacity(written.len());
+    let mut warnings = Vec::new();
     for one in written {
         let (function, description, compressed) =
-            export_function(one, target, options, &mut blobs)?;
+            export_function(one, target, options, &mut blobs, &mut warnings)?;
         functions.insert(one.name.to_owned(), function);
         described.push(description);
         kept.push(compressed);
     }
-    let name = written.first().map_or("", |one| one.module.name.as_str());
     let mut description = ModelDescription {
-        metadata: Some(Metadata {
-            short_description: name.to_owned(),
-            user_defined,
-            ..Metadata::default()
-        }),
+        metadata: Some(metadata(written, user_defined)),
         ..ModelDescription::default()
     };
     if let (1, Some(one)) = (written.len(), described.first_mut()) {
         description.input = std::mem::take(&mut one.input);
         description.output = std::mem::take(&mut one.output);
         description.state = std::mem::take(&mut one.state);
+        description.predicted_feature_name = std::mem::take(&mut one.predicted_feature_name);
+        description.predicted_probabilities_name =
+            std::mem::take(&mut one.predicted_probabilities_name);
     } else {
         let default = written.first().map_or("", |one| one.name);
         default.clone_into(&mut description.default_function_name);
@@ -114,7 +117,36 @@ pub(super) fn export(
         is_updatable: false,
         r#type: Some(model::Type::MlProgram(program)),
     };
-    Ok(Exported { model, blobs, kept })
+    Ok(Exported {
+        model,
+        blobs,
+        kept,
+        warnings,
+    })
+}
+
+/// What the author of the source said of the model, or its name; and what is recorded now.
+fn metadata(written: &[WrittenFunction<'_>], recorded: BTreeMap<String, String>) -> Metadata {
+    let first = written.first();
+    let Some(told) = first.and_then(|one| one.description) else {
+        return Metadata {
+            short_description: first.map_or(String::new(), |one| one.module.name.clone()),
+            user_defined: recorded,
+            ..Metadata::default()
+        };
+    };
+    // What this program recorded of another package is not true of this one.
+    let ours = |key: &String| key.starts_with(OWN_KEYS);
+    let mut user_defined = told.metadata.clone();
+    user_defined.retain(|key, _| !ours(key));
+    user_defined.extend(recorded);
+    Metadata {
+        short_description: told.short_description.clone(),
+        version_string: told.version.clone(),
+        author: told.author.clone(),
+        license: told.license.clone(),
+        user_defined,
+    }
 }
 
 /// One function, its description, and the weights of it that stay compressed.
@@ -123,11 +155,13 @@ fn export_function(
     target: DeploymentTarget,
     options: &WriteOptions<'_>,
     blobs: &mut BlobPlan,
+    warnings: &mut Vec<String>,
 ) -> Result<(MilFunction, FunctionDescription, Kept)> {
-    let (module, features) = (written.module, written.inputs);
+    let module = written.module;
     let function = module.main()?;
     let opset = target.opset();
-    let mut e = Emitter::new(module, function, opset, options.rms_norm)?;
+    let classifier = written.classifier(function);
+    let mut e = Emitter::new(module, function, opset, options.rms_norm, classifier)?;
     e.expand = options.expand_weights;
     e.blobs = std::mem::take(blobs);
     let kept = state::kept(function, opset);
@@ -139,30 +173,35 @@ fn export_function(
         e.write_state(state)?;
     }
     let plain = |name: &str| !kept.iter().any(|s| s.output == name);
-    for output in function.outputs.iter().filter(|o| plain(&o.name)) {
-        e.output(output.value, &output.name).at_node(&output.name)?;
-    }
-    let shapes = interface::Shapes::of(module)?;
+    let mut interface = Interface::new(module, function, opset, written.description);
     let (mut inputs, mut described, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
     let mut states = Vec::new();
+    let mut probabilities = None;
+    for output in function.outputs.iter().filter(|o| plain(&o.name)) {
+        if let Some(classifier) = classifier.filter(|c| c.probabilities == output.name) {
+            probabilities = Some((classifier, output.value));
+            outputs.extend(interface.classes(classifier));
+            continue;
+        }
+        e.output(output.value, &output.name).at_node(&output.name)?;
+        outputs.push(interface.output(&output.name, function.ty(output.value))?);
+    }
+    // The last operation of a classifier is this.
+    if let Some((classifier, value)) = probabilities {
+        let value = e.var(value)?;
+        e.classify(classifier, &value).at_node(&classifier.label)?;
+    }
     for param in &function.params {
         let value = function.value(param.value);
         if kept.iter().any(|s| s.param == param.value) {
             inputs.push(value::named(&value.name, state::state_type(&value.ty)));
-            states.push(interface::state(&value.name, &value.ty)?);
+            states.push(interface.state(&value.name, &value.ty)?);
             continue;
         }
         inputs.push(value::named(&value.name, value::value_type(&value.ty)));
-        let feature = features.iter().find(|f| f.name == value.name);
-        let kept = feature.and_then(|f| interface::kept(f, &value.ty, opset));
-        described.push(match kept {
-            Some(description) => description,
-            None => interface::input(module, &shapes, &value.name, &value.ty)?,
-        });
+        described.push(interface.input(&value.name, &value.ty)?);
     }
-    for output in function.outputs.iter().filter(|o| plain(&o.name)) {
-        outputs.push(interface::output(&output.name, function.ty(output.value))?);
-    }
+    warnings.append(&mut interface.warnings);
     let block = Block {
         inputs: Vec::new(),
         outputs: outputs.iter().map(|o| o.name.clone()).collect(),
@@ -181,7 +220,8 @@ fn export_function(
         output: outputs,
         state: states,
         name: written.name.to_owned(),
-        ..FunctionDescription::default()
+        predicted_feature_name: classifier.map_or(String::new(), |c| c.label.clone()),
+        predicted_probabilities_name: classifier.map_or(String::new(), |c| c.probabilities.clone()),
     };
     Ok((main, description, e.kept))
 }
@@ -261,6 +301,7 @@ fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
         Op::GatherNd(o) => index::gather_nd(e, o, at(0)?, at(1)?),
         Op::ScatterElements(o) => index::scatter_elements(e, o, &vars),
         Op::ScatterNd(o) => index::scatter_nd(e, o, &vars),
+        Op::NonMaxSuppression(_) => index::non_max_suppression(e, node, &vars),
         Op::Resize(o) => image::resize(e, o, at(0)?),
         Op::If(o) => control::branch(e, o, &vars),
         Op::Loop(o) => control::repeat(e, o, &vars),
@@ -268,7 +309,6 @@ fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<()> {
         Op::Classify(_)
         | Op::Inverse(_)
         | Op::Attention(_)
-        | Op::NonMaxSuppression(_)
         | Op::GridSample(_)
         | Op::Recurrent(_)
         | Op::Quantize(_)

@@ -5,7 +5,7 @@ use crate::coreml::error::CoremlError;
 use crate::coreml::package::WEIGHT_REFERENCE;
 use crate::coreml::proto::mil_spec::dimension::{ConstantDimension, UnknownDimension};
 use crate::coreml::proto::mil_spec::tensor_value::{
-    RepeatedBools, RepeatedBytes, RepeatedFloats, RepeatedInts, RepeatedStrings,
+    RepeatedBools, RepeatedBytes, RepeatedFloats, RepeatedInts, RepeatedLongInts, RepeatedStrings,
 };
 use crate::coreml::proto::mil_spec::value::{BlobFileValue, ImmediateValue, immediate_value};
 use crate::coreml::proto::mil_spec::{
@@ -68,10 +68,23 @@ fn immediate(ty: ValueType, tensor: tensor_value::Value) -> Value {
     }
 }
 
+/// The type of a scalar.
+pub(super) fn scalar_type(dtype: DataType) -> ValueType {
+    tensor_type(dtype, &[])
+}
+
+/// A wide integer, which only labels are.
+pub(super) fn long(n: i64) -> Value {
+    immediate(
+        scalar_type(DataType::Int64),
+        tensor_value::Value::LongInts(RepeatedLongInts { values: vec![n] }),
+    )
+}
+
 /// A text scalar.
 pub(super) fn text(text: &str) -> Value {
     immediate(
-        tensor_type(DataType::String, &[]),
+        scalar_type(DataType::String),
         tensor_value::Value::Strings(RepeatedStrings {
             values: vec![text.to_owned()],
         }),

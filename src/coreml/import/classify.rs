@@ -1,8 +1,9 @@
 //! The end of a classifier: the label with the highest probability. In the module a label is its index, unless labels are integers.
 
+use super::Importer;
 use super::call::Call;
 use super::entry::Entry;
-use super::{Classes, Importer};
+use crate::coreml::interface::Classifier;
 use crate::coreml::proto::mil_spec::Operation;
 use crate::error::Result;
 use crate::ir::ops::{ArgReduce, Gather, Reshape};
@@ -61,7 +62,7 @@ pub(super) fn read(
             importer.builder.push(&name(0), gather, &[numbers, best])?
         }
     };
-    importer.classes = Some(Classes {
+    importer.classes = Some(Classifier {
         label: name(0),
         probabilities: name(1),
         labels,

@@ -10,10 +10,8 @@ use crate::ir::ops::{
     SliceRange, UnaryKind,
 };
 use crate::ir::{Constant, Dim, Op, ValueId};
+use crate::limits;
 use crate::tensor::{DType, Tensor};
-
-/// Most steps that are written out.
-const STEPS: usize = 256;
 
 /// The parameters of one direction, gates in the order input, forget, output, cell.
 pub(super) struct Direction {
@@ -110,7 +108,9 @@ pub(super) fn unrolled(
     shape: Shape,
 ) -> Result<[ValueId; 3]> {
     let ty = importer.ty(x);
-    let steps = ty.shape[0].known().filter(|&t| (1..=STEPS).contains(&t));
+    let steps = ty.shape[0]
+        .known()
+        .filter(|&t| (1..=limits::CLIPPED_STEPS).contains(&t));
     let Some(steps) = steps else {
         let found = format!("a clip over {} steps", ty.shape[0]);
         return Err(call.unsupported("clip", found).into());

@@ -2,10 +2,8 @@
 
 use crate::error::Result;
 use crate::ir::{Constant, Dim, Type, ValueId};
+use crate::limits;
 use crate::tensor::{DType, Storage, Tensor, TensorError, num};
-
-/// Most elements of an integer tensor that is followed as a list of dimensions. Shapes have at most 5.
-const FOLLOWED: usize = 64;
 
 /// Whole numbers known from shapes: what `shape`, and arithmetic on it, give.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +141,8 @@ impl Entry {
         match self {
             Entry::Dims(d) => Ok(Some(d.clone())),
             Entry::Constant { constant } => {
-                let small = constant.shape().len() <= 1 && constant.len() <= FOLLOWED;
+                let small = constant.shape().len() <= 1
+                    && constant.len() <= limits::COREML_FOLLOWED_ELEMENTS;
                 if !small || constant.dtype() == DType::Bool {
                     return Ok(None);
                 }

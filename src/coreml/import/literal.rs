@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use super::entry::Entry;
 use super::error::ImportError;
-use crate::coreml::blob::BlobFile;
+use crate::coreml::blob::BlobFiles;
 use crate::coreml::dtype::{from_mil, mil_name};
-use crate::coreml::package::WEIGHT_REFERENCE;
 use crate::coreml::proto::mil_spec::dimension::Dimension as Kind;
 use crate::coreml::proto::mil_spec::tensor_value::Value as Field;
 use crate::coreml::proto::mil_spec::value::immediate_value::Value as Immediate;
@@ -131,7 +130,7 @@ pub(crate) fn declared(ty: Option<&ValueType>) -> Result<Declared, ImportError> 
 }
 
 /// The constant that is written, under `name`.
-pub(super) fn literal(value: &Value, name: &str, blobs: Option<&BlobFile>) -> Result<Entry> {
+pub(super) fn literal(value: &Value, name: &str, blobs: &BlobFiles) -> Result<Entry> {
     let declared = declared(value.r#type.as_ref())?;
     let unknown = || malformed("shape of a constant", "known sizes", declared.to_string());
     let shape: Vec<usize> = declared
@@ -179,12 +178,12 @@ pub(super) fn list(value: &Value, name: &str) -> Result<Entry> {
         return Err(malformed("list", "values", "a place in a file").into());
     };
     let Some(Immediate::List(list)) = &immediate.value else {
-        return literal(value, name, None);
+        return literal(value, name, &BlobFiles::default());
     };
     let mut texts = Vec::new();
     let mut numbers = Vec::new();
     for element in &list.values {
-        match literal(element, name, None)? {
+        match literal(element, name, &BlobFiles::default())? {
             Entry::Text { values, .. } => texts.extend(values),
             Entry::Constant { constant } => numbers.extend(constant.read()?.ints()?.iter()),
             other @ (Entry::Value { .. }
@@ -208,20 +207,8 @@ pub(super) fn list(value: &Value, name: &str) -> Result<Entry> {
     }
 }
 
-fn region(
-    blob: &BlobFileValue,
-    dtype: DType,
-    elements: u64,
-    blobs: Option<&BlobFile>,
-) -> Result<Region> {
-    if blob.file_name != WEIGHT_REFERENCE {
-        return Err(ImportError::Unsupported {
-            what: "a weight file other than `@model_path/weights/weight.bin`",
-            detail: format!(": `{}`", blob.file_name),
-        }
-        .into());
-    }
-    let Some(file) = blobs else {
+fn region(blob: &BlobFileValue, dtype: DType, elements: u64, blobs: &BlobFiles) -> Result<Region> {
+    let Some(file) = blobs.get(&blob.file_name) else {
         return Err(ImportError::NoWeights {
             reference: blob.file_name.clone(),
         }
@@ -350,7 +337,7 @@ fn exact_ints(declared: &Declared, shape: Vec<usize>, values: Vec<i64>) -> Resul
 
 /// The text of a rank-0 string value.
 pub(super) fn text(value: &Value) -> Result<String> {
-    match literal(value, "", None)? {
+    match literal(value, "", &BlobFiles::default())? {
         Entry::Text { values, shape } if shape.is_empty() => {
             Ok(values.into_iter().next().unwrap_or_default())
         }

@@ -43,7 +43,8 @@ pub(super) use literal::{Declared, declared};
 use self::call::Call;
 use self::dims::Bounds;
 use self::entry::{Dims, Entry, tensor_of};
-use super::blob::BlobFile;
+use super::blob::BlobFiles;
+use super::interface::Classifier;
 use super::proto::mil_spec::argument::binding::Binding;
 use super::proto::mil_spec::{Block, Operation, Value};
 use super::target::Opset;
@@ -78,22 +79,9 @@ pub(super) struct Source<'a> {
     /// The symbols that their types use.
     pub(super) symbols: Vec<Symbol>,
     /// The weight file.
-    pub(super) blobs: Option<&'a BlobFile>,
+    pub(super) blobs: &'a BlobFiles,
     /// What the metadata says about the values that inputs may take.
     pub(super) domains: Option<&'a str>,
-}
-
-/// The labels of a classifier.
-#[derive(Clone, Debug)]
-pub(super) struct Classes {
-    /// The result that is the label.
-    pub(super) label: String,
-    /// The result that is the probabilities.
-    pub(super) probabilities: String,
-    /// The labels.
-    pub(super) labels: Vec<String>,
-    /// Whether they are integers.
-    pub(super) integers: bool,
 }
 
 type Handler = fn(&mut Importer<'_>, &mut Call) -> Result<Vec<Entry>>;
@@ -125,11 +113,11 @@ pub(super) fn supports(op: &str) -> bool {
     matches!(op, "const" | "classify") || control::is_control(op) || handler(op).is_some()
 }
 
-/// Reads one function.
+/// Reads one function: with the labels of a classifier, and what the user should know.
 ///
 /// # Errors
 /// When an operation is unknown, malformed or contradicts its declared type; the error names the operation.
-pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classes>)> {
+pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classifier>, Vec<String>)> {
     check_operations(source.block)?;
     let mut importer = Importer {
         builder: Builder::new(source.name),
@@ -139,6 +127,7 @@ pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classes>)> {
         bounds: Bounds::default(),
         opset: source.opset,
         blobs: source.blobs,
+        expanded: BTreeSet::new(),
     };
     for symbol in &source.symbols {
         importer.bounds.insert(symbol);
@@ -171,7 +160,10 @@ pub(super) fn import(source: &Source<'_>) -> Result<(Module, Option<Classes>)> {
     importer.keep_states()?;
     let mut module = std::mem::replace(&mut importer.builder, Builder::new("")).finish()?;
     crate::ir::settle_domains(&mut module, source.domains, &BTreeSet::new())?;
-    Ok((module, importer.classes))
+    let notes = importer.expanded.iter().map(|layer| {
+        format!("the weights of `{layer}` are stored compressed and read expanded: layers with gates keep no compressed weights")
+    });
+    Ok((module, importer.classes, notes.collect()))
 }
 
 /// Refuses what is not read, all of it at once.
@@ -221,10 +213,12 @@ struct Importer<'a> {
     // Innermost block last.
     env: Vec<BTreeMap<String, Entry>>,
     states: BTreeMap<String, state::Current>,
-    classes: Option<Classes>,
+    classes: Option<Classifier>,
     bounds: Bounds,
     opset: Opset,
-    blobs: Option<&'a BlobFile>,
+    blobs: &'a BlobFiles,
+    // Layers whose compressed weights were expanded.
+    expanded: BTreeSet<String>,
 }
 
 impl Importer<'_> {
@@ -257,6 +251,8 @@ impl Importer<'_> {
             first
         };
         let entries = self.entries(operation, first).at_node(place)?;
+        self.count_sizes(&entries).at_node(place)?;
+        self.builder.check_held().at_node(place)?;
         if entries.len() != operation.outputs.len() {
             return Err(ImportError::Malformed {
                 what: "number of results",
@@ -280,6 +276,16 @@ impl Importer<'_> {
                 .at_node(&output.name);
             }
             self.define(&output.name, entry).at_node(&output.name)?;
+        }
+        Ok(())
+    }
+
+    /// Counts the sizes among what an operation takes or gives.
+    fn count_sizes<'e>(&mut self, entries: impl IntoIterator<Item = &'e Entry>) -> Result<()> {
+        for entry in entries {
+            if let Entry::Dims(dims) = entry {
+                self.builder.count_sizes(&dims.values)?;
+            }
         }
         Ok(())
     }
@@ -346,6 +352,7 @@ impl Importer<'_> {
                 return Err(ImportError::Duplicate { name: key.clone() }.into());
             }
         }
+        self.count_sizes(given.values().flatten())?;
         let mut call = Call::new(op, &name, operation.outputs.len(), self.opset, given)?;
         call.declared = operation
             .outputs

@@ -29,10 +29,20 @@ fn gates(op: &str) -> &'static [usize] {
     }
 }
 
-fn constant(call: &mut Call, parameter: &str) -> Result<Option<Tensor>> {
+fn constant(
+    importer: &mut Importer<'_>,
+    call: &mut Call,
+    parameter: &str,
+) -> Result<Option<Tensor>> {
     match call.optional(parameter) {
         None => Ok(None),
-        Some(Entry::Constant { constant }) => Ok(Some(constant.read()?)),
+        Some(Entry::Constant { constant }) => {
+            // The gates come in another order, so that nothing of the stored form is left.
+            if constant.stored_form().is_some() {
+                importer.expanded.insert(call.name.clone());
+            }
+            Ok(Some(constant.read()?))
+        }
         Some(other) => Err(call
             .wrong(parameter, "a constant", &other.describe())
             .into()),
@@ -73,7 +83,7 @@ fn weights(
     }
     let directions = names.len();
     for name in names {
-        let Some(tensor) = constant(call, &name)? else {
+        let Some(tensor) = constant(importer, call, &name)? else {
             return Err(call.wrong(&name, "a matrix", "nothing").into());
         };
         if tensor.shape().len() != 2 || (!shape.is_empty() && shape != tensor.shape()) {
@@ -115,9 +125,9 @@ fn biases(
         names.push("bias_back".to_owned());
     }
     let directions = names.len();
-    let input = constant(call, "input_bias")?;
+    let input = constant(importer, call, "input_bias")?;
     for name in names {
-        let given = constant(call, &name)?;
+        let given = constant(importer, call, &name)?;
         let read = |call: &Call, name: &str, tensor: Option<&Tensor>| -> Result<Vec<f32>> {
             match tensor {
                 None => Ok(vec![0.0; rows]),
@@ -329,7 +339,7 @@ fn peepholes(
     }
     let mut given = Vec::with_capacity(names.len());
     for name in &names {
-        given.push(constant(call, name)?);
+        given.push(constant(importer, call, name)?);
     }
     let Some(width) = given.iter().flatten().map(Tensor::len).next() else {
         return Ok(None);
@@ -356,10 +366,15 @@ fn peepholes(
 }
 
 /// The weights of one direction of a layer that is clipped.
-fn one_direction(call: &mut Call, suffix: &str, reverse: bool) -> Result<clipped::Direction> {
+fn one_direction(
+    importer: &mut Importer<'_>,
+    call: &mut Call,
+    suffix: &str,
+    reverse: bool,
+) -> Result<clipped::Direction> {
     let mut needed = |name: &str| -> Result<Tensor> {
         let name = format!("{name}{suffix}");
-        match constant(call, &name)? {
+        match constant(importer, call, &name)? {
             Some(tensor) if tensor.shape().len() == 2 => Ok(tensor.cast(DType::F32)),
             Some(_) | None => Err(call.wrong(&name, "a matrix", "another").into()),
         }
@@ -370,11 +385,12 @@ fn one_direction(call: &mut Call, suffix: &str, reverse: bool) -> Result<clipped
         let found = format!("{:?} and {:?}", w.shape(), r.shape());
         return Err(call.wrong("weight_hh", "[4 · H, H]", &found).into());
     }
-    let b = match constant(call, &format!("bias{suffix}"))? {
+    let b = match constant(importer, call, &format!("bias{suffix}"))? {
         Some(b) => b.cast(DType::F32),
         None => Tensor::f32(vec![rows], vec![0.0; rows])?,
     };
-    let peephole = constant(call, &format!("peephole{suffix}"))?.map(|p| p.cast(DType::F32));
+    let peephole =
+        constant(importer, call, &format!("peephole{suffix}"))?.map(|p| p.cast(DType::F32));
     Ok(clipped::Direction {
         w,
         r,
@@ -392,9 +408,14 @@ fn clipped(
     clip: f32,
 ) -> Result<Vec<Entry>> {
     let dtype = importer.ty(x).dtype;
-    let mut directions = vec![one_direction(call, "", direction == Direction::Reverse)?];
+    let mut directions = vec![one_direction(
+        importer,
+        call,
+        "",
+        direction == Direction::Reverse,
+    )?];
     if direction == Direction::Bidirectional {
-        directions.push(one_direction(call, "_back", true)?);
+        directions.push(one_direction(importer, call, "_back", true)?);
     }
     let x = importer.cast(call, "x", x, DType::F32)?;
     let mut states = Vec::with_capacity(2);

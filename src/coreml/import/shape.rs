@@ -54,9 +54,9 @@ fn shape(_: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
 fn reshape(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let x = importer.operand(call, "x")?;
     let from = importer.ty(x).shape;
-    let wanted = call.required("shape")?;
-    let Some(wanted) = wanted.dims()?.map(|d| d.values) else {
-        return reshape_to(importer, call, x, &wanted);
+    let given = call.required("shape")?;
+    let Some(wanted) = given.dims()?.map(|d| d.values) else {
+        return reshape_to(importer, call, x, &given);
     };
     let mut shape = Vec::with_capacity(wanted.len());
     let mut rest = None;
@@ -83,10 +83,20 @@ fn reshape(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
             Some(_) | None => dim.clone(),
         });
     }
+    let size = |s: &[Dim]| s.iter().fold(Dim::from(1), |n, d| n.mul(d));
     if let Some(axis) = rest {
-        let size = |s: &[Dim]| s.iter().fold(Dim::from(1), |n, d| n.mul(d));
         let left = size(&from).floor_div(&size(&shape));
         shape[axis] = left.ok_or_else(|| call.unsupported("shape", "-1 beside 0"))?;
+    }
+    let (had, wants) = (size(&from), size(&shape));
+    if had != wants && had.may_equal(&wants) {
+        // Only some sizes can have this shape: a run tells.
+        let to = importer.value(&given, &format!("{}/shape", call.name))?;
+        let op = ReshapeTo {
+            shape,
+            zero_copies: false,
+        };
+        return importer.result(call, Op::ReshapeTo(op), &[x, to]);
     }
     importer.result(call, Op::Reshape(Reshape { shape }), &[x])
 }

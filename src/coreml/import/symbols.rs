@@ -240,9 +240,6 @@ fn input(
             return Err(unsupported("an input that is not an array", feature));
         }
     };
-    if feature.optional {
-        return Err(unsupported("an optional input", feature));
-    }
     let sizes = declared.shape.as_ref().ok_or_else(fail)?;
     // Scalars are described as vectors of one.
     let scalar = sizes.is_empty() && shape.as_slice() == [1];

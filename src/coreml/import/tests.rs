@@ -243,6 +243,32 @@ fn every_lie_about_an_operation_has_its_error() {
 }
 
 #[test]
+fn weight_files_may_have_other_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let items = package::open(&fixture("encoder")).unwrap();
+    let file = crate::tensor::SourceFile::open(&items.model).unwrap();
+    let (mut model, _) = package::read_model(&file).unwrap();
+    for op in operations(&mut model) {
+        for value in op.attributes.values_mut() {
+            if let Some(Source::BlobFileValue(blob)) = &mut value.value {
+                blob.file_name = "@model_path/parts/one.bin".into();
+            }
+        }
+    }
+    let path = dir.path().join("m.mlmodel");
+    package::write_model(&path, &model).unwrap();
+    let weights = dir.path().join("parts/one.bin");
+    std::fs::create_dir(dir.path().join("parts")).unwrap();
+    std::fs::copy(items.weights.unwrap(), &weights).unwrap();
+    let read_from = |path: &Path| crate::ir::print(&read(path).unwrap().module);
+    let expected = read_from(&fixture("encoder"));
+    let body = |text: &str| text.split_once('\n').unwrap().1.to_owned();
+    assert_eq!(body(&read_from(&path)), body(&expected));
+    let files = crate::coreml::files(&path).unwrap();
+    assert_eq!(files, [path, weights]);
+}
+
+#[test]
 fn every_lie_about_weights_has_its_error() {
     fn blob(model: &mut Model) -> &mut crate::coreml::proto::mil_spec::value::BlobFileValue {
         let Some(Source::BlobFileValue(blob)) = &mut constant_of(model, "gather", "x").value else {
@@ -252,12 +278,15 @@ fn every_lie_about_weights_has_its_error() {
     }
     let (_, message) = refused("encoder", |m| blob(m).offset += 1);
     assert!(message.contains("no blob begins at byte"), "{message}");
-    let (class, message) = refused("encoder", |m| blob(m).file_name = "../../secret".into());
-    assert!(
-        message.contains("cannot be read yet: `../../secret`"),
-        "{message}"
-    );
-    assert_eq!(class, Class::Unsupported);
+    for away in ["../../secret", "@model_path/../secret", "/secret"] {
+        let (class, message) = refused("encoder", |m| blob(m).file_name = away.into());
+        assert!(message.contains(away), "{message}");
+        assert_eq!(class, Class::Unsafe);
+    }
+    let missing = "@model_path/weights/other.bin";
+    let (class, message) = refused("encoder", |m| blob(m).file_name = missing.into());
+    assert!(message.contains(missing), "{message}");
+    assert_eq!(class, Class::Invalid);
     let (_, message) = refused("encoder", |m| {
         let bias = constant_of(m, "layer_norm", "gamma").value.clone();
         constant_of(m, "gather", "x").value = bias;

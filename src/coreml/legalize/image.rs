@@ -1,5 +1,5 @@
-//! Resampling. A whole factor is an operation of programs; else sizes are known, so an axis is resized by a gather or by a product with a constant matrix of weights; grids are sampled element by
-//! element.
+//! Resampling. A whole factor is an operation of programs; else an axis of known size is resized by a gather or by a product with a constant matrix of
+//! weights, one of a size that varies by gathers at computed places; grids are sampled element by element.
 
 use super::dtype::is_int;
 use super::elementwise::real;
@@ -7,8 +7,8 @@ use super::lower::{Lower, product};
 use crate::coreml::export::modes;
 use crate::error::Result;
 use crate::ir::ops::{
-    BinaryKind, CompareKind, Coordinates, GatherElements, GridSample, MatMul, Outside, Resize,
-    ResizeAxis, Rounding, Sampling, SliceRange, UnaryKind,
+    BinaryKind, CompareKind, Coordinates, GatherElements, GridSample, Iota, MatMul, Outside,
+    Resize, ResizeAxis, Rounding, Sampling, Size, SliceRange, UnaryKind,
 };
 use crate::ir::{Dim, Op, ValueId};
 use crate::tensor::{DType, Tensor, num};
@@ -132,7 +132,8 @@ pub(super) fn resize(l: &mut Lower<'_>, op: &Resize, x: ValueId) -> Result<Value
     for axis in &op.axes {
         let sizes = l.ty(y).shape[axis.axis].known().zip(axis.size.known());
         let Some((n, m)) = sizes else {
-            return Err(l.refuse("resize", "the sizes of resized axes must be known"));
+            y = varying(l, op, axis, y)?;
+            continue;
         };
         let places: Vec<f64> = (0..m).map(|i| place(axis, i, n, m)).collect();
         if let Sampling::Nearest(rounding) = op.sampling {
@@ -167,6 +168,100 @@ pub(super) fn resize(l: &mut Lower<'_>, op: &Resize, x: ValueId) -> Result<Value
         y = l.cast(y, dtype)?;
     }
     Ok(y)
+}
+
+/// An axis of a size that varies: the places are computed, and the elements around them gathered, weighted and summed.
+fn varying(l: &mut Lower<'_>, op: &Resize, axis: &ResizeAxis, x: ValueId) -> Result<ValueId> {
+    if op.antialias || op.exclude_outside || op.extrapolation.is_some() {
+        return Err(l.refuse(
+            "resize",
+            "the sizes of axes resized in this way must be known",
+        ));
+    }
+    let (rank, dtype) = (l.ty(x).rank(), l.ty(x).dtype);
+    let size = |l: &mut Lower<'_>, dim: &Dim| {
+        let op = Size {
+            dtype: DType::I32,
+            dim: dim.clone(),
+        };
+        let size = l.push(Op::Size(op), &[])?;
+        l.cast(size, DType::F32)
+    };
+    let had = l.shape(x)[axis.axis].clone();
+    let (n, m) = (size(l, &had)?, size(l, &axis.size)?);
+    let op_iota = Iota {
+        dtype: DType::I32,
+        len: axis.size.clone(),
+    };
+    let i = l.push(Op::Iota(op_iota), &[])?;
+    let i = l.cast(i, DType::F32)?;
+    let place = varying_place(l, axis, i, (n, m))?;
+    let (zero, last) = (l.scalar(DType::F32, 0.0)?, l.with(BinaryKind::Sub, n, 1.0)?);
+    let mut sum = None;
+    for (index, weight) in neighbours(l, op.sampling, place)? {
+        let index = l.binary(BinaryKind::Max, index, zero)?;
+        let index = l.binary(BinaryKind::Min, index, last)?;
+        let index = l.cast(index, DType::I32)?;
+        let mut part = l.gather(x, index, axis.axis)?;
+        if let Some(weight) = weight {
+            let weight = l.cast(weight, dtype)?;
+            let weight = l.along(weight, rank, axis.axis)?;
+            part = l.binary(BinaryKind::Mul, part, weight)?;
+        }
+        sum = Some(match sum {
+            None => part,
+            Some(sum) => l.binary(BinaryKind::Add, sum, part)?,
+        });
+    }
+    Ok(sum.unwrap_or(x))
+}
+
+/// [`place`] of indices `i` of `m` in `n` elements, all of them computed.
+fn varying_place(
+    l: &mut Lower<'_>,
+    axis: &ResizeAxis,
+    i: ValueId,
+    (n, m): (ValueId, ValueId),
+) -> Result<ValueId> {
+    let scale = match axis.scale {
+        Some(scale) => l.scalar(DType::F32, f64::from(scale))?,
+        None => l.binary(BinaryKind::Div, m, n)?,
+    };
+    let middle = l.with(BinaryKind::Add, i, 0.5)?;
+    let middle = l.binary(BinaryKind::Div, middle, scale)?;
+    let centred = l.with(BinaryKind::Sub, middle, 0.5)?;
+    let gaps = l.with(BinaryKind::Sub, m, 1.0)?;
+    match axis.coordinates {
+        Coordinates::HalfPixel => Ok(centred),
+        Coordinates::HalfPixelSymmetric => {
+            let exact = l.binary(BinaryKind::Mul, n, scale)?;
+            let share = l.binary(BinaryKind::Div, m, exact)?;
+            let one = l.scalar(DType::F32, 1.0)?;
+            let rest = l.binary(BinaryKind::Sub, one, share)?;
+            let half = l.with(BinaryKind::Mul, n, 0.5)?;
+            let shift = l.binary(BinaryKind::Mul, half, rest)?;
+            l.binary(BinaryKind::Add, centred, shift)
+        }
+        // 0 where there is but one.
+        Coordinates::PytorchHalfPixel => {
+            let several = l.with(BinaryKind::Min, gaps, 1.0)?;
+            l.binary(BinaryKind::Mul, centred, several)
+        }
+        Coordinates::Asymmetric => l.binary(BinaryKind::Div, i, scale),
+        Coordinates::AlignCorners => {
+            let gaps = l.with(BinaryKind::Max, gaps, 1.0)?;
+            let had = l.with(BinaryKind::Sub, n, 1.0)?;
+            let at = l.binary(BinaryKind::Mul, i, had)?;
+            l.binary(BinaryKind::Div, at, gaps)
+        }
+        Coordinates::Affine { offset, step } => {
+            let at = l.with(BinaryKind::Mul, i, step)?;
+            l.with(BinaryKind::Add, at, offset)
+        }
+        Coordinates::CropAndResize { .. } => {
+            Err(l.refuse("resize", "the sizes of axes that are cropped must be known"))
+        }
+    }
 }
 
 /// The product of an axis with a matrix.
@@ -318,8 +413,26 @@ fn axis_taps(l: &mut Lower<'_>, op: &GridSample, u: ValueId, n: usize) -> Result
             l.clip(inside, 0.0, size - 1.0)?
         }
     };
-    let mut found = Vec::new();
-    match op.sampling {
+    let found = neighbours(l, op.sampling, place)?;
+    let mut taps = Vec::with_capacity(found.len());
+    for (index, weight) in found {
+        let (index, inside) = resolve(l, op, index, n)?;
+        taps.push(Tap {
+            index: l.cast(index, DType::I32)?,
+            inside,
+            weight,
+        });
+    }
+    Ok(taps)
+}
+
+/// The indices around a place that is computed, and their weights, if there are several.
+fn neighbours(
+    l: &mut Lower<'_>,
+    sampling: Sampling,
+    place: ValueId,
+) -> Result<Vec<(ValueId, Option<ValueId>)>> {
+    let steps = match sampling {
         Sampling::Nearest(rounding) => {
             let whole = match rounding {
                 Rounding::PreferFloor => {
@@ -334,30 +447,20 @@ fn axis_taps(l: &mut Lower<'_>, op: &GridSample, u: ValueId, n: usize) -> Result
                 Rounding::Ceil => l.unary(UnaryKind::Ceil, place)?,
                 Rounding::Even => l.unary(UnaryKind::Round, place)?,
             };
-            found.push((whole, None));
+            return Ok(vec![(whole, None)]);
         }
-        Sampling::Linear | Sampling::Cubic { .. } => {
-            let base = l.unary(UnaryKind::Floor, place)?;
-            let fraction = l.binary(BinaryKind::Sub, place, base)?;
-            let steps = if cubic { -1..=2 } else { 0..=1 };
-            for step in steps {
-                let index = l.with(BinaryKind::Add, base, f64::from(step))?;
-                let distance = l.with(BinaryKind::Sub, fraction, f64::from(step))?;
-                let weight = weight(l, op.sampling, distance)?;
-                found.push((index, Some(weight)));
-            }
-        }
+        Sampling::Linear => 0..=1,
+        Sampling::Cubic { .. } => -1..=2,
+    };
+    let base = l.unary(UnaryKind::Floor, place)?;
+    let fraction = l.binary(BinaryKind::Sub, place, base)?;
+    let mut found = Vec::new();
+    for step in steps {
+        let index = l.with(BinaryKind::Add, base, f64::from(step))?;
+        let distance = l.with(BinaryKind::Sub, fraction, f64::from(step))?;
+        found.push((index, Some(weight(l, sampling, distance)?)));
     }
-    let mut taps = Vec::with_capacity(found.len());
-    for (index, weight) in found {
-        let (index, inside) = resolve(l, op, index, n)?;
-        taps.push(Tap {
-            index: l.cast(index, DType::I32)?,
-            inside,
-            weight,
-        });
-    }
-    Ok(taps)
+    Ok(found)
 }
 
 /// The kernel at a distance that is computed.

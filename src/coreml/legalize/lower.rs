@@ -89,6 +89,18 @@ impl<'m> Lower<'m> {
         Dim::symbol(&name)
     }
 
+    /// The largest value of a dimension, if it is known or a symbol with a bound.
+    pub(super) fn largest(&self, dim: &Dim) -> Option<u64> {
+        if let Some(n) = dim.known() {
+            return Some(num::u64_of(n));
+        }
+        let name = dim.as_symbol()?;
+        match &self.symbols.iter().find(|s| s.name == name)?.range {
+            SymbolRange::OneOf(sizes) => sizes.iter().max().copied(),
+            SymbolRange::Between { max, .. } => Some(*max),
+        }
+    }
+
     pub(super) fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);

@@ -37,8 +37,12 @@ pub(super) fn lower(
         .iter()
         .enumerate()
         .map(|(i, &v)| {
-            // "As many rounds as there are" is a number beyond `int32`.
-            if i == 0 && matches!(node.op, Op::Loop(_)) {
+            // "As many rounds, or boxes, as there are" is a number beyond `int32`.
+            let counts = matches!(
+                (i, &node.op),
+                (0, Op::Loop(_)) | (2, Op::NonMaxSuppression(_))
+            );
+            if counts {
                 shape::bound(l, old, map, v)
             } else {
                 l.value(old, map, v)

@@ -31,8 +31,17 @@ pub(super) fn recurrent(
     op: &Recurrent,
     operands: &[ValueId],
 ) -> Result<Vec<ValueId>> {
-    if native(l, op, operands) {
+    if native(l, op, operands, l.ty(operands[0]).dtype) {
         return built_in(l, op, operands);
+    }
+    if l.ty(operands[0]).dtype == DType::F16 && native(l, op, operands, DType::F32) {
+        // The first generations of programs have these layers in single precision only.
+        let mut wide = Vec::with_capacity(operands.len());
+        for &operand in operands {
+            wide.push(single(l, operand)?);
+        }
+        let results = built_in(l, op, &wide)?;
+        return results.into_iter().map(|y| l.cast(y, DType::F16)).collect();
     }
     let lstm = matches!(op.cell, Cell::Lstm { .. });
     let (x, w, r, b) = (operands[0], operands[1], operands[2], operands[3]);
@@ -263,9 +272,21 @@ fn built_in(l: &mut Lower<'_>, op: &Recurrent, operands: &[ValueId]) -> Result<V
     Ok(out)
 }
 
-/// Whether programs have this layer; `export/recurrent.rs` writes it.
-fn native(l: &Lower<'_>, op: &Recurrent, operands: &[ValueId]) -> bool {
-    crate::coreml::export::has_recurrent(op, l.ty(operands[0]).dtype, l.opset)
+/// The value in single precision; a constant stays one.
+fn single(l: &mut Lower<'_>, x: ValueId) -> Result<ValueId> {
+    if let Some(constant) = l.as_constant(x).filter(|c| c.dtype() == DType::F16) {
+        let wide = constant.cast(DType::F32);
+        return Ok(l.constant(wide));
+    }
+    if l.ty(x).dtype.is_float() {
+        return l.cast(x, DType::F32);
+    }
+    Ok(x)
+}
+
+/// Whether programs have this layer in an element type; `export/recurrent.rs` writes it.
+fn native(l: &Lower<'_>, op: &Recurrent, operands: &[ValueId], dtype: DType) -> bool {
+    crate::coreml::export::has_recurrent(op, dtype, l.opset)
         && operands[1..4].iter().all(|&v| l.as_constant(v).is_some())
 }
 

@@ -153,7 +153,11 @@ fn feature(
             color,
             flexibility,
         } if !is_state => {
-            let shape = vec![1, color.channels(), *height, *width];
+            // An output whose size varies has none.
+            let shape = match (role, width, height) {
+                ("output", 0, 0) => Vec::new(),
+                (_, _, _) => vec![1, color.channels(), *height, *width],
+            };
             return shapes(&feature.name, &shape, flexibility, ty, role);
         }
         FeatureKind::String if dtype == "string" => return None,
@@ -256,16 +260,17 @@ fn shapes(
             if sizes.len() != program.len() {
                 return varies(format!("{} ranges", program.len()), sizes.len().to_string());
             }
-            for (range, (size, default)) in sizes.iter().zip(program.iter().zip(default)) {
-                let text = || match range.max {
-                    Some(max) => format!("{}..={max}", range.min),
-                    None => format!("{}..", range.min),
-                };
-                if size.is_some_and(|n| range.min != n || range.max != Some(n)) {
-                    return varies(written(), text());
+            for (axis, (range, size)) in sizes.iter().zip(&program).enumerate() {
+                // The range of an output says nothing but that it varies.
+                let fits = size.is_none_or(|n| match role {
+                    "output" => range.holds(n),
+                    _ => range.min == n && range.max == Some(n),
+                });
+                if !fits {
+                    return varies(written(), range.to_string());
                 }
-                if *default < range.min || range.max.is_some_and(|max| *default > max) {
-                    return varies(text(), format!("the default {default}"));
+                if let Some(default) = default.get(axis).filter(|d| !range.holds(**d)) {
+                    return varies(range.to_string(), format!("the default {default}"));
                 }
             }
             None

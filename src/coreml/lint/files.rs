@@ -8,10 +8,7 @@ use crate::coreml::blob::BlobFile;
 use crate::coreml::package::{self, DATA, MANIFEST, PackageError, WEIGHT_FILE};
 use crate::coreml::proto::Model;
 use crate::error::{Error, Result, io_error};
-
-/// Deepest folder of a package that is looked into, and most files that are listed: packages have two levels and two files.
-const FOLDERS: usize = 8;
-const FILES: usize = 1000;
+use crate::limits;
 
 /// What a package has, as far as it could be found.
 #[derive(Default)]
@@ -88,10 +85,10 @@ fn walk(folder: &Path, inside: &str, depth: usize, out: &mut Vec<String>) {
     for entry in names {
         let name = format!("{inside}{}", entry.file_name().to_string_lossy());
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() && depth < FOLDERS => {
+            Ok(kind) if kind.is_dir() && depth < limits::PACKAGE_NESTING => {
                 walk(&entry.path(), &format!("{name}/"), depth + 1, out);
             }
-            Ok(_) if out.len() < FILES => out.push(name),
+            Ok(_) if out.len() < limits::PACKAGE_FILES => out.push(name),
             Ok(_) | Err(_) => {}
         }
     }

@@ -123,6 +123,13 @@ codes! {
     DescriptionType = "description_type", Error, "describe the element type that the program has";
     DescriptionShape = "description_shape", Error, "describe the shape that the program has";
     DescriptionFlexibility = "description_flexibility", Error, "each allowed shape fits the program's, the default shape is one of them, and an axis that varies is unknown in the program";
+    DescriptionUnbounded = "description_unbounded", Warning, "give the range an upper bound: ML Programs are compiled for the largest shape";
+    InterfaceNewer = "interface_newer", Error, "raise the specification version, or convert for an older deployment target";
+    StateType = "state_type", Error, "states hold half precision, in a shape that is known";
+    ClassifierNames = "classifier_names", Error, "`predictedFeatureName` and `predictedProbabilitiesName` are the results of `classify`";
+    ClassifierLabels = "classifier_labels", Error, "a classifier has as many labels as probabilities";
+    ProgramInvalid = "program_invalid", Error, "the operation contradicts what it is given or what its result is declared to be; convert again";
+    NotRead = "not_read", Warning, "the model may be right, but this program cannot run, compare or convert it";
     Fp16Overflow = "fp16_overflow", Hint, "fp32 constants beyond 65504 become infinite when the model is computed in half precision";
     Fp16Denormal = "fp16_denormal", Hint, "constants below 6.1e-5 lose digits in half precision, and the Neural Engine may take them for 0";
     AneFp32 = "ane_fp32", Hint, "static hint: the Neural Engine computes in half precision; fp32 operations run on CPU or GPU. Convert with fp16 precision";

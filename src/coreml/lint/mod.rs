@@ -1,14 +1,17 @@
 //! Checks models as files: what no loader on Linux tells. The writer runs the same checks on a program before it touches the disk.
 //!
 //! `program` walks the operations, `constant` looks at values, `description` compares interface and program, `files` looks at manifest and
-//! weight file, `hints` says what keeps a model off the Neural Engine.
+//! weight file, `interface` at versions and labels, `hints` says what keeps a model off the Neural Engine. Of what is without errors so far,
+//! `reading` makes a graph: that finds what types and shapes do not tell one by one.
 
 mod constant;
 mod description;
 mod files;
 mod finding;
 mod hints;
-mod program;
+mod interface;
+pub(super) mod program;
+mod reading;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +19,11 @@ use std::path::Path;
 
 pub use finding::{Code, Finding, Findings, Severity, Spot};
 
-use super::blob::BlobFile;
+use super::blob::{BlobFile, BlobFiles};
 use super::error::CoremlError;
+use super::package::WEIGHT_REFERENCE;
 use super::proto::{Model, model};
+use super::read::Opened;
 use super::target::DeploymentTarget;
 use crate::error::{Context, Error, Result};
 
@@ -69,11 +74,24 @@ pub fn lint(path: &Path) -> Result<Findings> {
     let items = files::manifest(path, &mut sink)?;
     let weights = items.weights.as_deref();
     let blobs = weights.and_then(|weights| files::weights(path, weights, &mut sink.findings));
-    if let Some(model) = items
-        .model
-        .and_then(|p| files::model(path, &p, &mut sink.findings))
+    let model_path = items.model.as_deref();
+    if let Some((model_path, model)) =
+        model_path.and_then(|p| Some((p, files::model(path, p, &mut sink.findings)?)))
     {
         of_model(&model, blobs.as_ref(), weights.is_some(), &mut sink);
+        if sink.findings.count(Severity::Error) == 0 {
+            let mut held = BlobFiles::default();
+            if let Some(file) = blobs {
+                held.insert(WEIGHT_REFERENCE, file);
+            }
+            let opened = Opened {
+                model_path: model_path.to_path_buf(),
+                model,
+                weights: items.weights.clone().into_iter().collect(),
+                blobs: held,
+            };
+            reading::check(&opened, &mut sink.findings);
+        }
     }
     sink.findings.sort();
     Ok(sink.findings)
@@ -98,6 +116,7 @@ fn of_model(model: &Model, blobs: Option<&BlobFile>, has_weights: bool, sink: &m
         );
     }
     program::check(model, DeploymentTarget::default(), true, sink);
+    interface::check(model, program, &mut sink.findings);
     constant::values(program, blobs, has_weights, &mut sink.findings);
     hints::neural_engine(model, program, &mut sink.findings);
 }

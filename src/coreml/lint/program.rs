@@ -23,12 +23,12 @@ const MAX_RANK: usize = 5;
 
 /// An identifier's meaning; lists, tuples and dictionaries have no tensor type.
 #[derive(Clone, Copy)]
-pub(super) struct Defined<'a> {
-    pub(super) ty: Option<&'a TensorType>,
-    pub(super) constant: bool,
+pub(in crate::coreml) struct Defined<'a> {
+    pub(in crate::coreml) ty: Option<&'a TensorType>,
+    pub(in crate::coreml) constant: bool,
 }
 
-pub(super) type Scope<'a> = BTreeMap<&'a str, Defined<'a>>;
+pub(in crate::coreml) type Scope<'a> = BTreeMap<&'a str, Defined<'a>>;
 
 /// Checks the functions of a model and its description. The writer has one function, `main`; other files are checked as a `whole`.
 pub(super) fn check(model: &Model, target: DeploymentTarget, whole: bool, sink: &mut Sink) {
@@ -255,7 +255,7 @@ impl<'a> Walk<'a, '_> {
 }
 
 /// The tensor type of a tensor, or of what a state holds.
-pub(super) fn tensor_type(ty: Option<&ValueType>) -> Option<&TensorType> {
+pub(in crate::coreml) fn tensor_type(ty: Option<&ValueType>) -> Option<&TensorType> {
     match ty.and_then(|t| t.r#type.as_ref())? {
         value_type::Type::TensorType(ty) => Some(ty),
         // A state is where its tensor is.
@@ -280,7 +280,7 @@ pub(super) fn is_state(ty: Option<&ValueType>) -> bool {
 }
 
 /// The `name` attribute, or the identifier of the first result.
-pub(super) fn name_of(op: &Operation) -> &str {
+pub(in crate::coreml) fn name_of(op: &Operation) -> &str {
     let text = op.attributes.get("name").and_then(|v| match &v.value {
         Some(Source::ImmediateValue(i)) => match &i.value {
             Some(Immediate::Tensor(t)) => match &t.value {
@@ -354,6 +354,12 @@ fn operation(
 fn given(op: &Operation, param: &str) -> bool {
     let compressed = op.r#type.starts_with("constexpr_");
     op.inputs.contains_key(param) || (compressed && op.attributes.contains_key(param))
+}
+
+/// The first opset in which nothing is wrong with the parameters of an operation and their element types.
+pub(in crate::coreml) fn first_opset(op: &Operation, scope: &Scope<'_>) -> Option<Opset> {
+    let fits = |opset: &Opset| for_opset(op, *opset, scope, false).is_empty();
+    Opset::ALL.into_iter().find(fits)
 }
 
 fn for_opset(

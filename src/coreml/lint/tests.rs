@@ -9,6 +9,7 @@ use prost::Message;
 
 use super::*;
 use crate::coreml::export::export;
+use crate::coreml::interface::{Classifier, Description};
 use crate::coreml::proto::array_feature_type::{
     EnumeratedShapes, Shape, ShapeFlexibility, ShapeRange,
 };
@@ -21,10 +22,12 @@ use crate::coreml::proto::mil_spec::{
     Argument, DataType, Dimension, Operation, Program, TensorType, TensorValue, tensor_value,
     value_type,
 };
-use crate::coreml::proto::{ArrayFeatureType, FunctionDescription, SizeRange, feature_type, model};
-use crate::coreml::write::{WriteOptions, WrittenFunction, write};
+use crate::coreml::proto::{
+    ArrayFeatureType, FunctionDescription, SizeRange, feature_type, model, state_feature_type,
+};
+use crate::coreml::write::{WriteOptions, WrittenFunction, write, write_functions};
 use crate::ir::ops::{Gather, Linear, UnaryKind};
-use crate::ir::{Builder, Domain, Module, Op, Type};
+use crate::ir::{Builder, Dim, Domain, Module, Op, Symbol, SymbolRange, Type};
 use crate::tensor::{DType, Tensor};
 
 /// `out = gather(linear(x, w), i)`, with `w` in the weight file.
@@ -47,7 +50,7 @@ fn main(module: &Module) -> WrittenFunction<'_> {
     WrittenFunction {
         name: "main",
         module,
-        inputs: &[],
+        description: None,
     }
 }
 
@@ -171,9 +174,48 @@ const BLOB: &str = "Data/com.apple.CoreML/weights/weight.bin";
 
 impl Sample {
     fn new(module: &Module) -> Sample {
+        Sample::for_target(module, DeploymentTarget::default())
+    }
+
+    fn for_target(module: &Module, deployment_target: DeploymentTarget) -> Sample {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.mlpackage");
-        write(module, &path, &WriteOptions::default()).unwrap();
+        let options = WriteOptions {
+            deployment_target,
+            ..WriteOptions::default()
+        };
+        write(module, &path, &options).unwrap();
+        Sample { _dir: dir, path }
+    }
+
+    /// Two labels for what is given.
+    fn classifier() -> Sample {
+        let mut b = Builder::new("m");
+        let x = b
+            .param("x", Type::known(DType::F32, &[1, 2]), Domain::Any)
+            .unwrap();
+        // Without arithmetic in single precision, which would be a hint.
+        let half = b.cast("half", x, DType::F16).unwrap();
+        let p = b.unary("negative", UnaryKind::Neg, half).unwrap();
+        let p = b.cast("p", p, DType::F32).unwrap();
+        b.output("chances", p).unwrap();
+        let module = b.finish().unwrap();
+        let description = Description {
+            classifier: Some(Classifier {
+                label: "kind".into(),
+                probabilities: "chances".into(),
+                labels: vec!["cat".into(), "dog".into()],
+                integers: false,
+            }),
+            ..Description::default()
+        };
+        let function = WrittenFunction {
+            description: Some(&description),
+            ..main(&module)
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.mlpackage");
+        write_functions(&[function], &path, &WriteOptions::default()).unwrap();
         Sample { _dir: dir, path }
     }
 
@@ -216,10 +258,13 @@ impl Sample {
 #[test]
 fn every_code_has_a_package_that_yields_it_alone() {
     assert_eq!(Sample::good().codes(), BTreeSet::new());
+    assert_eq!(Sample::classifier().codes(), BTreeSet::new());
     let mut wrong = Vec::new();
     for &code in Code::ALL {
         let sample = damaged(code);
-        if sample.codes() != BTreeSet::from([code.name()]) {
+        // A range without an end is a range, too.
+        let ranged = (code == Code::DescriptionUnbounded).then_some(Code::AneRange.name());
+        if sample.codes() != ranged.into_iter().chain([code.name()]).collect() {
             wrong.push(format!("{}: {:#?}", code.name(), lint(&sample.path)));
             continue;
         }
@@ -275,6 +320,85 @@ fn damaged(code: Code) -> Sample {
             });
             return sample;
         }
+        Code::InterfaceNewer => {
+            let mut b = Builder::new("m");
+            let sizes = SymbolRange::OneOf(vec![2, 4]);
+            let name = "n".to_owned();
+            b.symbol(Symbol { name, range: sizes }).unwrap();
+            let open = Type::new(DType::F16, vec![Dim::symbol("n"), Dim::from(3)]);
+            for name in ["x", "y"] {
+                let x = b.param(name, open.clone(), Domain::Any).unwrap();
+                let y = b.unary(&format!("{name}2"), UnaryKind::Neg, x).unwrap();
+                b.output(&format!("{name}_out"), y).unwrap();
+            }
+            // As if it were for iOS 17.
+            let sample = Sample::new(&b.finish().unwrap());
+            sample.model(|m| {
+                m.specification_version = 8;
+                let main = program(m).functions.get_mut("main").unwrap();
+                let block = main.block_specializations.remove("CoreML8").unwrap();
+                main.opset = "CoreML7".into();
+                main.block_specializations.insert("CoreML7".into(), block);
+            });
+            return sample;
+        }
+        Code::StateType => {
+            let mut b = Builder::new("m");
+            let ty = Type::known(DType::F16, &[2]);
+            let x = b.param("x", ty.clone(), Domain::Any).unwrap();
+            let total = b.param("total", ty, Domain::Any).unwrap();
+            let sum = b.add(x, total).unwrap();
+            b.output("total_next", sum).unwrap();
+            b.output("sum", sum).unwrap();
+            b.state("total", total, "total_next");
+            let sample = Sample::for_target(&b.finish().unwrap(), DeploymentTarget::IOS18);
+            sample.model(|m| {
+                let main = program(m).functions.get_mut("main").unwrap();
+                let state = main.inputs.iter_mut().find(|i| i.name == "total").unwrap();
+                let Some(value_type::Type::StateType(state)) =
+                    &mut state.r#type.as_mut().unwrap().r#type
+                else {
+                    panic!("no state");
+                };
+                let wrapped = tensor_in(state.wrapped_type.as_mut().unwrap());
+                wrapped.data_type = DataType::Float32.into();
+                let described = &mut m.description.as_mut().unwrap().state[0];
+                let Some(feature_type::Type::StateType(state)) =
+                    &mut described.r#type.as_mut().unwrap().r#type
+                else {
+                    panic!("no state");
+                };
+                let Some(state_feature_type::Type::ArrayType(array)) = &mut state.r#type else {
+                    panic!("no array");
+                };
+                array.data_type = 65_568;
+            });
+            return sample;
+        }
+        Code::ClassifierNames => {
+            let sample = Sample::classifier();
+            sample.model(|m| {
+                m.description.as_mut().unwrap().predicted_feature_name = "out".into();
+            });
+            return sample;
+        }
+        Code::ClassifierLabels => {
+            let sample = Sample::classifier();
+            sample.model(|m| {
+                let classes = operation(m, "classify").inputs.get_mut("classes").unwrap();
+                let Some(binding::Binding::Value(value)) = name(classes) else {
+                    panic!("no labels");
+                };
+                let Some(Source::ImmediateValue(list)) = &mut value.value else {
+                    panic!("no list");
+                };
+                let Some(immediate_value::Value::List(list)) = &mut list.value else {
+                    panic!("no list");
+                };
+                list.values.pop();
+            });
+            return sample;
+        }
         _ => Sample::good(),
     };
     let uuid = || {
@@ -319,6 +443,8 @@ fn damaged(code: Code) -> Sample {
         Code::OpsetUnknown => s.model(|m| program(m).functions.get_mut("main").unwrap().opset = "CoreML4".into()),
         Code::OpsetVersion => s.model(|m| m.specification_version = 7),
         Code::Function => s.model(|m| {
+            // The first version with several.
+            m.specification_version = 9;
             let d = m.description.as_mut().unwrap();
             let main = FunctionDescription {
                 name: "main".into(),
@@ -443,19 +569,47 @@ fn damaged(code: Code) -> Sample {
             let ty = tensor(&mut op);
             ty.data_type = DataType::Int32.into();
             ty.dimensions[0] = Dimension { dimension: Some(Size::Unknown(UnknownDimension { variadic: false })) };
+            ty.dimensions[1].dimension = Some(Size::Constant(ConstantDimension { size: 2 }));
             operations(m).push(op);
         }),
-        Code::AneRange => s.model(|m| {
+        Code::AneRange => {
             let fixed = |n: u64| SizeRange { lower_bound: n, upper_bound: i64::try_from(n).unwrap() };
             let varies = SizeRange { lower_bound: 1, upper_bound: 8 };
-            array(m).shape_flexibility = Some(ShapeFlexibility::ShapeRange(ShapeRange { size_ranges: vec![varies, fixed(3)] }));
-            let main = program(m).functions.get_mut("main").unwrap();
-            let ty = tensor_in(main.inputs[0].r#type.as_mut().unwrap());
-            ty.dimensions[0] = Dimension { dimension: Some(Size::Unknown(UnknownDimension { variadic: false })) };
+            vary(&s, vec![varies, fixed(3)]);
+        }
+        Code::DescriptionUnbounded => {
+            let fixed = |n: u64| SizeRange { lower_bound: n, upper_bound: i64::try_from(n).unwrap() };
+            let varies = SizeRange { lower_bound: 1, upper_bound: -1 };
+            vary(&s, vec![varies, fixed(3)]);
+        }
+        Code::ProgramInvalid => s.model(|m| {
+            tensor(operation(m, "linear")).dimensions[1].dimension = Some(Size::Constant(ConstantDimension { size: 41 }));
         }),
-        Code::AneFp32 | Code::AneAxis | Code::AneLastAxis | Code::Fp16Overflow => {}
+        Code::NotRead => s.model(|m| m.is_updatable = true),
+        Code::AneFp32
+        | Code::AneAxis
+        | Code::AneLastAxis
+        | Code::Fp16Overflow
+        | Code::InterfaceNewer
+        | Code::StateType
+        | Code::ClassifierNames
+        | Code::ClassifierLabels => {}
     }
     s
+}
+
+/// Makes the first axis of the input one that varies.
+fn vary(s: &Sample, size_ranges: Vec<SizeRange>) {
+    s.model(|m| {
+        array(m).shape_flexibility = Some(ShapeFlexibility::ShapeRange(ShapeRange { size_ranges }));
+        let open = |ty: &mut TensorType| {
+            let unknown = UnknownDimension { variadic: false };
+            ty.dimensions[0].dimension = Some(Size::Unknown(unknown));
+        };
+        open(tensor(operation(m, "linear")));
+        let main = program(m).functions.get_mut("main").unwrap();
+        open(tensor_in(main.inputs[0].r#type.as_mut().unwrap()));
+    });
 }
 
 /// Takes weight file and item away.

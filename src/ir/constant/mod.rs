@@ -155,6 +155,15 @@ impl Constant {
             .unwrap_or(u64::MAX)
     }
 
+    /// Bytes that it takes in memory as long as it exists: none for a region of a file.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        match &self.region {
+            Region::Inline(bytes) => num::u64_of(bytes.len()),
+            Region::File(_) => 0,
+        }
+    }
+
     /// The stored bytes, before the transforms; of a compressed constant those of its data.
     #[must_use]
     pub fn region(&self) -> &Region {

@@ -1,9 +1,11 @@
 //! Resampling of images and other grids.
 
+use std::ops::RangeInclusive;
+
 use super::{float, same_dtype, shapes};
 use crate::ir::dim::Dim;
 use crate::ir::types::{IrError, Type};
-use crate::tensor::DType;
+use crate::tensor::{DType, num};
 
 /// How a place of the result becomes a place of the operand, along one axis of `n` elements becoming `m`. `i` is the index in the result,
 /// `scale` the factor, `m / n` unless the model says otherwise.
@@ -75,6 +77,44 @@ pub struct ResizeAxis {
     pub scale: Option<f32>,
     /// How places are computed.
     pub coordinates: Coordinates,
+}
+
+/// Largest denominator of a factor of sizes that vary.
+const MAX_DENOMINATOR: i64 = 64;
+/// Most sizes at which a fraction is compared with the factor it stands for.
+const MAX_SIZES: i64 = 1 << 16;
+
+/// ⌊`size` · `scale`⌋, the product in single precision, as engines compute it. Of a size that varies between `sizes`, the factor has to be a fraction whose
+/// products round down to the same numbers.
+pub(crate) fn scaled(size: &Dim, scale: f32, sizes: RangeInclusive<i64>) -> Option<Dim> {
+    let product = |n: i64| num::i64_of_f64(f64::from((num::f32_of_i64(n) * scale).floor()));
+    if let Some(n) = size.integer() {
+        return Some(Dim::constant(product(n)));
+    }
+    let (above, below) = (1..=MAX_DENOMINATOR).find_map(|below| {
+        let above = (f64::from(scale) * num::f64_of_i64(below)).round();
+        let fraction = num::f32_of_f64(above / num::f64_of_i64(below));
+        (fraction.total_cmp(&scale).is_eq() && above > 0.0).then(|| (num::i64_of_f64(above), below))
+    })?;
+    let (least, most) = sizes.into_inner();
+    let most = most.min(least.saturating_add(MAX_SIZES));
+    let same = |n: i64| product(n) == n.saturating_mul(above).div_euclid(below);
+    if !(least..=most).all(same) {
+        return None;
+    }
+    size.mul(&Dim::constant(above))
+        .floor_div(&Dim::constant(below))
+}
+
+impl ResizeAxis {
+    /// The factor by which an axis of size `had` becomes this one, if that is the same whatever the size is: the one that is given, by the fraction that it
+    /// stands for, or a whole one.
+    pub(crate) fn factor(&self, had: &Dim) -> Option<f32> {
+        match self.scale {
+            Some(scale) => (scaled(had, scale, 0..=0)? == self.size).then_some(scale),
+            None => Some(num::f32_of_i64(self.size.quotient(had)?.integer()?)),
+        }
+    }
 }
 
 /// Some axes resampled to new sizes, each on its own.

@@ -22,6 +22,7 @@ pub use elementwise::{
     Activation, ActivationKind, Binary, BinaryKind, Cast, Classify, ClassifyKind, Clip, Compare,
     CompareKind, Select, Unary, UnaryKind,
 };
+pub(crate) use image::scaled;
 pub use image::{Coordinates, GridSample, Outside, Resize, ResizeAxis, Rounding, Sampling};
 pub use index::{
     Gather, GatherElements, GatherNd, NonMaxSuppression, ScatterElements, ScatterMode, ScatterNd,

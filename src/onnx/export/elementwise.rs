@@ -283,9 +283,26 @@ pub(super) fn activation(e: &mut Emitter<'_>, node: &Node, o: Activation) -> Res
 }
 
 pub(super) fn cast(e: &mut Emitter<'_>, node: &Node, o: Cast) -> Result<Last> {
+    if o.to == DType::BF16 {
+        return to_bf16(e, node);
+    }
     let x = e.operand(node.operands[0])?;
     let to = data_type(o.to, e.opset)?;
     Ok(last("Cast", [x]).with(int("to", i64::from(i32::from(to)))))
+}
+
+/// Single precision with the significand of `bf16`, which few engines know: `c − (c − x)` with `c = 65537·x` leaves the upper 8 bits of it, rounded. What
+/// overflows on the way stays as it is.
+fn to_bf16(e: &mut Emitter<'_>, node: &Node) -> Result<Last> {
+    let x = e.operand_as(node.operands[0], DType::F32)?;
+    let factor = e.scalar(DType::F32, 65_537.0)?;
+    let c = e.emit("Mul", [x.clone(), factor], vec![]);
+    let rest = e.emit("Sub", [c.clone(), x.clone()], vec![]);
+    let rounded = e.emit("Sub", [c, rest], vec![]);
+    let magnitude = e.emit("Abs", [x.clone()], vec![]);
+    let large = e.scalar(DType::F32, 1e33)?;
+    let small = e.emit("Less", [magnitude, large], vec![]);
+    Ok(last("Where", [small, rounded, x]))
 }
 
 pub(super) fn clip(e: &mut Emitter<'_>, node: &Node, o: Clip) -> Result<Last> {

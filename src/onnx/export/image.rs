@@ -92,7 +92,11 @@ fn scales(o: &Resize, x: &Type) -> Result<Option<Vec<f32>>, ()> {
     }
     let mut scales = vec![1.0f32; x.rank()];
     for axis in &o.axes {
-        let (n, m) = known(axis, x).ok_or(())?;
+        let Some((n, m)) = known(axis, x) else {
+            // Engines make the same of a size that varies.
+            scales[axis.axis] = axis.factor(&x.shape[axis.axis]).ok_or(())?;
+            continue;
+        };
         let scale = axis.scale.unwrap_or(num::f32_of(m) / num::f32_of(n));
         if (num::f32_of(n) * scale)
             .floor()

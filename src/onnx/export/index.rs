@@ -1,7 +1,7 @@
 //! Data movement that depends on values.
 
 use super::emitter::{Emitter, Last, int, last, string};
-use super::shape::scalar_operand;
+use super::shape::one_element;
 use crate::error::Result;
 use crate::ir::ops::{
     Gather, GatherElements, GatherNd, NonMaxSuppression, ScatterElements, ScatterMode, ScatterNd,
@@ -120,9 +120,10 @@ pub(super) fn non_max_suppression(
 ) -> Result<Last> {
     let boxes = e.operand_as(node.operands[0], DType::F32)?;
     let scores = e.operand_as(node.operands[1], DType::F32)?;
-    let most = scalar_operand(e, node.operands[2], DType::I64)?;
-    let overlap = scalar_operand(e, node.operands[3], DType::F32)?;
-    let least = scalar_operand(e, node.operands[4], DType::F32)?;
+    // A scalar or a vector of one, says the standard; engines take the vector.
+    let most = one_element(e, node.operands[2], DType::I64, 1)?;
+    let overlap = one_element(e, node.operands[3], DType::F32, 1)?;
+    let least = one_element(e, node.operands[4], DType::F32, 1)?;
     let chosen = last("NonMaxSuppression", [boxes, scores, most, overlap, least])
         .with(int("center_point_box", i64::from(o.center)));
     e.converted(chosen, DType::I64, o.dtype)

@@ -1,6 +1,7 @@
 //! IR → ONNX graph: one exhaustive match over the operations, a file per family. Standard operators only. Knows nothing of bytes; see `file`.
 
 mod attention;
+mod bf16;
 mod compressed;
 mod control;
 mod conv;
@@ -51,6 +52,8 @@ pub(super) struct Graph {
 
 /// The module's function as an ONNX graph.
 pub(super) fn export(module: &Module, opset: i64, expand: bool) -> Result<Graph> {
+    let wide = bf16::widened(module);
+    let module = wide.as_ref().unwrap_or(module);
     let [function] = module.functions.as_slice() else {
         return Err(OnnxError::Functions {
             functions: module.functions.len(),

@@ -159,12 +159,26 @@ pub(super) fn iota(e: &mut Emitter<'_>, o: &Iota) -> Result<Last> {
 
 /// An operand of one element as a scalar of `dtype`.
 pub(super) fn scalar_operand(e: &mut Emitter<'_>, value: ValueId, dtype: DType) -> Result<String> {
-    let rank = e.ty(value).rank();
+    one_element(e, value, dtype, 0)
+}
+
+/// An operand of one element as a tensor of `dtype` with this many axes.
+pub(super) fn one_element(
+    e: &mut Emitter<'_>,
+    value: ValueId,
+    dtype: DType,
+    rank: usize,
+) -> Result<String> {
+    let found = e.ty(value).rank();
     let x = e.operand_as(value, dtype)?;
-    if rank == 0 {
+    if found == rank {
         return Ok(x);
     }
-    let shape = e.small("const/i64/scalar", &Tensor::i64(vec![0], Vec::new())?)?;
+    let name = match rank {
+        0 => "const/i64/scalar".to_owned(),
+        _ => format!("const/i64/ones/{rank}"),
+    };
+    let shape = e.small(&name, &Tensor::i64(vec![rank], vec![1; rank])?)?;
     Ok(e.emit("Reshape", [x, shape], vec![]))
 }
 

@@ -159,11 +159,12 @@ pub(super) fn reshape(
     m.b.node(Op::ReshapeTo(op), &[x, wanted])
 }
 
-/// The same elements in this shape. Where a size that only the run tells stands between the two, the run checks that they are as many.
+/// The same elements in this shape. Where that they are as many depends on sizes, such as the multiples of a window's or those that only the run tells, the
+/// run checks it.
 pub(super) fn same_elements(m: &mut Importer<'_>, x: ValueId, shape: Shape) -> Result<ValueId> {
     let size = |dims: &[Dim]| dims.iter().fold(Dim::from(1), |n, d| n.mul(d));
     let (from, to) = (size(&m.b.shape(x)), size(&shape));
-    if from == to || !(from.is_run_time() || to.is_run_time()) {
+    if from == to || !from.may_equal(&to) {
         return m.b.reshape(x, shape);
     }
     let wanted = m.dims_value(&Dims::vector(DType::I64, shape.clone()), "")?;

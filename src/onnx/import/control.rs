@@ -19,9 +19,6 @@ pub(super) const ROWS: &[Row] = &[
     row("Scan", 9, scan),
 ];
 
-/// Most rounds of a loop that are read one after the other.
-const UNROLLED: i64 = 1024;
-
 fn branch(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let (then, other) = (call.graph("then_branch")?, call.graph("else_branch")?);
     let condition = call.required(0)?;
@@ -258,7 +255,7 @@ fn repeat(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
             .into());
     }
     if let (Some(rounds), Some(begins)) = (rounds, begins)
-        && rounds <= UNROLLED
+        && rounds <= limits::UNROLLED_ROUNDS
     {
         let rounds = if begins == 0 { 0 } else { rounds.max(0) };
         if let Some(out) = unrolled(m, call, graph, rounds, carried.clone())? {
@@ -450,10 +447,14 @@ fn scan(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         inputs.push((x, axis));
     }
     let rounds = rounds.unwrap_or(0);
-    if rounds == 0 || num::i64_of(rounds) > UNROLLED || rounds > limits::NODES.count() {
+    if rounds == 0
+        || num::i64_of(rounds) > limits::UNROLLED_ROUNDS
+        || rounds > limits::NODES.count()
+    {
         return Err(call
             .unsupported(format!(
-                "a scan of {rounds} rounds (at most {UNROLLED} are read)"
+                "a scan of {rounds} rounds (at most {} are read)",
+                limits::UNROLLED_ROUNDS
             ))
             .into());
     }

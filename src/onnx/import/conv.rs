@@ -6,8 +6,8 @@ use super::table::{Row, microsoft, row};
 use super::{Importer, one};
 use crate::error::Result;
 use crate::ir::ops::{
-    BinaryKind, BlockOrder, Conv, ConvTranspose, DepthToSpace, Pool, PoolKind, ReduceKind,
-    SpaceToDepth, UnaryKind, Window,
+    BinaryKind, BlockOrder, Conv, ConvTranspose, DepthToSpace, Pad, PadMode, Pool, PoolKind,
+    ReduceKind, SpaceToDepth, UnaryKind, Window,
 };
 use crate::ir::{Dim, Op, ValueId};
 use crate::limits;
@@ -57,8 +57,62 @@ pub(super) fn sizes(
     }
 }
 
+/// Padding of an axis that depends on its size.
+#[derive(Clone, Default)]
+struct Open {
+    before: Dim,
+    after: Dim,
+    /// The largest that the two can be.
+    most: (usize, usize),
+}
+
+/// How a window slides, and the padding that it needs first on axes whose size varies: how much depends on the size.
+pub(super) struct Slide {
+    pub(super) window: Window,
+    /// Per spatial axis; empty if all padding is the window's own.
+    open: Vec<Open>,
+}
+
+impl Slide {
+    /// `x [N, C, s…]` with the padding of axes whose size varies: the largest, and what is too much of it cut off again, since runtimes are better at
+    /// computed cuts than at computed padding.
+    pub(super) fn padded(&self, m: &mut Importer<'_>, x: ValueId, value: f64) -> Result<ValueId> {
+        if self.open.is_empty() {
+            return Ok(x);
+        }
+        let shape = m.b.shape(x);
+        let all = |most: fn(&Open) -> usize| {
+            let spatial = self.open.iter().map(|o| Dim::from(most(o)));
+            [Dim::from(0), Dim::from(0)]
+                .into_iter()
+                .chain(spatial)
+                .collect()
+        };
+        let op = Pad {
+            mode: PadMode::Constant,
+            begin: all(|o| o.most.0),
+            end: all(|o| o.most.1),
+        };
+        let value = m.b.number(x, value)?;
+        let mut x = m.b.node(Op::Pad(op), &[x, value])?;
+        for (i, open) in self.open.iter().enumerate() {
+            let start = Dim::from(open.most.0).sub(&open.before);
+            let end = start.add(&shape[i + 2]).add(&open.before).add(&open.after);
+            if (&start, &end) != (&Dim::from(0), &m.b.shape(x)[i + 2]) {
+                x = m.b.part(x, i + 2, start, end)?;
+            }
+        }
+        Ok(x)
+    }
+}
+
 /// How a window slides over axes of these sizes.
-pub(super) fn window(call: &mut Call<'_>, spatial: &[Dim], kernel: &[usize]) -> Result<Window> {
+fn slide(
+    m: &Importer<'_>,
+    call: &mut Call<'_>,
+    spatial: &[Dim],
+    kernel: &[usize],
+) -> Result<Slide> {
     let n = spatial.len();
     let strides = sizes(call, "strides", n, 1)?;
     let dilations = sizes(call, "dilations", n, 1)?;
@@ -71,6 +125,7 @@ pub(super) fn window(call: &mut Call<'_>, spatial: &[Dim], kernel: &[usize]) -> 
             .wrong("strides", "sizes, strides and dilations of at least 1", 0)
             .into());
     }
+    let mut open = vec![Open::default(); n];
     match auto.as_str() {
         "NOTSET" => {}
         "VALID" => pads = vec![(0, 0); n],
@@ -82,31 +137,26 @@ pub(super) fn window(call: &mut Call<'_>, spatial: &[Dim], kernel: &[usize]) -> 
                 let span = (kernel[i] - 1)
                     .saturating_mul(dilations[i])
                     .saturating_add(1);
-                let total = match spatial[i].known() {
-                    Some(size) => {
-                        let out = size.div_ceil(strides[i]);
-                        out.saturating_sub(1)
-                            .saturating_mul(strides[i])
-                            .saturating_add(span)
-                            .saturating_sub(size)
-                    }
-                    // With steps of 1 the size does not matter.
-                    None if strides[i] == 1 => span - 1,
-                    None => {
-                        return Err(call
-                            .unsupported(format!(
-                                "`auto_pad` on an axis whose size varies (`{}`; fix it with `--dim`)",
-                                spatial[i]
-                            ))
-                            .into());
-                    }
-                };
-                let (small, large) = (total / 2, total - total / 2);
-                pads[i] = if auto == "SAME_UPPER" {
-                    (small, large)
+                let total = same(m, &spatial[i], span, strides[i]);
+                let half = total.floor_div(&Dim::from(2)).unwrap_or_default();
+                let rest = total.sub(&half);
+                // No more than would move the last element out of the first window.
+                let (small, large) = ((span - 1) / 2, span / 2);
+                let (before, after, most) = if auto == "SAME_UPPER" {
+                    (half, rest, (small, large))
                 } else {
-                    (large, small)
+                    (rest, half, (large, small))
                 };
+                match (before.known(), after.known()) {
+                    (Some(before), Some(after)) => pads[i] = (before, after),
+                    (_, _) => {
+                        open[i] = Open {
+                            before,
+                            after,
+                            most,
+                        };
+                    }
+                }
             }
         }
         _ => {
@@ -115,11 +165,32 @@ pub(super) fn window(call: &mut Call<'_>, spatial: &[Dim], kernel: &[usize]) -> 
                 .into());
         }
     }
-    Ok(Window {
-        strides,
-        dilations,
-        pads,
+    if open.iter().all(|o| o.most == (0, 0)) {
+        open.clear();
+    }
+    Ok(Slide {
+        window: Window {
+            strides,
+            dilations,
+            pads,
+        },
+        open,
     })
+}
+
+/// How much padding makes ⌈size / stride⌉ windows of this span fit.
+fn same(m: &Importer<'_>, size: &Dim, span: usize, stride: usize) -> Dim {
+    let step = Dim::from(stride);
+    let up = size.add(&step).sub(&Dim::from(1));
+    let windows = up.floor_div(&step).unwrap_or_default();
+    let covered = windows.mul(&step).sub(&step).add(&Dim::from(span));
+    let total = covered.sub(size);
+    // Windows that touch or overlap reach the end.
+    if span >= stride {
+        total
+    } else {
+        m.bounds.larger(&total, &Dim::from(0))
+    }
 }
 
 /// The spatial part of a weight's shape, which has to be known.
@@ -167,7 +238,9 @@ pub(super) fn convolve(
     w: ValueId,
     bias: Option<ValueId>,
 ) -> Result<ValueId> {
-    let (window, groups) = convolution(m, call, x, w)?;
+    let (slide, groups) = convolution(m, call, x, w)?;
+    let x = slide.padded(m, x, 0.0)?;
+    let window = slide.window;
     let mut operands = vec![x, w];
     operands.extend(bias);
     m.b.node(Op::Conv(Conv { window, groups }), &operands)
@@ -179,7 +252,7 @@ pub(super) fn convolution(
     call: &mut Call<'_>,
     x: ValueId,
     w: ValueId,
-) -> Result<(Window, usize)> {
+) -> Result<(Slide, usize)> {
     let kernel = kernel_of(m, call, w)?;
     let shape = m.b.shape(x);
     if shape.len() != kernel.len() + 2 {
@@ -187,8 +260,8 @@ pub(super) fn convolution(
             .wrong("X", &format!("rank {}", kernel.len() + 2), m.b.ty(x))
             .into());
     }
-    let window = window(call, &shape[2..], &kernel)?;
-    Ok((window, groups(call)?))
+    let slide = slide(m, call, &shape[2..], &kernel)?;
+    Ok((slide, groups(call)?))
 }
 
 fn conv_transpose(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
@@ -220,24 +293,24 @@ fn conv_transpose(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry
     }
     if wanted.is_some() || auto.starts_with("SAME") {
         for i in 0..n {
-            let Some(size) = shape[i + 2].known() else {
-                return Err(call
-                    .unsupported("an output shape on an axis whose size varies")
-                    .into());
-            };
-            let size = num::i64_of(size);
-            let stride = num::i64_of(strides[i]);
+            let (size, stride) = (&shape[i + 2], Dim::from(strides[i]));
             let target = match &wanted {
-                Some(wanted) => wanted[i],
-                None => size.saturating_mul(stride),
+                Some(wanted) => Dim::constant(wanted[i]),
+                None => size.mul(&stride),
             };
-            let span = num::i64_of((kernel[i] - 1).saturating_mul(dilations[i])) + 1;
-            let total = stride
-                .saturating_mul(size - 1)
-                .saturating_add(num::i64_of(output_pads[i]))
-                .saturating_add(span)
-                .saturating_sub(target);
-            let extra = usize::try_from(-total).unwrap_or(0);
+            let span = (kernel[i] - 1).saturating_mul(dilations[i]);
+            let full = size
+                .sub(&Dim::from(1))
+                .mul(&stride)
+                .add(&Dim::from(output_pads[i].saturating_add(span)))
+                .add(&Dim::from(1));
+            // As many times the size as the steps are long: the size itself does not matter.
+            let total = full.sub(&target).integer().ok_or_else(|| {
+                call.unsupported(format!(
+                    "`output_shape` on an axis whose size varies (`{size}`; fix it with `--dim`)"
+                ))
+            })?;
+            let extra = usize::try_from(total.saturating_neg()).unwrap_or(0);
             let total = usize::try_from(total).unwrap_or(0);
             output_pads[i] += extra;
             let (small, large) = (total / 2, total - total / 2);
@@ -269,47 +342,83 @@ pub(super) fn pooling(
     m: &Importer<'_>,
     call: &mut Call<'_>,
     x: ValueId,
-) -> Result<(Vec<usize>, Window, bool)> {
+) -> Result<(Vec<usize>, Slide, bool)> {
     let shape = m.b.shape(x);
     let spatial = shape.get(2..).unwrap_or_default();
     if !call.has_attribute("kernel_shape") {
         return Err(call.missing("`kernel_shape`").into());
     }
     let kernel = sizes(call, "kernel_shape", spatial.len(), 1)?;
-    let window = window(call, spatial, &kernel)?;
+    let slide = slide(m, call, spatial, &kernel)?;
     let ceil = call.flag("ceil_mode", false)?;
-    Ok((kernel, window, ceil))
+    Ok((kernel, slide, ceil))
 }
 
 fn max_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let column_major = call.flag("storage_order", false)?;
     let x = m.input(call, 0)?;
-    let (kernel, window, ceil) = pooling(m, call, x)?;
-    let op = Pool {
-        kind: PoolKind::Max,
-        kernel: kernel.clone(),
-        window: window.clone(),
-        ceil,
-    };
-    let y = m.b.node(Op::Pool(op), &[x])?;
+    let (kernel, slide, ceil) = pooling(m, call, x)?;
+    let y = largest(m, x, &kernel, &slide, ceil)?;
     if !call.wants(1) {
         return one(y);
     }
-    let places = super::windows::argmax(m, call, (x, y), &kernel, &window, column_major)?;
+    let places = super::windows::argmax(m, call, (x, y), &kernel, &slide.window, column_major)?;
     Ok([y, places].map(Entry::Value).to_vec())
+}
+
+/// The largest element of every window.
+fn largest(
+    m: &mut Importer<'_>,
+    x: ValueId,
+    kernel: &[usize],
+    slide: &Slide,
+    ceil: bool,
+) -> Result<ValueId> {
+    let x = slide.padded(m, x, super::windows::least(m.b.dtype(x)))?;
+    let op = Pool {
+        kind: PoolKind::Max,
+        kernel: kernel.to_vec(),
+        window: slide.window.clone(),
+        ceil,
+    };
+    m.b.node(Op::Pool(op), &[x])
 }
 
 fn average_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let count_padding = call.flag("count_include_pad", false)?;
     let x = m.input(call, 0)?;
-    let (kernel, window, ceil) = pooling(m, call, x)?;
-    let op = Pool {
+    let (kernel, slide, ceil) = pooling(m, call, x)?;
+    one(averaged(m, x, kernel, &slide, ceil, count_padding)?)
+}
+
+/// The mean of every window.
+pub(super) fn averaged(
+    m: &mut Importer<'_>,
+    x: ValueId,
+    kernel: Vec<usize>,
+    slide: &Slide,
+    ceil: bool,
+    count_padding: bool,
+) -> Result<ValueId> {
+    let op = Op::Pool(Pool {
         kind: PoolKind::Average { count_padding },
         kernel,
-        window,
+        window: slide.window.clone(),
         ceil,
-    };
-    one(m.b.node(Op::Pool(op), &[x])?)
+    });
+    let padded = slide.padded(m, x, 0.0)?;
+    let y = m.b.node(op.clone(), &[padded])?;
+    if padded == x || count_padding {
+        return Ok(y);
+    }
+    // What was padded before counts in this mean: the share of the others, by which it is too small.
+    let mut plane = m.b.shape(x);
+    plane[..2].fill(Dim::from(1));
+    let ones = m.b.number(x, 1.0)?;
+    let ones = m.b.expand(ones, plane)?;
+    let ones = slide.padded(m, ones, 0.0)?;
+    let share = m.b.node(op, &[ones])?;
+    m.b.div(y, share)
 }
 
 /// (Σ |x|ᵖ)^(1/p): the mean over the whole window, padding as zeros, times its size. Windows that stick out over the padding get more of it first:
@@ -317,8 +426,10 @@ fn average_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>>
 fn lp_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let p = call.int_or("p", 2)?;
     let x = m.input(call, 0)?;
-    let (kernel, mut window, ceil) = pooling(m, call, x)?;
+    let (kernel, slide, ceil) = pooling(m, call, x)?;
     let count: usize = kernel.iter().product();
+    let x = slide.padded(m, x, 0.0)?;
+    let mut window = slide.window;
     let power = powered(m, x, p)?;
     if ceil {
         widen(m, call, &kernel, &mut window, x)?;
@@ -557,13 +668,7 @@ fn fused_conv(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
 fn nhwc_max_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let x = m.input(call, 0)?;
     let x = channels_first(m, x)?;
-    let (kernel, window, ceil) = pooling(m, call, x)?;
-    let op = Pool {
-        kind: PoolKind::Max,
-        kernel,
-        window,
-        ceil,
-    };
-    let y = m.b.node(Op::Pool(op), &[x])?;
+    let (kernel, slide, ceil) = pooling(m, call, x)?;
+    let y = largest(m, x, &kernel, &slide, ceil)?;
     one(channels_last(m, y)?)
 }

@@ -3,11 +3,12 @@
 
 use super::Importer;
 use super::call::Call;
-use super::entry::{Dims, Entry, FOLLOWED};
+use super::entry::{Dims, Entry};
 use super::tensors::element_type;
 use crate::error::Result;
 use crate::ir::Bounds;
 use crate::ir::{Dim, normalize_axis};
+use crate::limits;
 use crate::tensor::{DType, num};
 
 /// The results of an operator on sizes that vary; `None` when it is to be read as an ordinary operator.
@@ -36,7 +37,7 @@ pub(super) fn evaluate(m: &Importer<'_>, call: &mut Call<'_>) -> Result<Option<V
     }
     let result = whole(call, &m.bounds, &inputs)?;
     Ok(result
-        .filter(|d| d.values.len() <= FOLLOWED)
+        .filter(|d| d.values.len() <= limits::ONNX_FOLLOWED_ELEMENTS)
         .map(|d| vec![Entry::Dims(d)]))
 }
 
@@ -52,7 +53,9 @@ fn shape(m: &Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let end = bound(call.int_or("end", rank)?);
     call.finish()?;
     let part = shape.get(start..end.max(start)).unwrap_or_default();
-    Ok(vec![Entry::Dims(Dims::vector(DType::I64, part.to_vec()))])
+    let size = |d: &Dim| m.bounds.settled(d).map_or_else(|| d.clone(), Dim::constant);
+    let sizes = part.iter().map(size).collect();
+    Ok(vec![Entry::Dims(Dims::vector(DType::I64, sizes))])
 }
 
 fn size(m: &Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
@@ -387,7 +390,10 @@ fn reshaped(call: &mut Call<'_>, x: &Dims, parameter: Option<&Dims>) -> Result<O
         },
         ("Expand", Some(target)) if n == 1 && target.len() <= 1 => {
             let count = target.first().copied().unwrap_or(1);
-            let Some(count) = usize::try_from(count).ok().filter(|&c| c <= FOLLOWED) else {
+            let Some(count) = usize::try_from(count)
+                .ok()
+                .filter(|&c| c <= limits::ONNX_FOLLOWED_ELEMENTS)
+            else {
                 return Ok(None);
             };
             let mut out = Dims::vector(x.dtype, vec![x.values[0].clone(); count]);

@@ -3,9 +3,6 @@
 use crate::ir::{Dim, ValueId};
 use crate::tensor::DType;
 
-/// Most elements of an integer tensor that is followed as a list of dimensions.
-pub(super) const FOLLOWED: usize = 256;
-
 /// Whole numbers or truth values known from shapes: what `Shape`, and arithmetic on it, give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Dims {

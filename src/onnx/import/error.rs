@@ -122,6 +122,8 @@ pub enum OnnxImportError {
         declared: String,
         /// What follows from the operands.
         inferred: String,
+        /// Whether it is only the shape of a value inside the graph, which runtimes do not go by.
+        stale: bool,
     },
     /// An interface entry that is not a tensor, or of an element type that nothing can compute with.
     #[error("{what} of type {found} is not supported")]
@@ -161,6 +163,18 @@ pub enum OnnxImportError {
         /// Why.
         reason: String,
     },
+    /// Something that cannot be read where sizes vary, and can where they do not.
+    #[error("{reason}")]
+    Varies {
+        /// What cannot be read.
+        reason: String,
+        /// The class of that.
+        class: Class,
+        /// The code of that.
+        code: &'static str,
+        /// Flags that fix the sizes.
+        flags: String,
+    },
     /// Sizes that are left open where the target needs them.
     #[error("sizes are left open: {list}")]
     Open {
@@ -192,6 +206,7 @@ impl Diagnostic for OnnxImportError {
             | OnnxImportError::Declared { .. }
             | OnnxImportError::Tensor { .. }
             | OnnxImportError::TooMany { .. } => Class::Invalid,
+            OnnxImportError::Varies { class, .. } => *class,
             OnnxImportError::Option { .. } | OnnxImportError::Open { .. } => Class::Usage,
         }
     }
@@ -217,6 +232,7 @@ impl Diagnostic for OnnxImportError {
             OnnxImportError::ElementType { .. } => "onnx_element_type",
             OnnxImportError::TooMany { .. } => "onnx_too_many",
             OnnxImportError::Option { .. } => "onnx_size_option",
+            OnnxImportError::Varies { code, .. } => code,
             OnnxImportError::Open { .. } => "onnx_open_sizes",
         }
     }
@@ -230,7 +246,13 @@ impl Diagnostic for OnnxImportError {
                 "if it follows from a size, fix that with `--dim` or `--shape`; if it is an input, give its value with `--constant NAME=VALUE`"
                     .into()
             }
+            OnnxImportError::Declared { stale: true, .. } => {
+                "runtimes go by what the operators give; `--allow-stale-shapes` does so too".into()
+            }
             OnnxImportError::Open { flags, .. } => format!("for example {flags}"),
+            OnnxImportError::Varies { flags, .. } => {
+                format!("it can be read with fixed sizes, for example `{flags}`")
+            }
             OnnxImportError::Option { .. } => {
                 "`distill-convert inspect MODEL` lists the inputs and their sizes".into()
             }

@@ -6,7 +6,9 @@ use super::entry::Entry;
 use super::error::OnnxImportError;
 use super::{Importer, display_op, opsets, standard};
 use crate::error::{Context, Result};
-use crate::onnx::proto::{AttributeProto, FunctionProto, NodeProto};
+use crate::limits;
+use crate::onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
+use crate::tensor::num;
 
 /// Domain, name, overload.
 pub(super) type Key<'a> = (&'a str, &'a str, &'a str);
@@ -17,6 +19,68 @@ pub(super) fn key_of(function: &FunctionProto) -> Key<'_> {
         standard(function.domain.as_deref()),
         function.name.as_deref().unwrap_or_default(),
         function.overload.as_deref().unwrap_or_default(),
+    )
+}
+
+/// Refuses a graph that has too many nodes once every call is replaced by the nodes of its function. Functions that call the one before
+/// twice double at each level: they are counted, each once, before anything is built.
+pub(super) fn check_size(
+    graph: &GraphProto,
+    functions: &BTreeMap<Key<'_>, &FunctionProto>,
+) -> Result<(), OnnxImportError> {
+    let nodes = expanded(&graph.node, functions, &mut BTreeMap::new(), 0);
+    if nodes > limits::NODES.get() {
+        return Err(OnnxImportError::TooMany {
+            what: "nodes, those of functions each time they are called",
+            limit: limits::NODES.to_string(),
+            found: num::usize_of(nodes),
+        });
+    }
+    Ok(())
+}
+
+/// How many nodes there are with those of the functions that are called. What nests deeper than is read is not counted: it is refused there.
+fn expanded<'a>(
+    nodes: &'a [NodeProto],
+    functions: &BTreeMap<Key<'a>, &'a FunctionProto>,
+    counted: &mut BTreeMap<Key<'a>, u64>,
+    depth: usize,
+) -> u64 {
+    let mut total = 0u64;
+    if depth > limits::NESTING.count() {
+        return total;
+    }
+    for node in nodes {
+        total = total.saturating_add(1);
+        let key = called(node);
+        let inside = match (functions.get(&key), counted.get(&key)) {
+            (Some(_), Some(&count)) => count,
+            (Some(function), None) => {
+                // What calls itself is refused as too deep.
+                counted.insert(key, 0);
+                let count = expanded(&function.node, functions, counted, depth + 1);
+                counted.insert(key, count);
+                count
+            }
+            (None, _) => 0,
+        };
+        total = total.saturating_add(inside);
+        for attribute in &node.attribute {
+            for graph in attribute.g.iter().chain(&attribute.graphs) {
+                let inside = expanded(&graph.node, functions, counted, depth + 1);
+                total = total.saturating_add(inside);
+            }
+        }
+    }
+    total
+}
+
+/// The key of the function that a node calls, if there is one.
+pub(super) fn called(node: &NodeProto) -> Key<'_> {
+    (
+        standard(node.domain.as_deref()),
+        node.op_type.as_deref().unwrap_or_default(),
+        node.overload.as_deref().unwrap_or_default(),
     )
 }
 
@@ -79,7 +143,7 @@ impl Importer<'_> {
             .iter()
             .filter(|name| self.lookup(name).is_err() && !known.contains(name.as_str()))
             .collect();
-        for node in body {
+        for node in super::order::sorted(body) {
             let mut node = node.clone();
             for input in &mut node.input {
                 if left_out.contains(&&*input) {

@@ -5,7 +5,9 @@ use super::entry::Entry;
 use super::table::{Row, row};
 use super::{Importer, one};
 use crate::error::Result;
-use crate::ir::ops::{Coordinates, GridSample, Outside, Resize, ResizeAxis, Rounding, Sampling};
+use crate::ir::ops::{
+    Coordinates, GridSample, Outside, Resize, ResizeAxis, Rounding, Sampling, scaled,
+};
 use crate::ir::{Dim, Op, ValueId};
 use crate::limits;
 use crate::tensor::{Tensor, num};
@@ -196,6 +198,11 @@ fn keep_ratio(
     Ok(())
 }
 
+/// The number without its fraction.
+fn whole(scale: f64) -> Dim {
+    Dim::constant(num::i64_of_f64(scale))
+}
+
 fn resized(
     m: &mut Importer<'_>,
     call: &Call<'_>,
@@ -227,12 +234,15 @@ fn resized(
         }
         let size = match (&wanted.sizes, scale) {
             (Some(sizes), _) => sizes[i].clone(),
-            (None, Some(scale)) => scaled(&shape[axis], scale).ok_or_else(|| {
-                call.unsupported(format!(
-                    "a factor of {scale} on an axis whose size varies (`{}`; fix it with `--dim`)",
-                    shape[axis]
-                ))
-            })?,
+            (None, Some(scale)) => {
+                let (least, most) = m.bounds.of(&shape[axis]).unwrap_or((0, i64::MAX));
+                scaled(&shape[axis], num::f32_of_f64(scale), least..=most).ok_or_else(|| {
+                    call.unsupported(format!(
+                        "a factor of {scale} on an axis whose size varies (`{}`; fix it with `--dim`)",
+                        shape[axis]
+                    ))
+                })?
+            }
             (None, None) => shape[axis].clone(),
         };
         if size
@@ -241,9 +251,17 @@ fn resized(
         {
             return Err(call.wrong("sizes", "sensible sizes", size).into());
         }
-        let place = match (coordinates(i), scale, shape[axis].known()) {
+        let had = &shape[axis];
+        let refused = |what: &str| {
+            call.unsupported(format!(
+                "{what} on an axis whose size varies (`{had}`; fix it with `--dim`)"
+            ))
+        };
+        let fraction = scale.filter(|_| wanted.sizes.is_none());
+        let fraction = fraction.filter(|&s| s.fract() != 0.0 || size != had.mul(&whole(s)));
+        let place = match (coordinates(i), fraction, had.known()) {
             // With a factor, the last place is that of the size before it is rounded down.
-            (Coordinates::AlignCorners, Some(scale), Some(n)) if wanted.sizes.is_none() => {
+            (Coordinates::AlignCorners, Some(scale), Some(n)) => {
                 let last = f64::from(num::f32_of(n) * num::f32_of_f64(scale)) - 1.0;
                 Coordinates::Affine {
                     offset: 0.0,
@@ -254,15 +272,18 @@ fn resized(
                     },
                 }
             }
+            (Coordinates::AlignCorners, Some(scale), None) => {
+                return Err(refused(&format!("`align_corners` with a factor of {scale}")).into());
+            }
             // Said in elements of the result so far.
-            (Coordinates::Affine { offset, step }, _, Some(n)) => {
-                let scale = match (scale, size.known()) {
-                    (Some(scale), _) => scale,
-                    (None, to) => num::f64_of(to.unwrap_or(n)) / num::f64_of(n),
-                };
+            (Coordinates::Affine { offset, step }, _, n) => {
+                let known = n.zip(size.known());
+                let ratio = known.map(|(n, to)| num::f64_of(to) / num::f64_of(n));
+                let ratio = scale.or(ratio);
+                let ratio = ratio.ok_or_else(|| refused("`tf_half_pixel_for_nn` with sizes"))?;
                 Coordinates::Affine {
-                    offset: offset / scale,
-                    step: step / scale,
+                    offset: offset / ratio,
+                    step: step / ratio,
                 }
             }
             (place, _, _) => place,
@@ -274,9 +295,12 @@ fn resized(
         }
         axes.push(ResizeAxis {
             axis,
-            size,
-            scale: scale.map(num::f32_of_f64),
+            // A whole factor is new size by old.
+            scale: scale
+                .filter(|_| wanted.sizes.is_some() || fraction.is_some())
+                .map(num::f32_of_f64),
             coordinates: place,
+            size,
         });
     }
     axes.sort_by_key(|a| a.axis);
@@ -285,23 +309,6 @@ fn resized(
     }
     form.axes = axes;
     m.b.node(Op::Resize(form), &[x])
-}
-
-/// ⌊size · scale⌋; for a size that varies, the scale has to be a whole number or one over a whole number.
-fn scaled(size: &Dim, scale: f64) -> Option<Dim> {
-    if let Some(n) = size.known() {
-        return Some(Dim::constant(num::i64_of_f64(
-            (num::f64_of(n) * scale).floor(),
-        )));
-    }
-    if scale >= 1.0 && scale.fract() == 0.0 {
-        return Some(size.mul(&Dim::constant(num::i64_of_f64(scale))));
-    }
-    let inverse = 1.0 / scale;
-    if (inverse - inverse.round()).abs() < 1e-9 {
-        return size.floor_div(&Dim::constant(num::i64_of_f64(inverse.round())));
-    }
-    None
 }
 
 fn upsample(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {

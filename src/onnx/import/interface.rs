@@ -7,11 +7,11 @@ use super::entry::Entry;
 use super::error::OnnxImportError;
 use super::learn::{Fact, describe};
 use super::tensors::element_type;
-use crate::error::{Context, Result};
+use crate::error::{At, Context, Diagnostic, Error, Result};
 use crate::ir::{Constant, Dim, Domain, Symbol, SymbolRange, Type};
 use crate::limits;
 use crate::onnx::proto::tensor_shape_proto::dimension::Value as DimValue;
-use crate::onnx::proto::{GraphProto, TypeProto, ValueInfoProto, type_proto};
+use crate::onnx::proto::{GraphProto, TensorProto, TypeProto, ValueInfoProto, type_proto};
 use crate::onnx::types::data_type_name;
 use crate::tensor::{DType, FileRegion, Tensor, num};
 
@@ -26,6 +26,8 @@ pub struct ReadOptions {
     pub constants: BTreeMap<String, Tensor>,
     /// Whether a size that stays open is an error.
     pub closed: bool,
+    /// Whether declared shapes of values inside the graph may contradict what its operators give, as runtimes have it.
+    pub stale_shapes: bool,
 }
 
 /// A size that is left open.
@@ -52,14 +54,14 @@ pub(super) struct Declared {
 }
 
 impl Declared {
-    /// The type, if it is a tensor's.
+    /// The type, if it is a tensor's. A size of 0 is what some exporters write for one that is open.
     pub(super) fn of(ty: &TypeProto) -> Option<Self> {
         let Some(type_proto::Value::TensorType(tensor)) = &ty.value else {
             return None;
         };
         let shape = tensor.shape.as_ref().map(|shape| {
             let size = |dim: &Option<DimValue>| match dim {
-                Some(DimValue::DimValue(n)) if *n >= 0 => Some(*n),
+                Some(DimValue::DimValue(n)) if *n > 0 => Some(*n),
                 Some(DimValue::DimValue(_) | DimValue::DimParam(_)) | None => None,
             };
             shape.dim.iter().map(|d| size(&d.value)).collect()
@@ -142,12 +144,19 @@ fn port<'g>(info: &'g ValueInfoProto, options: &ReadOptions) -> Result<Port<'g>,
     };
     let (dtype, coded) = element_type(tensor.elem_type.unwrap_or_default())?;
     let given = options.shapes.get(name);
+    let opened = |axis: usize, symbol: &String| {
+        options.dims.contains_key(symbol)
+            || given.is_some_and(|g| g.get(axis).is_some_and(|&n| n > 0))
+    };
     let axes: Vec<Axis> = match (&tensor.shape, given) {
         (Some(shape), _) => shape
             .dim
             .iter()
             .enumerate()
-            .map(|(axis, dim)| match &dim.value {
+            .map(|(axis, dim)| (format!("{name}.{axis}"), axis, dim))
+            .map(|(unnamed, axis, dim)| match &dim.value {
+                // Some exporters write 0 for a size that is open: it is when the user says so.
+                Some(DimValue::DimValue(0)) if opened(axis, &unnamed) => Axis::Named(unnamed),
                 Some(DimValue::DimValue(n)) if *n >= 0 => {
                     Axis::Known(usize::try_from(*n).unwrap_or(usize::MAX))
                 }
@@ -155,9 +164,7 @@ fn port<'g>(info: &'g ValueInfoProto, options: &ReadOptions) -> Result<Port<'g>,
                 Some(DimValue::DimParam(symbol)) if !matches!(symbol.as_str(), "" | "?") => {
                     Axis::Named(symbol.replace('?', "_"))
                 }
-                Some(DimValue::DimValue(_) | DimValue::DimParam(_)) | None => {
-                    Axis::Named(format!("{name}.{axis}"))
-                }
+                Some(DimValue::DimValue(_) | DimValue::DimParam(_)) | None => Axis::Named(unnamed),
             })
             .collect(),
         (None, Some(given)) => given.iter().map(|&n| Axis::Known(n)).collect(),
@@ -284,6 +291,39 @@ pub(super) fn scalars(graph: &GraphProto, options: &ReadOptions) -> Vec<String> 
     inputs.collect()
 }
 
+/// The constants that each of these inputs is compared with for equality.
+pub(super) fn compared<'g>(
+    graph: &'g GraphProto,
+    inputs: &[String],
+) -> BTreeMap<String, Vec<&'g TensorProto>> {
+    let stored = graph.initializer.iter();
+    let mut constants: BTreeMap<&str, &TensorProto> = stored
+        .filter_map(|t| Some((t.name.as_deref()?, t)))
+        .collect();
+    for node in &graph.node {
+        let value = node.attribute.iter().find_map(|a| a.t.as_ref());
+        if let (Some("Constant"), [name], Some(value)) =
+            (node.op_type.as_deref(), node.output.as_slice(), value)
+        {
+            constants.insert(name, value);
+        }
+    }
+    let mut found: BTreeMap<String, Vec<&TensorProto>> = BTreeMap::new();
+    for node in &graph.node {
+        let (Some("Equal"), [a, b]) = (node.op_type.as_deref(), node.input.as_slice()) else {
+            continue;
+        };
+        for (input, other) in [(a, b), (b, a)] {
+            if let Some(value) = constants.get(other.as_str())
+                && inputs.contains(input)
+            {
+                found.entry(input.clone()).or_default().push(value);
+            }
+        }
+    }
+    found
+}
+
 /// Sizes that a target with fixed shapes needs, and the flags that give them `sizes`, if there are any with which the model can be read.
 pub(super) fn still_open(
     open: &[OpenSize],
@@ -320,6 +360,40 @@ pub(super) fn still_open(
             flags.collect::<Vec<_>>().join(" ")
         ),
     }
+}
+
+/// The options with every range of sizes at its end, and those sizes.
+pub(super) fn at_ends(options: &ReadOptions) -> (ReadOptions, Vec<(String, u64)>) {
+    let (mut fixed, mut ends) = (options.clone(), Vec::new());
+    for (name, range) in &mut fixed.dims {
+        let end = match &*range {
+            SymbolRange::Between { min, max } if min < max => *max,
+            SymbolRange::OneOf(sizes) if sizes.len() > 1 => sizes.last().copied().unwrap_or(1),
+            SymbolRange::Between { .. } | SymbolRange::OneOf(_) => continue,
+        };
+        ends.push((name.clone(), end));
+        *range = SymbolRange::OneOf(vec![end]);
+    }
+    (fixed, ends)
+}
+
+/// The error of a model that can be read with these sizes.
+pub(super) fn varies(
+    error: &At<Box<dyn Diagnostic>>,
+    sizes: impl Iterator<Item = (String, u64)>,
+) -> Error {
+    let flags: Vec<String> = sizes
+        .map(|(name, size)| format!("--dim {}={size}", quoted(&name)))
+        .collect();
+    let mut with_flags: Error = OnnxImportError::Varies {
+        reason: error.error.to_string(),
+        class: error.class(),
+        code: error.code(),
+        flags: flags.join(" "),
+    }
+    .into();
+    with_flags.place = error.place.clone();
+    with_flags
 }
 
 /// A name as a shell takes it.
@@ -428,13 +502,15 @@ impl Importer<'_> {
 
     /// An input without elements says nothing but its type: it is a constant, and no input of the result.
     fn nothing(&mut self, port: &Port<'_>, shape: Vec<usize>) -> Result<()> {
+        let zero = shape.iter().position(|&n| n == 0).unwrap_or_default();
         let empty = Tensor::from_le_bytes(port.dtype, shape, &[])?;
         let constant = Constant::from_tensor(port.name, &empty)?;
         let entry = self.stored((constant, port.coded));
         self.define(port.name, entry).at_node(port.name)?;
         self.notes.insert(format!(
-            "`{}` has no elements: it is no input of the result",
-            port.name
+            "`{}` has no elements: it is no input of the result. If its size of 0 stands for an open one, give it with `--dim {}=N`",
+            port.name,
+            quoted(&format!("{}.{zero}", port.name))
         ));
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::{Importer, one};
 use crate::error::Result;
 use crate::ir::ops::{Dequantize, Granularity, MatMul};
 use crate::ir::{Constant, Op, ValueId};
+use crate::limits;
 use crate::tensor::{DType, Tensor, num};
 
 pub(super) const ROWS: &[Row] = &[
@@ -325,9 +326,6 @@ fn grouped(
     m.b.mul(centred, scale)
 }
 
-/// Most rows of a matrix whose determinant is expanded: the terms grow as the factorial.
-const DETERMINANT: usize = 4;
-
 fn determinant(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let x = m.input(call, 0)?;
     let shape = m.b.shape(x);
@@ -335,12 +333,15 @@ fn determinant(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> 
         [.., rows, columns] if rows == columns => rows.known(),
         _ => return Err(call.wrong("X", "square matrices", m.b.ty(x)).into()),
     };
-    let size = size.filter(|&n| n > 0 && n <= DETERMINANT).ok_or_else(|| {
-        call.unsupported(format!(
-            "matrices of {} rows (1 to {DETERMINANT} are read)",
-            shape[shape.len() - 1]
-        ))
-    })?;
+    let size = size
+        .filter(|&n| n > 0 && n <= limits::DETERMINANT_ROWS)
+        .ok_or_else(|| {
+            call.unsupported(format!(
+                "matrices of {} rows (1 to {} are read)",
+                shape[shape.len() - 1],
+                limits::DETERMINANT_ROWS
+            ))
+        })?;
     let columns: Vec<usize> = (0..size).collect();
     one(expanded(m, x, 0, &columns)?)
 }

@@ -24,6 +24,7 @@ mod linear;
 mod loss;
 mod microsoft;
 mod norm;
+mod order;
 mod qlinear;
 mod quant;
 mod random;
@@ -46,7 +47,7 @@ pub use interface::{OpenSize, ReadOptions};
 pub use tensors::read_tensor;
 
 use self::call::Call;
-use self::entry::{Dims, Entry, FOLLOWED};
+use self::entry::{Dims, Entry};
 use self::interface::Declared;
 use self::learn::{Fact, Facts};
 use self::tensors::{Loader, Stored};
@@ -65,9 +66,6 @@ use crate::tensor::{DType, FileRegion, SourceFile, Storage, Tensor, num};
 const OPSETS: (i64, i64) = (1, 26);
 /// Newest IR version that is read.
 const MAX_IR_VERSION: i64 = 13;
-/// Most readings of one model: what is learnt about sizes in one shows at most a little more in the next.
-const READINGS: usize = 8;
-
 /// What was read.
 #[derive(Clone, Debug)]
 pub struct Read {
@@ -106,6 +104,44 @@ pub fn read_bytes(bytes: &[u8], folder: &Path, options: &ReadOptions) -> Result<
     import(&model, folder, "model", options)
 }
 
+/// Values for inputs that are one number and decide which part of a model runs, where the model can be read with one only of those that it compares the
+/// input with: at these sizes it takes nothing else.
+///
+/// # Errors
+/// When the file is malformed.
+pub fn decided(path: &Path, options: &ReadOptions) -> Result<BTreeMap<String, Tensor>> {
+    let model = wire::read(path).at_file(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut found = BTreeMap::new();
+    let Some(graph) = &model.proto.graph else {
+        return Ok(found);
+    };
+    let compared = interface::compared(graph, &interface::scalars(graph, options));
+    let reads = |options: &ReadOptions| {
+        let read = import_once(&model, folder, "model", options, &Facts::new());
+        matches!(read, Ok(Outcome::Read(_)))
+    };
+    if compared.is_empty() || reads(options) {
+        return Ok(found);
+    }
+    for (name, values) in compared {
+        let mut loader = Loader::new(folder);
+        let mut fitting = Vec::new();
+        for value in values {
+            let (constant, _) = loader.constant(value, None, &name)?;
+            let mut options = options.clone();
+            options.constants.insert(name.clone(), constant.read()?);
+            if reads(&options) {
+                fitting.extend(options.constants.remove(&name));
+            }
+        }
+        if let [one] = fitting.as_slice() {
+            found.insert(name, one.clone());
+        }
+    }
+    Ok(found)
+}
+
 /// Reads a model until nothing more is learnt about the sizes of its inputs: what one reading shows makes the next one plainer.
 fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions) -> Result<Read> {
     let mut facts = Facts::new();
@@ -118,7 +154,18 @@ fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions)
             Outcome::Failed(open, _) if options.closed && !open.is_empty() => {
                 return Err(still_open(model, folder, stem, options, &open));
             }
-            Outcome::Failed(_, error) => return Err(error),
+            Outcome::Failed(open, error) => {
+                // Sizes that the user gave a range are taken at its end.
+                let (fixed, ranges) = interface::at_ends(options);
+                let sizes = fitting(model, folder, stem, &fixed, &open);
+                return Err(match sizes {
+                    Some(sizes) if !(open.is_empty() && ranges.is_empty()) => {
+                        let open = open.into_iter().map(|o| o.symbol);
+                        interface::varies(&error, open.zip(sizes).chain(ranges))
+                    }
+                    Some(_) | None => error,
+                });
+            }
         };
         let before = facts.len();
         let mut narrower = false;
@@ -131,7 +178,7 @@ fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions)
             narrower |= facts.get(&symbol).is_some_and(|known| known.0 != found.0);
             facts.insert(symbol, found);
         }
-        if readings < READINGS && (facts.len() > before || narrower) {
+        if readings < limits::ONNX_READINGS && (facts.len() > before || narrower) {
             continue;
         }
         if options.closed && !read.open.is_empty() {
@@ -141,14 +188,14 @@ fn import(model: &wire::Model, folder: &Path, stem: &str, options: &ReadOptions)
     }
 }
 
-/// That sizes are open, with sizes that the model can be read with.
-fn still_open(
+/// Sizes for what is open with which the model can be read, if any usual ones are.
+fn fitting(
     model: &wire::Model,
     folder: &Path,
     stem: &str,
     options: &ReadOptions,
     open: &[OpenSize],
-) -> crate::error::Error {
+) -> Option<Vec<u64>> {
     let reads = |options: &ReadOptions| {
         let read = import_once(model, folder, stem, options, &Facts::new());
         let Ok(Outcome::Read(read)) = read else {
@@ -160,7 +207,18 @@ fn still_open(
         let mut values = values.filter(|v| matches!(v.def, Def::Node(_)));
         read.open.is_empty() && !values.any(|v| v.ty.shape.contains(&Dim::from(0)))
     };
-    let sizes = suggest::sizes(open, options, reads);
+    suggest::sizes(open, options, reads)
+}
+
+/// That sizes are open, with sizes that the model can be read with.
+fn still_open(
+    model: &wire::Model,
+    folder: &Path,
+    stem: &str,
+    options: &ReadOptions,
+    open: &[OpenSize],
+) -> crate::error::Error {
+    let sizes = fitting(model, folder, stem, options, open);
     let scalars = model.proto.graph.as_ref();
     let scalars = scalars.map_or_else(Vec::new, |graph| interface::scalars(graph, options));
     interface::still_open(open, sizes.as_deref(), &scalars).into()
@@ -211,6 +269,7 @@ fn import_once(
         bounds: Bounds::default(),
         facts,
         notes: BTreeSet::new(),
+        stale_shapes: options.stale_shapes,
         nodes: 0,
         depth: 0,
     };
@@ -223,6 +282,7 @@ fn import_once(
         .into());
     }
     table::check_operators(graph, &importer.functions, &importer.opsets)?;
+    functions::check_size(graph, &importer.functions)?;
     let open = importer.interface(graph, &model.raw, options)?;
     let domains = proto
         .metadata_props
@@ -293,6 +353,8 @@ struct Importer<'a> {
     /// What earlier readings showed about the sizes of inputs.
     facts: &'a Facts,
     notes: BTreeSet<String>,
+    /// Whether declared shapes inside the graph may be stale.
+    stale_shapes: bool,
     /// Nodes read so far, those of bodies and functions each time they are.
     nodes: usize,
     depth: usize,
@@ -369,7 +431,7 @@ impl Importer<'_> {
                 declared.insert(name, ty);
             }
         }
-        for node in &graph.node {
+        for node in order::sorted(&graph.node) {
             self.node(node, &declared)?;
         }
         Ok(())
@@ -430,12 +492,15 @@ impl Importer<'_> {
         self.b.enter(place);
         let entries = self.entries(node).at_node(place);
         self.b.leave();
+        self.b.check_held().at_node(place)?;
         for (name, entry) in node.output.iter().zip(entries?) {
             if name.is_empty() {
                 continue;
             }
-            if let Some(ty) = declared.get(name.as_str()) {
-                self.check_declared(ty, &entry).at_node(place)?;
+            if let Some(ty) = declared.get(name.as_str())
+                && let Err(error) = self.check_declared(ty, &entry)
+            {
+                self.stale(error, place)?;
             }
             if let Entry::Value(value) | Entry::Coded(value, _) = entry {
                 self.b.rename(value, name);
@@ -457,13 +522,9 @@ impl Importer<'_> {
                 Some(self.lookup(name)?)
             });
         }
-        let key = (
-            domain,
-            op_type,
-            node.overload.as_deref().unwrap_or_default(),
-        );
+        self.count_sizes(inputs.iter().flatten())?;
         // A model's own function comes before a built-in operator of that name.
-        if let Some(&function) = self.functions.get(&key) {
+        if let Some(&function) = self.functions.get(&functions::called(node)) {
             return self.function(function, node, inputs);
         }
         let version = self.opsets.get(domain).copied().unwrap_or(1);
@@ -489,6 +550,7 @@ impl Importer<'_> {
                 entries
             }
         };
+        self.count_sizes(&entries)?;
         if node.output.len() > entries.len() {
             return Err(OnnxImportError::Results {
                 op: call.op,
@@ -498,6 +560,16 @@ impl Importer<'_> {
             .into());
         }
         Ok(entries)
+    }
+
+    /// Counts the sizes among what an operator takes or gives.
+    fn count_sizes<'e>(&mut self, entries: impl IntoIterator<Item = &'e Entry>) -> Result<()> {
+        for entry in entries {
+            if let Entry::Dims(dims) = entry {
+                self.b.count_sizes(&dims.values)?;
+            }
+        }
+        Ok(())
     }
 
     /// Refuses an entry that a declared type contradicts.
@@ -514,7 +586,32 @@ impl Importer<'_> {
         Err(OnnxImportError::Declared {
             declared: declared.to_string(),
             inferred: ty.to_string(),
+            stale: false,
         })
+    }
+
+    /// What becomes of a declaration inside the graph that contradicts what the node gives: an error, or a note if that was allowed. Runtimes refuse another
+    /// element type.
+    fn stale(&mut self, error: OnnxImportError, node: &str) -> Result<()> {
+        let OnnxImportError::Declared {
+            declared, inferred, ..
+        } = error
+        else {
+            return Err(error).at_node(node);
+        };
+        let same_dtype = declared.split('[').next() == inferred.split('[').next();
+        if same_dtype && self.stale_shapes {
+            self.notes.insert(format!(
+                "node `{node}`: the declared type {declared} is stale: it gives {inferred}"
+            ));
+            return Ok(());
+        }
+        Err(OnnxImportError::Declared {
+            declared,
+            inferred,
+            stale: same_dtype,
+        })
+        .at_node(node)
     }
 
     fn output(&mut self, output: &ValueInfoProto) -> Result<()> {
@@ -570,7 +667,7 @@ impl Importer<'_> {
         let Some(constant) = self.constant(entry) else {
             return Ok(None);
         };
-        if constant.len() > FOLLOWED || constant.dtype().is_float() {
+        if constant.len() > limits::ONNX_FOLLOWED_ELEMENTS || constant.dtype().is_float() {
             return Ok(None);
         }
         let tensor = constant.read()?;

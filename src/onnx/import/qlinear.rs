@@ -1,15 +1,13 @@
 //! ONNX Runtime's operators on quantised tensors: dequantised, computed, quantised again.
 
 use super::call::Call;
-use super::conv::{channels_first, channels_last, pooling};
+use super::conv::{averaged, channels_first, channels_last, pooling};
 use super::entry::Entry;
 use super::quant::{dynamically, integer, real};
 use super::table::{Row, microsoft};
 use super::{Importer, one};
 use crate::error::Result;
-use crate::ir::ops::{
-    Activation, ActivationKind, BinaryKind, MatMul, Pool, PoolKind, ReduceKind, UnaryKind,
-};
+use crate::ir::ops::{Activation, ActivationKind, BinaryKind, MatMul, ReduceKind, UnaryKind};
 use crate::ir::{Op, ValueId, normalize_axis};
 use crate::tensor::DType;
 
@@ -158,14 +156,8 @@ fn qlinear_average_pool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec
     let dtype = m.b.dtype(x);
     let x = real(m, x, x_scale, x_zero, 0)?;
     let x = if last { channels_first(m, x)? } else { x };
-    let (kernel, window, ceil) = pooling(m, call, x)?;
-    let op = Pool {
-        kind: PoolKind::Average { count_padding },
-        kernel,
-        window,
-        ceil,
-    };
-    let y = m.b.node(Op::Pool(op), &[x])?;
+    let (kernel, slide, ceil) = pooling(m, call, x)?;
+    let y = averaged(m, x, kernel, &slide, ceil, count_padding)?;
     let y = if last { channels_last(m, y)? } else { y };
     requantized(m, y, scale, zero, dtype)
 }

@@ -6,11 +6,14 @@ use super::entry::{Dims, Entry};
 use super::table::{Row, row};
 use super::{Importer, one};
 use crate::error::Result;
-use crate::ir::ops::{BinaryKind, CompareKind, Slice, SliceRange};
+use crate::ir::ops::{BinaryKind, CompareKind, Reverse, Slice, SliceRange};
 use crate::ir::{Dim, Op, Shape, ValueId, broadcast, normalize_axis};
 use crate::limits;
 use crate::onnx::proto::attribute_proto::AttributeType;
 use crate::tensor::{DType, Tensor, num};
+
+/// A step that leaves every axis.
+const MAX_STEP: usize = 1 << 40;
 
 pub(super) const ROWS: &[Row] = &[
     row("Constant", 1, constant),
@@ -176,16 +179,16 @@ fn reshaped(call: &Call<'_>, from: &[Dim], target: &[Dim], allow_zero: bool) -> 
     if let Some(open) = open {
         let size = |s: &[Dim]| s.iter().fold(Dim::from(1), |n, d| n.mul(d));
         let (total, rest) = (size(from), size(&shape));
-        shape[open] = total
-            .floor_div(&rest)
-            .filter(|q| q.mul(&rest) == total)
-            .ok_or_else(|| {
-                call.wrong(
-                    "shape",
-                    "sizes that divide those of the input",
-                    format!("{total} elements, {rest} without the open axis"),
-                )
-            })?;
+        // Sizes that are divided and multiplied again, as windows do, are multiples in every run that succeeds.
+        let quotient = total.quotient(&rest);
+        let quotient = quotient.or_else(|| total.quotient(&rest.undivided()));
+        shape[open] = quotient.ok_or_else(|| {
+            call.wrong(
+                "shape",
+                "sizes that divide those of the input",
+                format!("{total} elements, {rest} without the open axis"),
+            )
+        })?;
     }
     Ok(shape)
 }
@@ -241,11 +244,19 @@ fn squeeze(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         None => {
             let shape = m.b.shape(x);
             let ones = shape.iter().enumerate();
-            ones.filter(|(_, d)| d.integer() == Some(1))
+            ones.filter(|(_, d)| m.bounds.settled(d) == Some(1))
                 .map(|(i, _)| i)
                 .collect()
         }
     };
+    // A size that can only be 1 need not look like it.
+    let mut x = x;
+    for &axis in &axes {
+        let size = m.b.shape(x)[axis].clone();
+        if size.integer().is_none() && m.bounds.settled(&size) == Some(1) {
+            x = m.b.part(x, axis, 0, 1)?;
+        }
+    }
     let shape = m.b.shape(x);
     let computed = |a: &usize| shape.get(*a).is_some_and(Dim::is_run_time);
     if axes.iter().any(computed) {
@@ -385,11 +396,11 @@ fn slice(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         return one(computed::slice(m, x, (&starts, &ends), axes, steps)?);
     };
     let mut ranges: Vec<SliceRange> = Vec::new();
-    let mut backwards: Vec<(usize, Vec<i64>)> = Vec::new();
+    let mut reversed = Vec::new();
     for (((start, end), axis), step) in starts.iter().zip(ends).zip(axes).zip(steps) {
         let axis = normalize_axis(axis, shape.len())?;
         let size = &shape[axis];
-        if ranges.iter().any(|r| r.axis == axis) || backwards.iter().any(|b| b.0 == axis) {
+        if ranges.iter().any(|r| r.axis == axis) {
             return Err(call.wrong("axes", "every axis once", axis).into());
         }
         let zero = Dim::from(0);
@@ -409,31 +420,15 @@ fn slice(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
                 axis,
                 end: m.bounds.larger(&first, &last),
                 start: first,
-                step: usize::try_from(step)
-                    .unwrap_or(usize::MAX >> 1)
-                    .min(1 << 40),
+                step: usize::try_from(step).unwrap_or(MAX_STEP).min(MAX_STEP),
             });
         } else {
-            let (Some(n), Some(start), Some(end)) =
-                (size.integer(), start.integer(), end.integer())
-            else {
-                return Err(call
-                    .unsupported("a negative step on an axis whose size varies")
-                    .into());
-            };
-            if step == 0 {
+            let back = usize::try_from(step.saturating_neg()).unwrap_or_default();
+            if back == 0 {
                 return Err(call.wrong("steps", "not 0", step).into());
             }
-            let place = |at: i64| {
-                let at = if at < 0 { at.saturating_add(n) } else { at };
-                at.clamp(-1, n - 1)
-            };
-            let (mut at, end, mut picked) = (place(start), place(end), Vec::new());
-            while at > end {
-                picked.push(at);
-                at = at.saturating_add(step);
-            }
-            backwards.push((axis, picked));
+            ranges.push(backwards(m, call, axis, size, (start, end), back)?);
+            reversed.push(axis);
         }
     }
     ranges.sort_by_key(|r| r.axis);
@@ -442,11 +437,46 @@ fn slice(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     if !ranges.is_empty() {
         y = m.b.node(Op::Slice(Slice { ranges }), &[y])?;
     }
-    for (axis, picked) in backwards {
-        let indices = m.b.longs(&picked)?;
-        y = m.b.gather(y, indices, axis)?;
+    if !reversed.is_empty() {
+        reversed.sort_unstable();
+        y = m.b.node(Op::Reverse(Reverse { axes: reversed }), &[y])?;
     }
     one(y)
+}
+
+/// The elements `start, start − back, …` above `end`, in the order in which they lie.
+fn backwards(
+    m: &Importer<'_>,
+    call: &Call<'_>,
+    axis: usize,
+    size: &Dim,
+    (start, end): (&Dim, &Dim),
+    back: usize,
+) -> Result<SliceRange> {
+    let (none, last, one) = (Dim::constant(-1), size.sub(&Dim::from(1)), Dim::from(1));
+    let place = |at: &Dim| m.bounds.position(at, size, &none, &last);
+    let (Some(high), Some(low)) = (place(start), place(end)) else {
+        let found = format!("{start} to {end}");
+        return Err(call
+            .wrong("starts", "positions of a known sign", found)
+            .into());
+    };
+    let back = back.min(MAX_STEP);
+    let (step, zero) = (Dim::from(back), Dim::from(0));
+    let count = high.sub(&low).add(&step).sub(&one).floor_div(&step);
+    let count = m.bounds.larger(&count.unwrap_or_default(), &zero);
+    let first = high.sub(&count.sub(&one).mul(&step));
+    let (first, end) = if count == zero {
+        (zero.clone(), zero)
+    } else {
+        (first.clone(), m.bounds.larger(&first, &high.add(&one)))
+    };
+    Ok(SliceRange {
+        axis,
+        start: first,
+        end,
+        step: back,
+    })
 }
 
 fn expand(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {

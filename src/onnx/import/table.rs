@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::call::Call;
 use super::entry::Entry;
 use super::error::OnnxImportError;
-use super::functions::Key;
+use super::functions::{Key, called};
 use super::{Importer, display_op, standard};
 use crate::error::Result;
 use crate::limits;
@@ -137,8 +137,7 @@ pub(super) fn check_operators(
             }
             let domain = standard(node.domain.as_deref());
             let op = node.op_type.as_deref().unwrap_or_default();
-            let overload = node.overload.as_deref().unwrap_or_default();
-            let known = functions.contains_key(&(domain, op, overload)) || is_read(domain, op);
+            let known = functions.contains_key(&called(node)) || is_read(domain, op);
             if !known {
                 let place = node.name.as_deref().filter(|n| !n.is_empty());
                 let place = place.or(node.output.first().map(String::as_str));

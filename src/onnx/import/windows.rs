@@ -41,6 +41,15 @@ fn flat(places: &[usize], sizes: &[usize], first: bool) -> usize {
     }
 }
 
+/// What no maximum of other elements is.
+pub(super) fn least(dtype: DType) -> f64 {
+    if dtype.is_float() {
+        f64::NEG_INFINITY
+    } else {
+        num::f64_of_i64(if dtype.is_signed_int() { -128 } else { 0 })
+    }
+}
+
 /// The places of the maxima of every window in the whole tensor, as `y`, the pooled tensor, has them.
 pub(super) fn argmax(
     m: &mut Importer<'_>,
@@ -93,12 +102,7 @@ pub(super) fn argmax(
     };
     let line = m.b.reshape(x, sized(&[inside]))?;
     let dtype = m.b.dtype(x);
-    let least = if dtype.is_float() {
-        f64::NEG_INFINITY
-    } else {
-        num::f64_of_i64(if dtype.is_signed_int() { -128 } else { 0 })
-    };
-    let least = m.b.number(line, least)?;
+    let least = m.b.number(line, least(dtype))?;
     let least = m.b.expand(least, sized(&[1]))?;
     let line = m.b.join(&[line, least], 2)?;
     let sources = m.b.longs(&sources)?;
@@ -128,7 +132,8 @@ pub(super) fn argmax(
 fn max_unpool(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let (x, places) = (m.input(call, 0)?, m.input(call, 1)?);
     let wanted = m.ints(call, 2)?;
-    let (kernel, window, _) = pooling(m, call, x)?;
+    let (kernel, slide, _) = pooling(m, call, x)?;
+    let window = slide.window;
     let shape = m.b.shape(x);
     let spatial = known(call, &shape[2..])?;
     let mut full = shape[..2].to_vec();
@@ -186,7 +191,8 @@ fn deformed(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let (x, w, offset) = (m.input(call, 0)?, m.input(call, 1)?, m.input(call, 2)?);
     let bias = m.optional(call, 3)?;
     let mask = m.optional(call, 4)?;
-    let (window, groups) = convolution(m, call, x, w)?;
+    let (slide, groups) = convolution(m, call, x, w)?;
+    let window = slide.window;
     let offset_groups = call.int_or("offset_group", 1)?;
     let (shape, kernel) = (m.b.shape(x), m.b.shape(w));
     if shape.len() != 4 || m.b.rank(offset) != 4 {

@@ -10,9 +10,6 @@ use crate::error::{Error, Result, shown};
 use crate::limits;
 use crate::tensor::num;
 
-/// Longest name of a storage. They are numbers.
-const KEY_BYTES: usize = 256;
-
 /// What a call gave.
 pub(super) enum Made {
     Value(Value),
@@ -54,7 +51,7 @@ pub(super) fn storage(machine: &Machine<'_>, id: &Value) -> Result<Node> {
             return Err(unknown(found));
         }
     };
-    if key.len() > KEY_BYTES {
+    if key.len() > limits::PICKLE_KEY_BYTES {
         return Err(unknown(format!("a storage named `{}`", shown(key))));
     }
     let len = u64::try_from(len)

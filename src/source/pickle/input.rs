@@ -7,8 +7,6 @@ use crate::tensor::{SourceFile, num};
 
 /// Bytes read at once.
 const WINDOW: u64 = 1 << 16;
-/// Longest line that names a module or an attribute; Python's own longest are below 100.
-pub(super) const LINE: usize = 256;
 
 /// A place in a file, up to an end.
 pub(super) struct Input<'a> {
@@ -129,7 +127,7 @@ impl<'a> Input<'a> {
         loop {
             match self.byte()? {
                 b'\n' => return Ok(String::from_utf8_lossy(&out).into_owned()),
-                byte if out.len() < LINE => out.push(byte),
+                byte if out.len() < limits::PICKLE_LINE => out.push(byte),
                 _ => {}
             }
         }
@@ -141,7 +139,7 @@ impl<'a> Input<'a> {
         loop {
             match self.byte()? {
                 b'\n' => break,
-                byte if out.len() < LINE => out.push(byte),
+                byte if out.len() < limits::PICKLE_LINE => out.push(byte),
                 _ => {
                     return Err(PickleError::Text {
                         opcode: self.opcode,

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::calls;
 use super::error::PickleError;
 use super::globals::{self, Global};
-use super::input::{Input, LINE};
+use super::input::Input;
 use super::opcodes;
 use super::value::{Dict, Key, Node, Pickle, Storage, Value};
 use crate::error::{Context, Error, Result, shown};
@@ -640,7 +640,7 @@ fn deeper(inner: u8) -> Result<u8> {
 
 /// As much of a name as matters: longer ones are on no list.
 fn start(name: &str) -> String {
-    name.chars().take(LINE).collect()
+    name.chars().take(limits::PICKLE_LINE).collect()
 }
 
 fn callee_name(value: &Value) -> Option<String> {

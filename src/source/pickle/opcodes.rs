@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use super::error::Asked;
 use super::globals;
-use super::input::{Input, LINE};
+use super::input::Input;
 use crate::error::{Result, shown};
+use crate::limits;
 use crate::tensor::num;
 
 /// What stands after an opcode.
@@ -130,9 +131,6 @@ pub(super) fn is_text(input: &mut Input<'_>) -> bool {
     find(input).is_ok_and(|(asked, ended)| asked.is_some() || ended)
 }
 
-/// Most texts that are remembered while a name is looked for.
-const REMEMBERED: usize = 4096;
-
 /// The texts that `STACK_GLOBAL` may take for a name.
 #[derive(Default)]
 struct Texts {
@@ -151,7 +149,7 @@ impl Texts {
     fn put(&mut self, index: u64) {
         self.memoized += 1;
         if let Some(text) = &self.last[1]
-            && self.memo.len() < REMEMBERED
+            && self.memo.len() < limits::PICKLE_REMEMBERED
         {
             self.memo.insert(index, text.clone());
         }
@@ -180,7 +178,7 @@ fn find(input: &mut Input<'_>) -> Result<(Option<Asked>, bool)> {
             Counted(width) => {
                 let len = input.number(width)?;
                 let end = input.offset().saturating_add(len);
-                if len <= num::u64_of(LINE) {
+                if len <= num::u64_of(limits::PICKLE_LINE) {
                     text = Some(String::from_utf8_lossy(&input.take(len)?).into_owned());
                 }
                 input.seek(end);

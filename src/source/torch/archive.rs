@@ -26,8 +26,6 @@ const KNOWN: [&str; 4] = [
     ".format_version",
     ".storage_alignment",
 ];
-/// Longest of the small members.
-const SMALL: u64 = 4096;
 /// Bytes read at once for a checksum.
 const CHUNK: usize = 1 << 20;
 
@@ -224,7 +222,7 @@ fn members(file: &Arc<SourceFile>) -> Result<BTreeMap<String, Member>> {
 
 fn read_small(member: &Member) -> Result<Vec<u8>> {
     let region = &member.region;
-    if region.len > SMALL {
+    if region.len > limits::ARCHIVE_SMALL_BYTES {
         return Err(malformed("a small member is large").into());
     }
     let mut bytes = vec![0; num::usize_of(region.len)];

@@ -30,8 +30,6 @@ const CONFIG: &str = "config";
 const MODEL_ARCH: &str = "model_arch";
 /// The flags.
 const FLAGS: [&str; 2] = ["use_halt_head", "use_self_evaluation"];
-/// Most wrappers around each other.
-const DEPTH: usize = 4;
 /// What `torch.compile` puts before the modules that it compiled.
 const COMPILED: &str = "_orig_mod.";
 /// What data-parallel training puts before everything.
@@ -57,7 +55,7 @@ pub(super) fn find(pickle: &Pickle) -> Result<State> {
     let mut notes = Vec::new();
     let mut config = None;
     let mut current = &pickle.root;
-    for _ in 0..DEPTH {
+    for _ in 0..limits::CHECKPOINT_WRAPPERS {
         let Some(entries) = pickle.dict(current) else {
             return Err(TorchError::NoState {
                 found: pickle.kind(current).to_owned(),
@@ -114,7 +112,7 @@ pub(super) fn find(pickle: &Pickle) -> Result<State> {
 fn holds_tensors(pickle: &Pickle, value: &Value) -> bool {
     let mut seen = BTreeSet::new();
     let mut level = vec![value];
-    for _ in 0..DEPTH {
+    for _ in 0..limits::CHECKPOINT_WRAPPERS {
         let mut next = Vec::new();
         for value in level {
             let Some(entries) = pickle.dict(value) else {
