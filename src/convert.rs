@@ -287,7 +287,7 @@ fn stage_target(
     let verification = Report::of_functions(parts.iter().map(name).zip(done.reports).collect());
     let keeps_halves = precision.is_none()
         && request.precision.is_none()
-        && parts.iter().any(|p| uses_f16(&p.plain));
+        && parts.iter().any(|p| p.plain.has(DType::F16));
     let Done {
         format,
         type_changes,
@@ -319,13 +319,6 @@ fn stage_target(
             verification,
         },
     })
-}
-
-/// Whether anything in the module computes in half precision.
-fn uses_f16(module: &Module) -> bool {
-    let functions = module.functions.iter().chain(&module.bodies);
-    let mut values = functions.flat_map(|f| &f.values);
-    values.any(|v| v.ty.dtype == DType::F16)
 }
 
 /// A function on its way to an artifact.
@@ -402,7 +395,7 @@ fn parts(
             plain
         };
         // Without a word of the user's, a graph keeps the half precision that it has.
-        let plain = if request.precision == Some(Precision::Fp32) && uses_f16(&plain) {
+        let plain = if request.precision == Some(Precision::Fp32) && plain.has(DType::F16) {
             all.warnings.push(
                 "what the source computes in half precision is computed in single precision, and so are inputs and outputs".into(),
             );

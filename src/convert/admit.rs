@@ -77,9 +77,12 @@ mod tests {
         };
         fits_memory(&module(1 << 10)).unwrap();
         let error = fits_memory(&module(1 << 20)).unwrap_err();
+        let limit = limits::MEMORY_BYTES.get();
         assert_eq!(
             error.to_string(),
-            "`wide` of shape [1048576, 1048576] takes more than 68719476736 bytes, so no engine is given the model"
+            format!(
+                "`wide` of shape [1048576, 1048576] takes more than {limit} bytes, so no engine is given the model"
+            )
         );
     }
 }

@@ -128,7 +128,7 @@ mod tests {
         let stage = beside(&folder.path().join("a/b.mlpackage"), false).unwrap();
         fs::create_dir(stage.path()).unwrap();
         drop(stage);
-        assert_eq!(fs::read_dir(folder.path().join("a")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[cfg(unix)]

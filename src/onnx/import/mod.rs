@@ -24,6 +24,7 @@ mod linear;
 mod loss;
 mod microsoft;
 mod norm;
+mod operands;
 mod order;
 mod qlinear;
 mod quant;
@@ -56,8 +57,7 @@ use super::wire;
 use crate::error::{Context, Result};
 use crate::ir::ops::Size;
 use crate::ir::{
-    Bounds, Builder, Constant, DOMAINS_KEY, Def, Dim, Module, Op, Shape, Type, ValueId,
-    settle_domains,
+    Bounds, Builder, Constant, DOMAINS_KEY, Def, Dim, Module, Op, Type, ValueId, settle_domains,
 };
 use crate::limits;
 use crate::tensor::{DType, FileRegion, SourceFile, Storage, Tensor, num};
@@ -708,135 +708,6 @@ impl Importer<'_> {
         };
         let name = if name.is_empty() { "sizes" } else { name };
         self.b.tensor(name, &tensor)
-    }
-
-    /// An input as a value.
-    fn input(&mut self, call: &mut Call<'_>, index: usize) -> Result<ValueId> {
-        let entry = call.required(index)?;
-        self.plain(call, index, &entry)
-    }
-
-    /// An input as a value, if it is there.
-    fn optional(&mut self, call: &mut Call<'_>, index: usize) -> Result<Option<ValueId>> {
-        match call.entry(index) {
-            Some(entry) => Ok(Some(self.plain(call, index, &entry)?)),
-            None => Ok(None),
-        }
-    }
-
-    fn plain(&mut self, call: &Call<'_>, index: usize, entry: &Entry) -> Result<ValueId> {
-        match entry {
-            Entry::Coded(..) => Err(call
-                .unsupported(format!("a small floating-point type as input {index}"))
-                .into()),
-            Entry::Value(_) | Entry::Dims(_) => self.value(entry, call.input_name(index)),
-        }
-    }
-
-    /// Every input from `first` on.
-    fn inputs_from(&mut self, call: &mut Call<'_>, first: usize) -> Result<Vec<ValueId>> {
-        (first..call.inputs.len())
-            .map(|i| self.input(call, i))
-            .collect()
-    }
-
-    /// Whole numbers that have to follow from shapes or constants, if the input is there.
-    fn known(&mut self, call: &mut Call<'_>, index: usize) -> Result<Option<Dims>> {
-        let Some(entry) = call.entry(index) else {
-            return Ok(None);
-        };
-        match self.dims(&entry)? {
-            Some(dims) => Ok(Some(dims)),
-            None => Err(self.not_constant(call, index, &entry).into()),
-        }
-    }
-
-    fn not_constant(&self, call: &Call<'_>, index: usize, entry: &Entry) -> OnnxImportError {
-        OnnxImportError::NotConstant {
-            op: call.op.clone(),
-            index,
-            name: call.input_name(index).to_owned(),
-            found: self.describe(entry),
-        }
-    }
-
-    /// Numbers that have to be known, if the input is there.
-    fn ints(&mut self, call: &mut Call<'_>, index: usize) -> Result<Option<Vec<i64>>> {
-        let Some(dims) = self.known(call, index)? else {
-            return Ok(None);
-        };
-        match dims.integers() {
-            Some(integers) => Ok(Some(integers)),
-            None => Err(self.not_constant(call, index, &Entry::Dims(dims)).into()),
-        }
-    }
-
-    /// One number that has to be known, if the input is there.
-    fn int(&mut self, call: &mut Call<'_>, index: usize) -> Result<Option<i64>> {
-        match self.ints(call, index)?.as_deref() {
-            None => Ok(None),
-            Some([n]) => Ok(Some(*n)),
-            Some(many) => Err(call
-                .wrong(
-                    call.input_name(index),
-                    "one number",
-                    format!("{} numbers", many.len()),
-                )
-                .into()),
-        }
-    }
-
-    /// The elements of a constant, if the input is there.
-    fn tensor(&mut self, call: &mut Call<'_>, index: usize) -> Result<Option<Tensor>> {
-        let Some(entry) = call.entry(index) else {
-            return Ok(None);
-        };
-        if let Entry::Dims(d) = &entry {
-            let value = self.dims_value(d, "")?;
-            if let Some(constant) = self.b.as_constant(value) {
-                return Ok(Some(constant.read()?));
-            }
-        }
-        match self.constant(&entry) {
-            Some(constant) => Ok(Some(constant.read()?)),
-            None => Err(self.not_constant(call, index, &entry).into()),
-        }
-    }
-
-    /// Floats of a constant, if the input is there.
-    fn floats(&mut self, call: &mut Call<'_>, index: usize) -> Result<Option<Vec<f64>>> {
-        Ok(self.tensor(call, index)?.map(|t| t.to_f64()))
-    }
-
-    /// Axes from an input or attribute, normalised, ascending; `None` if neither is there.
-    fn axes(
-        &self,
-        call: &Call<'_>,
-        axes: Option<Vec<i64>>,
-        rank: usize,
-    ) -> Result<Option<Vec<usize>>> {
-        let Some(axes) = axes else {
-            return Ok(None);
-        };
-        let mut out = Vec::with_capacity(axes.len());
-        for axis in axes {
-            out.push(crate::ir::normalize_axis(axis, rank)?);
-        }
-        out.sort_unstable();
-        if out.windows(2).any(|w| w[0] == w[1]) {
-            return Err(call
-                .wrong("axes", "every axis once", format!("{out:?}"))
-                .into());
-        }
-        Ok(Some(out))
-    }
-
-    /// The shape of an entry, without making it a value.
-    fn shape_of(&self, call: &Call<'_>, entry: &Entry) -> Result<Shape, OnnxImportError> {
-        match self.entry_type(entry) {
-            Some((ty, _)) => Ok(ty.shape),
-            None => Err(call.unsupported("a sequence")),
-        }
     }
 }
 
