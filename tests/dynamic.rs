@@ -418,7 +418,7 @@ fn operators_on_sizes_that_vary_agree_with_onnx_runtime() {
     common::judge("varying_models.py", &[folder.path()]);
     let cases = std::fs::read(folder.path().join("cases.json")).unwrap();
     let cases: BTreeMap<String, Vec<String>> = serde_json::from_slice(&cases).unwrap();
-    assert_eq!(cases.len(), 45);
+    assert_eq!(cases.len(), 46);
     let mut wrong = Vec::new();
     for (name, dims) in &cases {
         for (target, artifact) in [("onnx", "out.onnx"), ("coreml", "out.mlpackage")] {

@@ -266,7 +266,8 @@ impl Opened {
         }
         // Apple's tools write one file of a fixed name; the format has others as well.
         for reference in opened.references() {
-            if let Some(weights) = package::referred(path, &opened.model_path, &reference)? {
+            let weights = package::referred(path, &opened.model_path, &reference);
+            if let Some(weights) = weights.at_file(&opened.model_path)? {
                 opened.add(path, &reference, weights)?;
             }
         }
