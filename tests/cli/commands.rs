@@ -298,6 +298,8 @@ fn the_program_is_compared_with_a_fresh_conversion_too() {
         "8",
         "--deployment-target",
         "iOS16",
+        "--precision",
+        "fp16",
     ];
     convert("a.mlpackage", &[]);
     convert("b.mlpackage", &kept);
@@ -325,7 +327,7 @@ fn the_program_is_compared_with_a_fresh_conversion_too() {
             "{text}"
         );
     }
-    let (code, document) = run_json(folder.path(), &["inspect", "a.mlpackage"]);
+    let (code, document) = run_json(folder.path(), &["inspect", "b.mlpackage"]);
     assert_eq!(code, 0, "{document:#}");
     let options = &document["result"]["metadata"]["com.distill-convert.options"];
     assert!(
