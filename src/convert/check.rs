@@ -265,7 +265,7 @@ pub fn verify_artifact(
         ArtifactKind::Checkpoint => return Err(ConvertError::UnknownKind.into()),
         ArtifactKind::Coreml => {
             let module = read_package(artifact, function)?;
-            let halves = module.has(DType::F16);
+            let halves = has_halves(&module);
             engines
                 .interpreters
                 .push(Interpreter::new(&module, Mode::F32)?);
@@ -303,7 +303,7 @@ pub fn verify_artifact(
             let halves = onnx::inspect(artifact)?
                 .weight_bytes
                 .contains_key(DType::F16.name());
-            if halves || source.has(DType::F16) {
+            if halves || has_halves(source) {
                 Numerics::F16
             } else {
                 Numerics::F32
@@ -352,7 +352,7 @@ pub fn verify_artifact(
             module: Some(source),
             trace: None,
             // In half precision, other engines round where the interpreter does not.
-            numerics: if source.has(DType::F16) {
+            numerics: if has_halves(source) {
                 Numerics::F16
             } else {
                 Numerics::F32
@@ -385,6 +385,11 @@ pub fn verify_artifact(
     });
     progress.end();
     report
+}
+
+/// Whether anything in the module is a number of 16 bits, which the interpreter does not round in single precision, and engines do.
+fn has_halves(module: &Module) -> bool {
+    module.has(DType::F16) || module.has(DType::BF16)
 }
 
 /// Measured on version 0.23: products of 3×3 convolutions are off by 9·10⁻⁴, where single sums are off by 2·10⁻⁴.
