@@ -31,7 +31,8 @@ const ELSEWHERE: [(&str, &str); 15] = [
 ];
 
 /// Two ways to use every other option, which have to be recorded differently.
-const RECORDED: [(&str, &[&str], &[&str]); 20] = [
+const RECORDED: [(&str, &[&str], &[&str]); 21] = [
+    ("allow_stale_shapes", &[], &["--allow-stale-shapes"]),
     ("allow_nonfinite", &[], &["--allow-nonfinite"]),
     (
         "attention",
