@@ -161,6 +161,23 @@ pub enum FeatureKind {
     Sequence,
 }
 
+impl FeatureKind {
+    /// How the shape may vary, if it has one that may.
+    #[must_use]
+    pub fn flexibility(&self) -> Option<&Flexibility> {
+        match self {
+            FeatureKind::MultiArray { flexibility, .. }
+            | FeatureKind::Image { flexibility, .. } => Some(flexibility),
+            FeatureKind::State { .. }
+            | FeatureKind::Int64
+            | FeatureKind::Double
+            | FeatureKind::String
+            | FeatureKind::Dictionary
+            | FeatureKind::Sequence => None,
+        }
+    }
+}
+
 /// What a pixel of an image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -98,17 +98,10 @@ fn of_feature(feature: &Feature) -> Option<(&'static str, Opset)> {
 }
 
 fn is_enumerated(feature: &Feature) -> bool {
-    match &feature.kind {
-        FeatureKind::MultiArray { flexibility, .. } | FeatureKind::Image { flexibility, .. } => {
-            matches!(flexibility, Flexibility::Enumerated { .. })
-        }
-        FeatureKind::State { .. }
-        | FeatureKind::Int64
-        | FeatureKind::Double
-        | FeatureKind::String
-        | FeatureKind::Dictionary
-        | FeatureKind::Sequence => false,
-    }
+    matches!(
+        feature.kind.flexibility(),
+        Some(Flexibility::Enumerated { .. })
+    )
 }
 
 /// What an interface needs beyond the first opset: what it is, the opset, and the names of the inputs, outputs, states or functions that need it.

@@ -63,6 +63,26 @@ pub(super) fn filled(constant: &Constant) -> Result<Constant> {
     Constant::from_tensor(constant.name(), &tensor)
 }
 
+/// Whether the numbers of the result are those of the first operand, some of them, in another place or type.
+fn passes_on(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Cast(_)
+            | Op::Reshape(_)
+            | Op::ReshapeTo(_)
+            | Op::Transpose(_)
+            | Op::Expand(_)
+            | Op::ExpandTo(_)
+            | Op::Slice(_)
+            | Op::SliceBy(_)
+            | Op::Squeeze(_)
+            | Op::Unsqueeze(_)
+            | Op::Gather(_)
+            | Op::Tile(_)
+            | Op::TileBy(_)
+    )
+}
+
 /// The operands of a node that its result is made of number by number, or in sums of a few: what goes into an index through it has to be as exact
 /// as the index. Products of matrices and what else sums much are measurements, and no positions.
 fn exact_operands<'n>(function: &Function, node: &'n Node) -> &'n [ValueId] {
@@ -73,18 +93,8 @@ fn exact_operands<'n>(function: &Function, node: &'n Node) -> &'n [ValueId] {
         Op::Select(_) => all.get(1..).unwrap_or_default(),
         // An outer product, which is how angles are made.
         Op::MatMul(op) if outer(function, op, node) => all,
-        Op::Cast(_)
-        | Op::Reshape(_)
-        | Op::ReshapeTo(_)
-        | Op::Transpose(_)
-        | Op::Expand(_)
-        | Op::ExpandTo(_)
-        | Op::Slice(_)
-        | Op::SliceBy(_)
-        | Op::Squeeze(_)
-        | Op::Unsqueeze(_)
-        | Op::Gather(_)
-        | Op::GatherNd(_)
+        op if passes_on(op) => first,
+        Op::GatherNd(_)
         | Op::GatherElements(_)
         | Op::Tile(_)
         | Op::TileBy(_)
@@ -199,19 +209,7 @@ fn masks(function: &Function) -> BTreeSet<ValueId> {
                 Op::Select(_) => i > 0,
                 Op::Concat(_) => true,
                 Op::ScatterNd(_) | Op::ScatterElements(_) => i != 1,
-                Op::Cast(_)
-                | Op::Reshape(_)
-                | Op::ReshapeTo(_)
-                | Op::Transpose(_)
-                | Op::Expand(_)
-                | Op::ExpandTo(_)
-                | Op::Slice(_)
-                | Op::SliceBy(_)
-                | Op::Squeeze(_)
-                | Op::Unsqueeze(_)
-                | Op::Gather(_)
-                | Op::Tile(_)
-                | Op::TileBy(_) => i == 0,
+                op if passes_on(op) => i == 0,
                 _ => false,
             };
             let seen = match &node.op {

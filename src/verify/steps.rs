@@ -43,7 +43,8 @@ fn step(module: &Module, function: &Function, value: ValueId) -> Result<Option<f
             let quantised = node.operands.first().and_then(made);
             let scale = node.operands.get(1).map(|&v| function.value(v).def);
             match (quantised.map(|n| &n.op), scale) {
-                (Some(Op::Quantize(_)), Some(Def::Const(id))) => {
+                // Of several scales, the largest would let channels of small ones pass that are many of their own steps off.
+                (Some(Op::Quantize(_)), Some(Def::Const(id))) if module.constant(id).len() == 1 => {
                     Some(f64::from(module.constant(id).scan()?.max_abs))
                 }
                 (_, _) => None,
@@ -131,8 +132,25 @@ mod tests {
         let class = b
             .push("label", Op::Cast(Cast { to: DType::U8 }), &[class])
             .unwrap();
+        // Every row has a step of its own: none speaks for all.
+        let scales = Tensor::f32(vec![2], vec![0.25, 0.001]).unwrap();
+        let scales = b.tensor("scales", &scales).unwrap();
+        let granularity = Granularity::Axis(0);
+        let to = Op::Quantize(Quantize {
+            granularity: granularity.clone(),
+            to: DType::I8,
+        });
+        let rows = b.push("rows", to, &[x, scales]).unwrap();
+        let rows = b
+            .push(
+                "wide",
+                Op::Dequantize(Dequantize { granularity }),
+                &[rows, scales],
+            )
+            .unwrap();
         for (name, value) in [
             ("x", x),
+            ("rows", rows),
             ("q", q),
             ("y", flat),
             ("pixel", pixel),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::common::root;
 
-/// `module::name` of every function that is a test, with its file's name as the module.
+/// `module::name` of every function that is a test, with its file's name as the module, or the folder's for `mod.rs` and `tests.rs`.
 fn tests(folder: &Path, into: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -19,7 +19,7 @@ fn tests(folder: &Path, into: &mut BTreeSet<String>) {
         }
         let text = fs::read_to_string(&path).unwrap();
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        let module = if stem == "mod" {
+        let module = if ["mod", "tests"].contains(&stem) {
             path.parent()
                 .unwrap()
                 .file_name()

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use super::program::{name_of, shape_of, tensor_type};
 use super::{Code, Findings, Spot};
-use crate::coreml::interface::{self, FeatureKind, Flexibility};
+use crate::coreml::interface::{self, Flexibility};
 use crate::coreml::proto::mil_spec::{Block, DataType, Function, Operation, Program};
 use crate::coreml::proto::{FeatureDescription, Model};
 
@@ -79,20 +79,8 @@ pub(super) fn neural_engine(model: &Model, program: &Program, findings: &mut Fin
 }
 
 fn is_range(input: &FeatureDescription) -> bool {
-    let Ok(feature) = interface::feature(input) else {
-        return false;
-    };
-    match feature.kind {
-        FeatureKind::MultiArray { flexibility, .. } | FeatureKind::Image { flexibility, .. } => {
-            matches!(flexibility, Flexibility::Range { .. })
-        }
-        FeatureKind::State { .. }
-        | FeatureKind::Int64
-        | FeatureKind::Double
-        | FeatureKind::String
-        | FeatureKind::Dictionary
-        | FeatureKind::Sequence => false,
-    }
+    let feature = interface::feature(input);
+    feature.is_ok_and(|f| matches!(f.kind.flexibility(), Some(Flexibility::Range { .. })))
 }
 
 fn function_hints(
