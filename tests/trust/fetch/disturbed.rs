@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Child, Stdio};
 
 use super::*;
-use crate::trust::outputs::{Mounted, delays, private_folders, signal, tree};
+use crate::trust::outputs::{Delays, Mounted, private_folders, signal, tree};
 
 /// A hub that takes its time: a run is long enough to be disturbed.
 fn slow() -> Hub {
@@ -53,7 +53,9 @@ fn a_killed_fetch_leaves_nothing_half_and_the_next_one_goes_on() {
     let hub = slow();
     let time = time(&hub);
     let mut killed = 0;
-    for (i, delay) in delays(16, time).enumerate() {
+    let mut delays = Delays::new(time);
+    for i in 0..16 {
+        let delay = delays.draw();
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
         fs::create_dir(&out).unwrap();
@@ -62,7 +64,9 @@ fn a_killed_fetch_leaves_nothing_half_and_the_next_one_goes_on() {
         std::thread::sleep(delay);
         signal(&child, "-KILL");
         let what = format!("kill {i} at {delay:?}");
-        if !child.wait().unwrap().success() {
+        if child.wait().unwrap().success() {
+            delays.came_late();
+        } else {
             killed += 1;
         }
         check_whole(&out, &what);
