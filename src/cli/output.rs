@@ -45,6 +45,24 @@ impl Answer {
     }
 }
 
+/// Rows of cells as lines, every column but the last as wide as its widest cell.
+pub(super) fn columns(rows: &[Vec<String>], indent: &str) -> String {
+    let width = |cell: &String| cell.chars().count();
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (widest, cell) in widths.iter_mut().zip(row) {
+            *widest = width(cell).max(*widest);
+        }
+    }
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths);
+        let cells: Vec<String> = cells.map(|(cell, &n)| format!("{cell:n$}")).collect();
+        format!("{indent}{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
 impl Status {
     fn name(self) -> &'static str {
         match self {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::args::{ModeArg, RunArgs, RuntimeArg};
 use super::convert::{source_options, source_path};
-use super::output::Answer;
+use super::output::{Answer, columns};
 
 /// Most elements of an output that the table shows.
 const SHOWN: usize = 6;
@@ -102,7 +102,7 @@ fn keep_apart(args: &RunArgs, model: &Path, count: usize) -> Result<()> {
 /// One line per output, in columns.
 fn table(outputs: &NamedTensors) -> String {
     let header = ["output", "type", "shape", "min", "max", "first values"];
-    let mut rows = vec![header.map(str::to_owned)];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
     for (name, tensor) in outputs {
         let found = Found::of(tensor);
         let values = tensor.to_f64();
@@ -113,7 +113,7 @@ fn table(outputs: &NamedTensors) -> String {
         if found.nonfinite > 0 {
             first.push(format!("({} elements are not finite)", found.nonfinite));
         }
-        rows.push([
+        rows.push(vec![
             escape_name(name),
             tensor.dtype().name().to_owned(),
             format!("{:?}", tensor.shape()),
@@ -126,22 +126,7 @@ fn table(outputs: &NamedTensors) -> String {
             first.join(" "),
         ]);
     }
-    let width = |column: usize| {
-        let cells = rows.iter().map(|r| r[column].chars().count());
-        cells.max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    let mut out = String::new();
-    for row in &rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:width$}"))
-            .collect();
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "  {}", cells.join("  ").trim_end());
-    }
-    out
+    columns(&rows, "  ")
 }
 
 /// A number in a few digits.

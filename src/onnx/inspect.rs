@@ -74,9 +74,9 @@ pub struct Summary {
     pub ops: BTreeMap<String, usize>,
     /// Number of initialisers.
     pub initializers: usize,
-    /// Elements of all floating-point initialisers.
+    /// Elements of all floating-point tensors, those inside nodes, subgraphs and functions included.
     pub parameters: u64,
-    /// Element type → bytes of initialisers.
+    /// Element type → bytes of these tensors and of all others.
     pub weight_bytes: BTreeMap<String, u64>,
     /// The largest initialisers, largest first.
     pub largest: Vec<LargeInitializer>,
@@ -137,13 +137,10 @@ fn summary(path: &Path) -> Result<Summary> {
         let bytes = add_tensor(tensor, region.as_ref(), &mut beside, &mut out).at_tensor(&name)?;
         largest.push((Reverse(bytes), name, tensor));
     }
-    let mut find = |tensor: &TensorProto| match tensor.data_location() {
-        DataLocation::External => {
-            let name = tensor.name.as_deref().unwrap_or_default();
-            let (_, bytes) = extent(tensor).at_tensor(name)?;
-            beside.find(tensor, bytes).at_tensor(name).map(|_| ())
-        }
-        DataLocation::Default => Ok(()),
+    let mut find = |tensor: &TensorProto| {
+        let name = tensor.name.as_deref().unwrap_or_default();
+        let added = add_tensor(tensor, None, &mut beside, &mut out);
+        added.at_tensor(name).map(|_| ())
     };
     sparse(&graph.sparse_initializer).try_for_each(&mut find)?;
     inner_tensors(&graph.node, &mut find)?;

@@ -3,7 +3,9 @@
 use distill_convert::coreml;
 use serde_json::json;
 
-use crate::common::onnx_file::{FLOAT, attribute_int, graph, model, node, value_info};
+use crate::common::onnx_file::{
+    FLOAT, Message, attribute_graph, attribute_int, graph, model, node, tensor, value_info,
+};
 use crate::common::{TinyModel, root, run, run_json};
 
 #[test]
@@ -147,11 +149,71 @@ fn both_formats_name_their_largest_weights() {
             .filter(|c| c["bytes"] == 16 * 8 * 4 && c["dtype"] == "f32");
         assert_eq!(tables.count(), 2, "{document:#}");
         let text = run(folder.path(), &["inspect", artifact]);
-        assert!(String::from_utf8(text.stdout).unwrap().contains("largest:"));
+        let text = String::from_utf8(text.stdout).unwrap();
+        for heading in [
+            "\ninputs\n",
+            "\noutputs\n",
+            "\noperations\n",
+            "\nlargest constants\n",
+        ] {
+            assert!(text.contains(heading), "{heading:?}: {text}");
+        }
+        // What is not there is not spoken of.
+        for absent in [
+            "classifier",
+            "license",
+            "states",
+            "unsupported",
+            "[]",
+            "none",
+        ] {
+            let mut labels = text.lines().filter(|l| !l.starts_with(' '));
+            assert!(!labels.any(|l| l.starts_with(absent)), "{absent}: {text}");
+        }
+        let columns = text.lines().find(|l| l.starts_with("  name "));
+        let header: Vec<&str> = columns.unwrap().split_whitespace().collect();
+        assert_eq!(header[..3], ["name", "dtype", "shape"], "{text}");
         if artifact.ends_with("onnx") {
             assert_eq!(document["result"]["unsupported_ops"], json!({}));
         }
     }
+}
+
+#[test]
+fn weights_inside_nodes_and_subgraphs_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    // Field 5 of an attribute is a tensor, of type 4.
+    let constant = |name: &str| {
+        let weights = tensor("", FLOAT, &[3], &[0; 12]);
+        let value = Message::default().text(1, "value");
+        let value = value.message(5, &weights).int(20, 4);
+        node("Constant", &[], &[name], &[value])
+    };
+    let branch = |name: &str| {
+        let inner = graph(
+            &[constant(name)],
+            &[],
+            &[],
+            &[value_info(name, FLOAT, &[3])],
+        );
+        attribute_graph(&format!("{name}_branch"), &inner)
+    };
+    let choice = node("If", &["c"], &["y"], &[branch("then"), branch("else")]);
+    let graph = graph(
+        &[constant("w"), choice],
+        &[],
+        &[value_info("c", 9, &[])],
+        &[value_info("y", FLOAT, &[3])],
+    );
+    std::fs::write(folder.path().join("m.onnx"), model(&graph).0).unwrap();
+    let (code, document) = run_json(folder.path(), &["inspect", "m.onnx"]);
+    let result = &document["result"];
+    assert_eq!(
+        (code, &result["parameters"]),
+        (0, &json!(9)),
+        "{document:#}"
+    );
+    assert_eq!(result["weight_bytes"], json!({"f32": 36}));
 }
 
 #[test]
