@@ -1,5 +1,6 @@
 //! `lint`: what is wrong with a Core ML model as a file.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use distill_convert::coreml::{self, Severity};
@@ -12,6 +13,7 @@ use super::output::{Answer, Status};
 pub(super) fn run(args: &LintArgs) -> Result<Answer> {
     let findings = coreml::lint(&args.model)?;
     let mut text = String::new();
+    let mut helped = BTreeSet::new();
     for finding in &findings.list {
         let place = &finding.place;
         let parts = [&place.function, &place.op, &place.value, &place.field];
@@ -28,12 +30,15 @@ pub(super) fn run(args: &LintArgs) -> Result<Answer> {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{}[{}]{at}: {}\n  help: {}",
+            "{}[{}]{at}: {}",
             finding.severity.name(),
             finding.code.name(),
             finding.message,
-            finding.hint
         );
+        // The way out is the same for all findings of a code.
+        if helped.insert(finding.code.name()) {
+            let _ = writeln!(text, "  help: {}", finding.hint);
+        }
     }
     for (code, count) in &findings.unlisted {
         let _ = writeln!(text, "{count} more findings [{code}]");
