@@ -27,9 +27,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 pub use audit::{Audit, AuditOptions, Finding, Held, audit};
+use check::verify_artifact;
 pub use check::{
     Answered, Check, Engine, Ran, RunOptions, prediction_files, prediction_names, run, run_steps,
-    verify, verify_artifact,
+    verify,
 };
 pub use error::ConvertError;
 pub use import::import;
@@ -484,11 +485,12 @@ impl Attempt<'_> {
         let kind = ArtifactKind::from(target);
         let mut reports = Vec::new();
         if let Some(check) = &request.check {
-            for part in parts {
+            for (part, written) in parts.iter().zip(&modules) {
                 let function = part.function.as_deref().filter(|_| parts.len() > 1);
-                let source = &part.source;
+                let (source, plain) = (&part.source, &part.plain);
+                let made = Some(check::Made { plain, written });
                 reports.push(verify_artifact(
-                    source, original, &path, kind, function, check, progress,
+                    source, original, &path, kind, function, made, check, progress,
                 )?);
             }
             let agreement = recipe::compare(request, target, parts, &modules, &path)?;

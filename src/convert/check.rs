@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::admit;
 use super::error::ConvertError;
 use super::opened::Opened;
-use super::recipe::Made;
+use super::recipe::Recorded;
 use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step, Target};
 use super::sizes::{adopt_sizes, artifact_shapes};
 use crate::arch;
@@ -20,8 +20,8 @@ use crate::runtime::{NamedTensors, Session};
 use crate::source;
 use crate::tensor::{DType, Tensor};
 use crate::verify::{
-    self, Absent, Candidate, Format, Gates, Numerics, Options, PairReport, Prediction, Report,
-    Role, Source, Task, comparison_json, predictions_json,
+    self, Absent, Candidate, Conversion, Format, Gates, Numerics, Options, PairReport, Prediction,
+    Report, Role, Source, Task, Weights, comparison_json, predictions_json,
 };
 use crate::{coreml, onnx, runtime};
 
@@ -226,18 +226,28 @@ fn cannot_load(error: &Error) -> bool {
     !["engine_absent", "no_onnxruntime"].contains(&error.code())
 }
 
+/// A function as it was converted in memory: what an artifact in half precision has to agree with, but for its rounding.
+#[derive(Clone, Copy)]
+pub(super) struct Made<'a> {
+    /// What is written, before its precision changes.
+    pub(super) plain: &'a Module,
+    /// What was written.
+    pub(super) written: &'a Module,
+}
+
 /// Runs an artifact in every engine that can, and compares it with the source module. `engine` holds the source's original file, if it is one
 /// that engines run: it is the reference then, and our interpreter with the source module is compared with it like the rest. Of a Core ML
-/// artifact `function` is read, the default one if none is named.
+/// artifact `function` is read, the default one if none is named. `made` is the conversion itself, if it is known.
 ///
 /// # Errors
 /// When the artifact cannot be read back, or a file of `check` is malformed. A difference is not an error: it is in the report.
-pub fn verify_artifact(
+pub(super) fn verify_artifact(
     source: &Module,
     engine: Option<&dyn Session>,
     artifact: &Path,
     kind: ArtifactKind,
     function: Option<&str>,
+    made: Option<Made<'_>>,
     check: &Check,
     progress: &dyn Progress,
 ) -> Result<Report> {
@@ -360,6 +370,17 @@ pub fn verify_artifact(
             inexact: None,
         });
     }
+    // Without rounding to 16 bits, there is nothing that the engines' own gates would not show.
+    let made = made.filter(|_| numerics == Numerics::F16);
+    let [plain, written] = [made.map(|m| m.plain), made.map(|m| m.written)]
+        .map(|module| module.map(|m| Interpreter::new(m, Mode::F32)).transpose());
+    let (plain, written) = (plain?, written?);
+    let conversion =
+        made.zip(plain.as_ref().zip(written.as_ref()))
+            .map(|(made, (plain, written))| Conversion {
+                plain: (made.plain, plain),
+                written: (made.written, written),
+            });
     let name = artifact.file_name().unwrap_or_default().to_string_lossy();
     let report = verify::run(&verify::Request {
         artifact: &name,
@@ -374,6 +395,7 @@ pub fn verify_artifact(
             trace: Some(&original),
         },
         candidates,
+        conversion,
         absent: engines.absent,
         reference: reference.as_ref(),
         inputs: inputs.as_ref(),
@@ -438,7 +460,8 @@ pub fn verify(
 ) -> Result<Report> {
     let kind = ArtifactKind::of(artifact)?;
     let source = Opened::open(model, options)?;
-    let made = Made::of(artifact, kind)?;
+    let made = Recorded::of(artifact, kind)?;
+    let again = made.again(&source, model);
     let options = &match source {
         Opened::Checkpoint(_) => made.complete(options),
         Opened::Onnx(_) | Opened::Coreml(_) => options.clone(),
@@ -453,12 +476,19 @@ pub fn verify(
             function: function.clone(),
             ..options.clone()
         };
-        let report = verify_function(&source, artifact, kind, &options, check, progress)?;
+        let made = again.as_ref().ok().and_then(|c| c.of(function.as_deref()));
+        let report = verify_function(&source, artifact, kind, made, &options, check, progress)?;
         reports.push((function.unwrap_or_default(), report));
     }
     let report = Report::of_functions(reports);
     let mut report = report.ok_or(ConvertError::UnknownKind)?;
-    report.add_weights(made.compare(&source, model, artifact));
+    report.add_weights(match again.map(|conversion| conversion.compare(artifact)) {
+        Ok(Ok(agreement)) => Weights::Compared(agreement),
+        Ok(Err(error)) => Weights::NotCompared {
+            why: format!("the source cannot be converted as it was: {error}"),
+        },
+        Err(why) => Weights::NotCompared { why },
+    });
     Ok(report)
 }
 
@@ -467,6 +497,7 @@ fn verify_function(
     source: &Opened,
     artifact: &Path,
     kind: ArtifactKind,
+    made: Option<Made<'_>>,
     options: &SourceOptions,
     check: &Check,
     progress: &dyn Progress,
@@ -507,6 +538,7 @@ fn verify_function(
         artifact,
         kind,
         function.as_deref(),
+        made,
         check,
         progress,
     )?;

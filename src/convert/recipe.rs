@@ -5,21 +5,21 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::check::Made;
 use super::error::ConvertError;
 use super::opened::Opened;
 use super::request::{
     ArtifactKind, Precision, Request, SourceOptions, Target, parse_constant, parse_dim,
     parse_shape, shape_text, sizes_text,
 };
-use super::{Part, parts};
+use super::{Part, Parts, parts};
 use crate::arch::{Attention, RotaryFrequencies};
 use crate::coreml::{self, RmsNormForm};
-use crate::error::Result;
-use crate::ir::Agreement;
+use crate::error::{Error, Result};
+use crate::ir::{Agreement, Module};
 use crate::onnx;
 use crate::passes;
 use crate::tensor::{Storage, Tensor};
-use crate::verify::Weights;
 
 /// The metadata key.
 pub(super) const KEY: &str = "com.distill-convert.options";
@@ -172,13 +172,13 @@ impl Recipe {
 }
 
 /// What an artifact says about its making.
-pub(super) struct Made {
+pub(super) struct Recorded {
     recipe: Result<Recipe, String>,
     target: Target,
     architecture: Option<String>,
 }
 
-impl Made {
+impl Recorded {
     /// Reads the record of an artifact.
     ///
     /// # Errors
@@ -198,7 +198,7 @@ impl Made {
             (Some(_), None) => Err("the artifact does not say with which options".to_owned()),
             (Some(_), Some(text)) => serde_json::from_str(text).map_err(|e| e.to_string()),
         };
-        Ok(Made {
+        Ok(Recorded {
             recipe,
             target,
             architecture: metadata.get(ARCHITECTURE).cloned(),
@@ -216,54 +216,73 @@ impl Made {
         options
     }
 
-    /// Converts the source once more, in memory, and compares what would be written with the artifact.
-    pub(super) fn compare(&self, source: &Opened, model: &Path, artifact: &Path) -> Weights {
-        let recipe = match &self.recipe {
-            Ok(recipe) => recipe,
-            Err(why) => return Weights::NotCompared { why: why.clone() },
-        };
-        match self.again(recipe, source, model, artifact) {
-            Ok(weights) => weights,
-            Err(error) => Weights::NotCompared {
-                why: format!("the source cannot be converted as it was: {error}"),
-            },
+    /// Converts the source once more, in memory, as the artifact says that it was. An error says why that cannot be.
+    pub(super) fn again(&self, source: &Opened, model: &Path) -> Result<Conversion, String> {
+        let recipe = self.recipe.as_ref().map_err(Clone::clone)?;
+        let (request, options) = recipe
+            .request(model, self.target)
+            .ok_or("its record of options is not understood")?;
+        let cannot = |error: Error| format!("the source cannot be converted as it was: {error}");
+        let Parts {
+            architecture,
+            mut parts,
+            ..
+        } = parts(&request, source, &options, self.target).map_err(cannot)?;
+        if let Some(other) = self.architecture.as_ref().filter(|a| **a != architecture) {
+            return Err(format!("it was made from another source ({other})"));
         }
-    }
-
-    fn again(
-        &self,
-        recipe: &Recipe,
-        source: &Opened,
-        model: &Path,
-        artifact: &Path,
-    ) -> Result<Weights> {
-        let Some((request, options)) = recipe.request(model, self.target) else {
-            let why = "its record of options is not understood".to_owned();
-            return Ok(Weights::NotCompared { why });
-        };
-        let mut made = parts(&request, source, &options, self.target)?;
-        if let Some(other) = self
-            .architecture
-            .as_ref()
-            .filter(|a| **a != made.architecture)
-        {
-            let why = format!("it was made from another source ({other})");
-            return Ok(Weights::NotCompared { why });
-        }
-        for (part, nodes) in made.parts.iter_mut().zip(&recipe.overflowing) {
+        for (part, nodes) in parts.iter_mut().zip(&recipe.overflowing) {
             if !nodes.is_empty() {
-                part.keep(nodes.iter().cloned().collect())?;
+                part.keep(nodes.iter().cloned().collect()).map_err(cannot)?;
             }
         }
-        let mut modules = Vec::with_capacity(made.parts.len());
-        for part in &made.parts {
-            modules.push(match request.precision(self.target) {
-                Precision::Fp32 => part.plain.clone(),
-                Precision::Fp16 => passes::precision(&part.plain, &part.islands)?.0,
-            });
-        }
-        let agreement = compare(&request, self.target, &made.parts, &modules, artifact)?;
-        Ok(Weights::Compared(agreement))
+        let written = |part: &Part| match request.precision(self.target) {
+            Precision::Fp32 => Ok(part.plain.clone()),
+            Precision::Fp16 => Ok(passes::precision(&part.plain, &part.islands)?.0),
+        };
+        let modules: Result<Vec<Module>> = parts.iter().map(written).collect();
+        Ok(Conversion {
+            modules: modules.map_err(cannot)?,
+            request,
+            target: self.target,
+            parts,
+        })
+    }
+}
+
+/// A conversion in memory: the functions on their way, and each as it is written.
+pub(super) struct Conversion {
+    request: Request,
+    target: Target,
+    parts: Vec<Part>,
+    modules: Vec<Module>,
+}
+
+impl Conversion {
+    /// What was made of a function, before and after its precision changed.
+    pub(super) fn of(&self, function: Option<&str>) -> Option<Made<'_>> {
+        let mut all = self.parts.iter().zip(&self.modules);
+        let same = |(part, _): &(&Part, &Module)| {
+            self.parts.len() == 1 || part.function.as_deref() == function
+        };
+        all.find(same).map(|(part, module)| Made {
+            plain: &part.plain,
+            written: module,
+        })
+    }
+
+    /// Compares an artifact with what would be written.
+    ///
+    /// # Errors
+    /// When either cannot be read.
+    pub(super) fn compare(&self, artifact: &Path) -> Result<Agreement> {
+        compare(
+            &self.request,
+            self.target,
+            &self.parts,
+            &self.modules,
+            artifact,
+        )
     }
 }
 
@@ -272,7 +291,7 @@ pub(super) fn compare(
     request: &Request,
     target: Target,
     parts: &[Part],
-    modules: &[crate::ir::Module],
+    modules: &[Module],
     artifact: &Path,
 ) -> Result<Agreement> {
     let tick = |_: u64| {};

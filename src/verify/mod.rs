@@ -107,6 +107,16 @@ pub struct Candidate<'a> {
     pub inexact: Option<&'static str>,
 }
 
+/// The conversion in memory. Rounding to 16 bits hides small faults of a conversion; what comes before and after it has to agree as closely as
+/// single precision does, on the first probe.
+#[derive(Clone, Copy)]
+pub struct Conversion<'a> {
+    /// What is written, before its precision changes, and the interpreter of it in single precision: agrees with the source.
+    pub plain: (&'a Module, &'a Interpreter),
+    /// What was written, and the interpreter that keeps all its values in single precision: agrees with what was read back.
+    pub written: (&'a Module, &'a Interpreter),
+}
+
 /// An engine that should have run the artifact and could not be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Absent {
@@ -153,6 +163,8 @@ pub struct Request<'a> {
     pub source: Source<'a>,
     /// Every way of running the artifact.
     pub candidates: Vec<Candidate<'a>>,
+    /// The conversion that made the artifact, if its values have 16 bits and it is known.
+    pub conversion: Option<Conversion<'a>>,
     /// Engines that could not be loaded.
     pub absent: Vec<Absent>,
     /// A reference file: `caseN.input.<name>`, `caseN.output.<name>`.

@@ -1,6 +1,7 @@
 //! The verification itself: every probe through source and candidates, then claims, intermediate values and the task.
 
 mod complete;
+mod links;
 mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use crate::error::Result;
 use crate::eval::Interpreter;
 use crate::ir::Module;
 use crate::runtime::{NamedTensors, Session};
+use crate::tensor::Tensor;
 
 /// Compares a source with every given way of running an artifact.
 ///
@@ -58,6 +60,7 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
     }
     run.completeness();
     run.trace(&taken);
+    run.links(&taken);
     if let Some(task) = request.task {
         let report = preservation::run(
             task,
@@ -410,57 +413,8 @@ impl<'a> Run<'a> {
             reference.keys().collect()
         };
         for output in names {
-            let mut failures = Vec::new();
-            let mut row = OutputReport {
-                against,
-                comparison: None,
-                engine: name.clone(),
-                not_compared: None,
-                output: output.clone(),
-            };
-            match (reference.get(output), outputs.get(output)) {
-                (Some(r), Some(c)) => {
-                    let rule = Rule {
-                        gates,
-                        kind: OutputKind::of(output, r),
-                        rows: None,
-                        allow_rounded: against == REFERENCE_FILE,
-                    };
-                    match aligned(self.interface, probe, output, rule, r, c) {
-                        Ok(Some(mut comparison)) => {
-                            let step = self.steps.get(output);
-                            if let Some(&step) = step.filter(|_| probe.padded_from.is_none()) {
-                                steps::judge(&mut comparison, step, r, c, gates);
-                            }
-                            failures.extend(comparison.failures.iter().cloned());
-                            failures.extend(
-                                comparison
-                                    .checks
-                                    .iter()
-                                    .filter(|c| !c.passed)
-                                    .map(super::Check::text),
-                            );
-                            for warning in &comparison.warnings {
-                                let line = format!("{name}: `{output}`: {warning}");
-                                // The same on every probe is said once; the probes' own entries have it all.
-                                if !self.warnings.contains(&line) {
-                                    self.warnings.push(line);
-                                }
-                            }
-                            row.comparison = Some(comparison);
-                        }
-                        Ok(None) => {
-                            row.not_compared = Some("padding has a part in it".into());
-                        }
-                        Err(error) => failures.push(error.to_string()),
-                    }
-                }
-                (None, _) => failures.push(format!(
-                    "it is missing in the {}",
-                    against.replace('_', " ")
-                )),
-                (Some(_), None) => failures.push("it is missing".to_owned()),
-            }
+            let pair = (reference.get(output), outputs.get(output));
+            let (mut row, failures) = self.compare(probe, &name, against, output, pair, gates);
             let engine = match index {
                 Some(index) => &mut self.candidates[index],
                 None => &mut self.source,
@@ -495,6 +449,63 @@ impl<'a> Run<'a> {
             }
             reports.push(row);
         }
+    }
+
+    /// Compares one output with a reference. What is wrong with it is not yet anybody's failure.
+    fn compare(
+        &mut self,
+        probe: &Probe,
+        engine: &str,
+        against: &'static str,
+        output: &str,
+        (reference, found): (Option<&Tensor>, Option<&Tensor>),
+        gates: &Gates,
+    ) -> (OutputReport, Vec<String>) {
+        let mut failures = Vec::new();
+        let mut row = OutputReport {
+            against,
+            comparison: None,
+            engine: engine.to_owned(),
+            not_compared: None,
+            output: output.to_owned(),
+        };
+        match (reference, found) {
+            (Some(r), Some(c)) => {
+                let rule = Rule {
+                    gates,
+                    kind: OutputKind::of(output, r),
+                    rows: None,
+                    allow_rounded: against == REFERENCE_FILE,
+                };
+                match aligned(self.interface, probe, output, rule, r, c) {
+                    Ok(Some(mut comparison)) => {
+                        let step = self.steps.get(output);
+                        if let Some(&step) = step.filter(|_| probe.padded_from.is_none()) {
+                            steps::judge(&mut comparison, step, r, c, gates);
+                        }
+                        failures.extend(comparison.failures.iter().cloned());
+                        let broken = comparison.checks.iter().filter(|c| !c.passed);
+                        failures.extend(broken.map(super::Check::text));
+                        for warning in &comparison.warnings {
+                            let line = format!("{engine}: `{output}`: {warning}");
+                            // The same on every probe is said once; the probes' own entries have it all.
+                            if !self.warnings.contains(&line) {
+                                self.warnings.push(line);
+                            }
+                        }
+                        row.comparison = Some(comparison);
+                    }
+                    Ok(None) => row.not_compared = Some("padding has a part in it".into()),
+                    Err(error) => failures.push(error.to_string()),
+                }
+            }
+            (None, _) => failures.push(format!(
+                "it is missing in the {}",
+                against.replace('_', " ")
+            )),
+            (Some(_), None) => failures.push("it is missing".to_owned()),
+        }
+        (row, failures)
     }
 
     /// Tests the claims and looks at intermediate values, on the first probe.

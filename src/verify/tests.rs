@@ -24,6 +24,7 @@ fn request<'a>(module: &'a Module, source: &'a Fake, candidate: &'a Fake) -> Req
             numerics: Numerics::F32,
             inexact: None,
         }],
+        conversion: None,
         absent: Vec::new(),
         reference: None,
         inputs: None,
@@ -496,8 +497,23 @@ fn chain(scale: f32, fill: f64, dtype: DType, change: f32) -> Module {
 }
 
 fn traced(source: &Module, artifact: &Module, mode: Mode) -> Report {
-    let original = Interpreter::new(source, Mode::F32).unwrap();
-    let interpreter = Interpreter::new(artifact, mode).unwrap();
+    linked(source, None, (artifact, &[mode]))
+}
+
+/// A report on an artifact in an interpreter for every mode, with the conversion before and after its precision changed, if it is known.
+fn linked(
+    source: &Module,
+    made: Option<(&Module, &Module)>,
+    (artifact, modes): (&Module, &[Mode]),
+) -> Report {
+    let interpreter = |module| Interpreter::new(module, Mode::F32).unwrap();
+    let original = interpreter(source);
+    let made = made.map(|(p, w)| ((p, interpreter(p)), (w, interpreter(w))));
+    let interpreters: Vec<Interpreter> = modes
+        .iter()
+        .map(|&mode| Interpreter::new(artifact, mode).unwrap())
+        .collect();
+    let halves = artifact.has(DType::F16);
     run(&Request {
         artifact: "chain.mlpackage",
         format: Format::CoreMl,
@@ -506,17 +522,21 @@ fn traced(source: &Module, artifact: &Module, mode: Mode) -> Report {
             session: &original,
             trace: Some(&original),
         },
-        candidates: vec![Candidate {
-            role: Role::Artifact,
-            session: &interpreter,
-            module: Some(artifact),
-            trace: Some(&interpreter),
-            numerics: match mode {
-                Mode::F32 => Numerics::F32,
-                Mode::F16 => Numerics::F16,
-            },
-            inexact: None,
-        }],
+        candidates: interpreters
+            .iter()
+            .map(|interpreter| Candidate {
+                role: Role::Artifact,
+                session: interpreter,
+                module: Some(artifact),
+                trace: Some(interpreter),
+                numerics: if halves { Numerics::F16 } else { Numerics::F32 },
+                inexact: None,
+            })
+            .collect(),
+        conversion: made.as_ref().map(|((p, plain), (w, written))| Conversion {
+            plain: (p, plain),
+            written: (w, written),
+        }),
         absent: Vec::new(),
         reference: None,
         inputs: None,
@@ -524,6 +544,42 @@ fn traced(source: &Module, artifact: &Module, mode: Mode) -> Report {
         options: Options::default(),
     })
     .unwrap()
+}
+
+#[test]
+fn what_half_precision_would_hide_is_found_without_it() {
+    let made = |dtype, change| chain(1.0, -1e4, dtype, change);
+    let (source, halves) = (made(DType::F32, 0.0), made(DType::F16, 0.0));
+    // Less than the gates of half precision see, more than the order of a sum gives.
+    let small = 2e-3;
+    let (other, other_halves) = (made(DType::F32, small), made(DType::F16, small));
+    let modes = &[Mode::F32, Mode::F16];
+    let verdict = |plain, written, artifact| {
+        let report = linked(&source, Some((plain, written)), (artifact, modes));
+        let failures = report.failures.clone();
+        (report, failures)
+    };
+    let (report, failures) = verdict(&source, &halves, &halves);
+    assert!(failures.is_empty(), "{failures:?}");
+    let held = |engine: &str, against: &str| {
+        let row = |r: &&SummaryRow| r.engine == engine && r.against == against;
+        report.summary.iter().find(row).unwrap().comparisons
+    };
+    assert_eq!(held("the conversion", "source"), 1);
+    assert_eq!(held("interpreter f32", "conversion"), 1);
+    let (_, failures) = verdict(&other, &halves, &halves);
+    assert!(
+        failures[0].starts_with("the conversion: `out`") && failures.len() == 1,
+        "{failures:?}"
+    );
+    let (_, failures) = verdict(&source, &halves, &other_halves);
+    assert!(
+        failures[0].starts_with("interpreter f32: `out`") && failures.len() == 1,
+        "{failures:?}"
+    );
+    // Without the conversion, nobody sees it.
+    let report = linked(&source, None, (&other_halves, modes));
+    assert!(report.passed(), "{}", report.human());
 }
 
 #[test]
