@@ -330,15 +330,26 @@ struct Part {
     source: Module,
     /// What is written, before its precision changes.
     plain: Module,
+    /// Whether that is another program than `source`.
+    is_rewritten: bool,
     /// What a Core ML source says about it.
     description: Option<coreml::Description>,
     islands: Islands,
 }
 
 impl Part {
+    /// What an artifact of it is held against, beside the source.
+    fn made<'a>(&'a self, written: &'a Module) -> check::Made<'a> {
+        check::Made {
+            plain: self.is_rewritten.then_some(&self.plain),
+            written,
+        }
+    }
+
     /// Keeps nodes in single precision that were seen to reach beyond half precision. Of attention that may be the scores alone.
     fn keep(&mut self, beyond: BTreeSet<String>) -> Result<()> {
         self.plain = passes::parts(&self.plain)?;
+        self.is_rewritten = true;
         self.islands = self.islands.clone().with_overflowing(beyond);
         Ok(())
     }
@@ -405,6 +416,7 @@ fn parts(
             plain
         };
         all.parts.push(Part {
+            is_rewritten: source.is_graph() || islands.name_parts(),
             description,
             function: options.function,
             source: built.module,
@@ -487,8 +499,7 @@ impl Attempt<'_> {
         if let Some(check) = &request.check {
             for (part, written) in parts.iter().zip(&modules) {
                 let function = part.function.as_deref().filter(|_| parts.len() > 1);
-                let (source, plain) = (&part.source, &part.plain);
-                let made = Some(check::Made { plain, written });
+                let (source, made) = (&part.source, Some(part.made(written)));
                 reports.push(verify_artifact(
                     source, original, &path, kind, function, made, check, progress,
                 )?);

@@ -88,6 +88,7 @@ fn verify(
             },
             inexact: None,
         }],
+        conversion: None,
         absent: Vec::new(),
         reference,
         inputs: None,

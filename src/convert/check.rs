@@ -229,8 +229,8 @@ fn cannot_load(error: &Error) -> bool {
 /// A function as it was converted in memory: what an artifact in half precision has to agree with, but for its rounding.
 #[derive(Clone, Copy)]
 pub(super) struct Made<'a> {
-    /// What is written, before its precision changes.
-    pub(super) plain: &'a Module,
+    /// What is written, before its precision changes, if that is another program than the source.
+    pub(super) plain: Option<&'a Module>,
     /// What was written.
     pub(super) written: &'a Module,
 }
@@ -372,15 +372,19 @@ pub(super) fn verify_artifact(
     }
     // Without rounding to 16 bits, there is nothing that the engines' own gates would not show.
     let made = made.filter(|_| numerics == Numerics::F16);
-    let [plain, written] = [made.map(|m| m.plain), made.map(|m| m.written)]
-        .map(|module| module.map(|m| Interpreter::new(m, Mode::F32)).transpose());
-    let (plain, written) = (plain?, written?);
-    let conversion =
-        made.zip(plain.as_ref().zip(written.as_ref()))
-            .map(|(made, (plain, written))| Conversion {
-                plain: (made.plain, plain),
-                written: (made.written, written),
-            });
+    let plain = made.and_then(|m| m.plain);
+    let written = made.map(|m| m.written);
+    let opened = |m: &Module| Interpreter::new(m, Mode::F32);
+    let interpreters = (
+        plain.map(opened).transpose()?,
+        written.map(opened).transpose()?,
+    );
+    let conversion = written
+        .zip(interpreters.1.as_ref())
+        .map(|written| Conversion {
+            plain: plain.zip(interpreters.0.as_ref()),
+            written,
+        });
     let name = artifact.file_name().unwrap_or_default().to_string_lossy();
     let report = verify::run(&verify::Request {
         artifact: &name,

@@ -265,10 +265,7 @@ impl Conversion {
         let same = |(part, _): &(&Part, &Module)| {
             self.parts.len() == 1 || part.function.as_deref() == function
         };
-        all.find(same).map(|(part, module)| Made {
-            plain: &part.plain,
-            written: module,
-        })
+        all.find(same).map(|(part, module)| part.made(module))
     }
 
     /// Compares an artifact with what would be written.

@@ -405,6 +405,7 @@ fn perturb(
 fn change(limit: f64, before: &Tensor, after: &Tensor, rows: Option<&[usize]>) -> Verdict {
     let gates = Gates {
         max_relative: Some(limit),
+        max_relative_rms: None,
         min_cosine: None,
         min_psnr_db: None,
         max_score: None,

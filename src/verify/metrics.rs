@@ -56,6 +56,9 @@ pub struct Figures {
     /// max|reference|
     #[serde(serialize_with = "float")]
     pub reference_peak: f64,
+    /// Root mean square of Δ / root mean square of the reference.
+    #[serde(serialize_with = "float")]
+    pub relative_rms: f64,
     /// max|Δ| / max|reference|: the tolerance at which it would just pass.
     #[serde(serialize_with = "float")]
     pub required_tolerance: f64,
@@ -342,6 +345,7 @@ fn compare_floats(rule: Rule<'_>, kept: &Kept<'_>, r: &[f64], c: &[f64], out: &m
             (false, false) => Some(20.0 * (peak / rms).log10()),
         },
         reference_peak: peak,
+        relative_rms: ratio(squares.sqrt(), rr.sqrt()),
         required_tolerance: ratio(max_abs, peak),
         rms,
     };
@@ -392,6 +396,9 @@ fn differences(rule: Rule<'_>, figures: &Figures, slack: f64) -> Vec<Check> {
     let relative = gates
         .max_relative
         .map(|limit| Check::at_most("required_tolerance", relative, limit + slack));
+    let rms = gates
+        .max_relative_rms
+        .map(|limit| Check::at_most("relative_rms", figures.relative_rms, limit + slack));
     let cosine = match rule.kind {
         OutputKind::Embedding => gates.min_embedding_cosine,
         OutputKind::Plain | OutputKind::Logits | OutputKind::Score => gates.min_cosine,
@@ -404,7 +411,10 @@ fn differences(rule: Rule<'_>, figures: &Figures, slack: f64) -> Vec<Check> {
         .psnr_db
         .zip(gates.min_psnr_db)
         .map(|(found, limit)| Check::at_least("psnr_db", found, limit));
-    [relative, cosine, psnr].into_iter().flatten().collect()
+    [relative, rms, cosine, psnr]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// `a / b`, where 0/0 is 0: no error on nothing.

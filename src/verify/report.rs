@@ -157,6 +157,9 @@ pub struct GatesReport {
     /// Most max|Δ| / max|reference|.
     #[serde(serialize_with = "optional_float")]
     pub max_relative: Option<f64>,
+    /// Most root mean square of Δ / root mean square of the reference.
+    #[serde(serialize_with = "optional_float")]
+    pub max_relative_rms: Option<f64>,
     /// Most |Δ| / max(|reference|, 1) of single scores.
     #[serde(serialize_with = "optional_float")]
     pub max_score: Option<f64>,
@@ -199,6 +202,7 @@ impl GatesReport {
             max_magnitude: gates.max_magnitude,
             max_mean_kl: gates.max_mean_kl,
             max_relative: gates.max_relative,
+            max_relative_rms: gates.max_relative_rms,
             max_score: gates.max_score,
             max_step_share: gates.max_step_share,
             min_cosine: gates.min_cosine,

@@ -534,7 +534,7 @@ fn linked(
             })
             .collect(),
         conversion: made.as_ref().map(|((p, plain), (w, written))| Conversion {
-            plain: (p, plain),
+            plain: Some((p, plain)),
             written: (w, written),
         }),
         absent: Vec::new(),

@@ -19,6 +19,8 @@ pub enum Numerics {
 pub struct Gates {
     /// Most max|Δ| / max|reference|. Relative to the tensor's own scale, so that a small tensor can fail too.
     pub max_relative: Option<f64>,
+    /// Most root mean square of Δ / root mean square of the reference.
+    pub max_relative_rms: Option<f64>,
     /// Least cosine similarity.
     pub min_cosine: Option<f64>,
     /// Least cosine similarity of embeddings, whose direction is all that counts.
@@ -58,6 +60,7 @@ impl Gates {
         match numerics {
             Numerics::F32 => Gates {
                 max_relative: Some(1e-4),
+                max_relative_rms: Some(1e-4),
                 min_cosine: Some(0.999_999),
                 min_embedding_cosine: Some(0.999_999),
                 max_score: Some(1e-4),
@@ -77,6 +80,7 @@ impl Gates {
             Numerics::F16 => Gates {
                 // Averages hide one wrong element among thousands; this does not.
                 max_relative: Some(0.1),
+                max_relative_rms: None,
                 min_cosine: Some(0.999),
                 min_embedding_cosine: Some(0.999_9),
                 max_score: Some(1e-2),
@@ -107,6 +111,7 @@ impl Gates {
         let cosine = |least: f64| (1.0 - (1.0 - least) * squared).max(0.0);
         Gates {
             max_relative: Some(tolerance),
+            max_relative_rms: gates.max_relative_rms.map(|x| x * wider),
             min_cosine: gates.min_cosine.map(cosine),
             min_embedding_cosine: gates.min_embedding_cosine.map(cosine),
             max_score: Some(tolerance),
@@ -127,6 +132,7 @@ impl Gates {
             |name: &str, limit: Option<f64>| limit.map(|limit| format!("{name} ≥ {limit}"));
         let parts = [
             at_most("max|Δ| of max", self.max_relative),
+            at_most("RMS of RMS", self.max_relative_rms),
             at_least("cosine", self.min_cosine),
             at_least("of embeddings", self.min_embedding_cosine),
             at_least("PSNR", self.min_psnr_db),
@@ -226,6 +232,7 @@ mod tests {
         let near = |a: Option<f64>, b: f64| (a.unwrap() - b).abs() < 1e-9;
         let wide = Gates::with_tolerance(2e-3);
         assert_eq!(wide.max_relative, Some(2e-3));
+        assert!(near(wide.max_relative_rms, 2e-3));
         assert!(near(wide.min_cosine, 1.0 - 1e-6 * 400.0));
         assert!(near(wide.max_mean_kl, 1e-6 * 400.0));
         assert!(wide.tie_margin == 4e-3 && wide.min_top1 == default.min_top1);

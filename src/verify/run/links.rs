@@ -22,8 +22,8 @@ impl Run<'_> {
             return;
         }
         let gates = self.request.options.f32.clone();
-        if let Some(source) = self.request.source.trace {
-            let subject = self.subject_of(conversion.plain, &gates);
+        if let (Some(source), Some(plain)) = (self.request.source.trace, conversion.plain) {
+            let subject = self.subject_of(plain, &gates);
             let found = subject.and_then(|s| {
                 let source = crate::runtime::Session::run(source, &probe.inputs)?;
                 Ok((source, s.run(&probe.inputs)?))
