@@ -658,6 +658,7 @@ mod tests {
     fn a_gateless_comparison_fails() {
         let gates = Gates {
             max_relative: None,
+            max_relative_rms: None,
             min_cosine: None,
             min_psnr_db: None,
             ..Gates::for_numerics(Numerics::F32)
