@@ -161,13 +161,8 @@ impl MaskedNames<'_> {
 
 /// The head that labels every token.
 pub(crate) fn token_head(w: &mut Weights, width: usize, labels: usize) -> Result<Head> {
-    Ok(Head {
-        output: "logits",
-        look: Look::Each,
-        steps: vec![(Linear::load(w, "classifier", width, labels, true)?, None)],
-        norm: None,
-        softcap: None,
-    })
+    let steps = vec![(Linear::load(w, "classifier", width, labels, true)?, None)];
+    Ok(Head::linear("logits", Look::Each, steps))
 }
 
 /// Sizes of the embeddings.

@@ -34,6 +34,21 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// Linear maps, and nothing around them.
+    pub(crate) fn linear(
+        output: &'static str,
+        look: Look,
+        steps: Vec<(Linear, Option<Activation>)>,
+    ) -> Self {
+        Head {
+            output,
+            look,
+            steps,
+            norm: None,
+            softcap: None,
+        }
+    }
+
     /// `hidden [batch, seq, width]` → the output.
     pub(crate) fn build(&self, g: &mut Graph, hidden: ValueId) -> Result<ValueId> {
         let name = self.output;

@@ -26,13 +26,11 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
         Class::Classifier => {
             let dense = Linear::load(w, &pooler, width, width, true)?;
             let out = Linear::load(w, "classifier", width, labels, true)?;
-            heads.push(Head {
-                output: "logits",
-                look: Look::First,
-                steps: vec![(dense, Some(Activation::Tanh)), (out, None)],
-                norm: None,
-                softcap: None,
-            });
+            heads.push(Head::linear(
+                "logits",
+                Look::First,
+                vec![(dense, Some(Activation::Tanh)), (out, None)],
+            ));
         }
         Class::TokenClassifier => heads.push(token_head(w, width, labels)?),
         Class::MaskedLanguageModel => {
@@ -50,13 +48,11 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
         // Base models are often saved without a pooler.
         Class::Base | Class::LanguageModel if w.has(&format!("{pooler}.weight")) => {
             let dense = Linear::load(w, &pooler, width, width, true)?;
-            heads.push(Head {
-                output: "pooler_output",
-                look: Look::First,
-                steps: vec![(dense, Some(Activation::Tanh))],
-                norm: None,
-                softcap: None,
-            });
+            heads.push(Head::linear(
+                "pooler_output",
+                Look::First,
+                vec![(dense, Some(Activation::Tanh))],
+            ));
         }
         Class::Base | Class::LanguageModel => {}
     }

@@ -121,13 +121,11 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
     if source.class == Class::Classifier {
         let dense = Linear::load(w, "pooler.dense", pooler_width, pooler_width, true)?;
         let out = Linear::load(w, "classifier", width, labels, true)?;
-        heads.push(Head {
-            output: "logits",
-            look: Look::First,
-            steps: vec![(dense, Some(pooler_act)), (out, None)],
-            softcap: None,
-            norm: None,
-        });
+        heads.push(Head::linear(
+            "logits",
+            Look::First,
+            vec![(dense, Some(pooler_act)), (out, None)],
+        ));
     }
     source.leave_heads(&["lm_predictions.", "mask_predictions.", "cls."]);
     let limits = if absolute {

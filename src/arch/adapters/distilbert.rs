@@ -68,13 +68,11 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
         Class::Classifier => {
             let dense = Linear::load(w, "pre_classifier", width, width, true)?;
             let out = Linear::load(w, "classifier", width, labels, true)?;
-            heads.push(Head {
-                output: "logits",
-                look: Look::First,
-                steps: vec![(dense, Some(Activation::Relu)), (out, None)],
-                norm: None,
-                softcap: None,
-            });
+            heads.push(Head::linear(
+                "logits",
+                Look::First,
+                vec![(dense, Some(Activation::Relu)), (out, None)],
+            ));
         }
         Class::TokenClassifier => heads.push(token_head(w, width, labels)?),
         Class::MaskedLanguageModel => {

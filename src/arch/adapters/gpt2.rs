@@ -68,13 +68,7 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
             weight,
             bias: None,
         };
-        heads.push(Head {
-            output: "logits",
-            look: Look::Each,
-            steps: vec![(linear, None)],
-            softcap: None,
-            norm: None,
-        });
+        heads.push(Head::linear("logits", Look::Each, vec![(linear, None)]));
     }
     Ok(Spec::Decoder(Box::new(DecoderSpec {
         vocab,

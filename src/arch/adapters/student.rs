@@ -102,28 +102,24 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
         .map(|i| sizes.layer(w, names, &format!("{}.{i}", names.layer)))
         .collect::<Result<Vec<_>>>()?;
     let final_norm = Norm::rms(w, names.final_norm, width, EPSILON)?;
-    let mut heads = vec![Head {
-        output: "logits",
-        look: Look::Each,
-        steps: vec![(Linear::load(w, "lm_head", width, vocab, false)?, None)],
-        softcap: None,
-        norm: None,
-    }];
+    let mut heads = vec![Head::linear(
+        "logits",
+        Look::Each,
+        vec![(Linear::load(w, "lm_head", width, vocab, false)?, None)],
+    )];
     if halt {
-        heads.push(Head {
-            output: "halt_logits",
-            look: Look::Mean,
-            steps: vec![(Linear::load(w, "halt_head", width, 2, true)?, None)],
-            softcap: None,
-            norm: None,
-        });
+        heads.push(Head::linear(
+            "halt_logits",
+            Look::Mean,
+            vec![(Linear::load(w, "halt_head", width, 2, true)?, None)],
+        ));
     }
     if evaluation {
         let inner = w.axis("eval_head.0.weight", 0).unwrap_or(width / 2);
-        heads.push(Head {
-            output: "eval_score",
-            look: Look::Last,
-            steps: vec![
+        heads.push(Head::linear(
+            "eval_score",
+            Look::Last,
+            vec![
                 (
                     Linear::load(w, "eval_head.0", width, inner, true)?,
                     Some(Activation::Relu),
@@ -133,9 +129,7 @@ pub(in crate::arch) fn load(source: &mut Source) -> Result<Spec> {
                     Some(Activation::Sigmoid),
                 ),
             ],
-            softcap: None,
-            norm: None,
-        });
+        ));
     }
     // Only used while training.
     w.ignore(|name| name.starts_with("intermediate_aligner."));
