@@ -61,6 +61,20 @@ pub struct First {
     pub value: ValueReport,
 }
 
+impl First {
+    /// The value and its operation, with the relative errors after and before it.
+    pub(super) fn place(&self) -> String {
+        format!(
+            "`{}` ({}, {}, relative error {}, operands {})",
+            self.value.name,
+            self.value.op,
+            self.kind,
+            show(self.value.relative_error),
+            show(self.value.operand_error)
+        )
+    }
+}
+
 /// The intermediate values of one run of an artifact against those of its source.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Divergence {
@@ -130,14 +144,7 @@ impl Divergence {
         }
         let leaves = match &self.first {
             None => "never leaves the source".to_owned(),
-            Some(first) => format!(
-                "leaves the source at `{}` ({}, {}, relative error {}, operands {})",
-                first.value.name,
-                first.value.op,
-                first.kind,
-                show(first.value.relative_error),
-                show(first.value.operand_error)
-            ),
+            Some(first) => format!("leaves the source at {}", first.place()),
         };
         format!(
             "{head}: {} compared, {} unmatched, largest magnitude {}; {leaves}",

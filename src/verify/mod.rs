@@ -111,11 +111,10 @@ pub struct Candidate<'a> {
 /// single precision does, on the first probe.
 #[derive(Clone, Copy)]
 pub struct Conversion<'a> {
-    /// What is written, before its precision changes, if that is another program than the source, and the interpreter of it in single precision:
-    /// agrees with the source.
-    pub plain: Option<(&'a Module, &'a Interpreter)>,
-    /// What was written, and the interpreter that keeps all its values in single precision: agrees with what was read back.
-    pub written: (&'a Module, &'a Interpreter),
+    /// What is written, before its precision changes, if that is another program than the source: agrees with the source.
+    pub plain: Option<&'a Module>,
+    /// What was written: agrees with what was read back, all values kept in single precision.
+    pub written: &'a Module,
 }
 
 /// An engine that should have run the artifact and could not be loaded.

@@ -1,16 +1,24 @@
 //! What rounding to 16 bits would hide: the conversion before it beside the source, and what was read back beside what was written.
 
-use super::super::Subject;
+use std::collections::BTreeMap;
+
+use super::super::divergence::{self, SourceTrace};
 use super::super::inputs::Probe;
-use super::super::tolerance::Gates;
+use super::super::{Candidate, Subject};
 use super::{Role, Run};
 use crate::error::Result;
 use crate::eval::{Interpreter, Mode};
 use crate::ir::Module;
-use crate::runtime::NamedTensors;
+use crate::runtime::{NamedTensors, Session};
 
-/// Why a difference counts at the gates of single precision.
-const UNROUNDED: &str = "before anything is rounded to 16 bits: the conversion itself is at fault";
+/// What both ends of a link gave, and the first operation at which they part, if they do.
+struct Link<'l> {
+    engine: &'l str,
+    against: &'static str,
+    reference: NamedTensors,
+    outputs: NamedTensors,
+    parts: &'l dyn Fn() -> Result<Option<String>>,
+}
 
 impl Run<'_> {
     /// Compares the conversion with the source, and the artifact with the conversion, on the first probe, at the gates of single precision.
@@ -18,77 +26,123 @@ impl Run<'_> {
         let (Some(conversion), Some(probe)) = (self.request.conversion, probes.first()) else {
             return;
         };
-        if self.source.error.is_some() {
-            return;
-        }
-        let gates = self.request.options.f32.clone();
-        if let (Some(source), Some(plain)) = (self.request.source.trace, conversion.plain) {
-            let subject = self.subject_of(plain, &gates);
-            let found = subject.and_then(|s| {
-                let source = crate::runtime::Session::run(source, &probe.inputs)?;
-                Ok((source, s.run(&probe.inputs)?))
-            });
-            self.link(probe, "the conversion", "source", found, &gates);
-        }
-        let kept = |c: &&super::super::Candidate<'_>| {
-            let keeps = c.trace.is_some_and(|t| t.mode() == Mode::F32);
-            keeps && c.role == Role::Artifact && c.module.is_some()
-        };
-        let index = self.request.candidates.iter().position(|c| kept(&c));
-        let Some(artifact) = index.map(|i| &self.candidates[i]) else {
-            return;
-        };
-        let (name, outputs) = (artifact.subject.name.clone(), artifact.bases.first());
-        if let Some(outputs) = outputs.cloned() {
-            let found = self
-                .subject_of(conversion.written, &gates)
-                .and_then(|written| Ok((written.run(&probe.inputs)?, outputs)));
-            self.link(probe, &name, "conversion", found, &gates);
+        let links = [
+            conversion.plain.map(|plain| self.to_source(probe, plain)),
+            Some(self.to_artifact(probe, conversion.written)),
+        ];
+        for error in links.into_iter().flatten().filter_map(Result::err) {
+            let line = format!("the conversion could not be run on its own: {error}");
+            self.unproven.push(line);
         }
     }
 
-    fn subject_of<'s>(
-        &'s self,
-        (module, interpreter): (&'s Module, &'s Interpreter),
-        gates: &Gates,
-    ) -> Result<Subject<'s>> {
+    fn to_source(&mut self, probe: &Probe, plain: &Module) -> Result<()> {
+        let Some(source) = self.request.source.trace else {
+            return Ok(());
+        };
+        if self.source.error.is_some() {
+            return Ok(());
+        }
+        let interpreter = Interpreter::new(plain, Mode::F32)?;
+        let subject = self.unrounded(plain, &interpreter)?;
+        let gates = &self.request.options.f32;
+        let parts = || {
+            let trace = SourceTrace::run(source, &[plain], &probe.inputs)?;
+            let inputs = subject.cast(&probe.inputs)?;
+            let found = divergence::trace(&trace, plain, &interpreter, &inputs, gates)?;
+            Ok(found.first.map(|first| first.place()))
+        };
+        let link = Link {
+            engine: "the conversion",
+            against: "source",
+            reference: Session::run(source, &probe.inputs)?,
+            outputs: subject.run(&probe.inputs)?,
+            parts: &parts,
+        };
+        self.link(probe, link);
+        Ok(())
+    }
+
+    fn to_artifact(&mut self, probe: &Probe, written: &Module) -> Result<()> {
+        let keeps = |c: &Candidate<'_>| {
+            let is_unrounded = c.trace.is_some_and(|t| t.mode() == Mode::F32);
+            is_unrounded && c.role == Role::Artifact
+        };
+        let candidates = &self.request.candidates;
+        let Some(index) = candidates.iter().position(keeps) else {
+            return Ok(());
+        };
+        let (candidate, engine) = (&candidates[index], &self.candidates[index]);
+        let read_back = candidate.trace.zip(candidate.module);
+        let (Some((artifact, module)), Some(outputs)) = (read_back, engine.bases.first()) else {
+            return Ok(());
+        };
+        let outputs = outputs.clone();
+        let interpreter = Interpreter::new(written, Mode::F32)?;
+        let subject = self.unrounded(written, &interpreter)?;
+        let gates = &self.request.options.f32;
+        let taker = self.unrounded(module, artifact)?;
+        let parts = || {
+            let inputs = subject.cast(&probe.inputs)?;
+            let trace = SourceTrace::run(&interpreter, &[module], &inputs)?;
+            let inputs = taker.cast(&probe.inputs)?;
+            let found = divergence::trace(&trace, module, artifact, &inputs, gates)?;
+            Ok(found.first.map(|first| first.place()))
+        };
+        let link = Link {
+            engine: &engine.subject.name.clone(),
+            against: "conversion",
+            reference: subject.run(&probe.inputs)?,
+            outputs,
+            parts: &parts,
+        };
+        self.link(probe, link);
+        Ok(())
+    }
+
+    /// A module that takes the source's inputs and gives its outputs, all values in single precision.
+    fn unrounded<'s>(&self, module: &'s Module, interpreter: &'s Interpreter) -> Result<Subject<'s>>
+    where
+        Self: 's,
+    {
         let bridge = Some((module.main()?, self.interface.function));
-        Ok(Subject::new(interpreter, bridge, gates.clone()))
+        let gates = self.request.options.f32.clone();
+        Ok(Subject::new(interpreter, bridge, gates))
     }
 
     /// Compares the outputs that both have: a label that only the package gives is none of the program.
-    fn link(
-        &mut self,
-        probe: &Probe,
-        engine: &str,
-        against: &'static str,
-        found: Result<(NamedTensors, NamedTensors)>,
-        gates: &Gates,
-    ) {
-        let (reference, outputs) = match found {
-            Ok(found) => found,
-            Err(error) => {
-                let line = format!("{engine} against the {against}: {error}");
-                self.unproven.push(line);
-                return;
-            }
-        };
-        for (output, found) in outputs {
-            let Some(expected) = reference.get(&output) else {
+    fn link(&mut self, probe: &Probe, link: Link<'_>) {
+        let Link {
+            engine, against, ..
+        } = link;
+        let gates = self.request.options.f32.clone();
+        let mut failures = BTreeMap::new();
+        for (output, found) in &link.outputs {
+            let Some(expected) = link.reference.get(output) else {
                 continue;
             };
-            let pair = (Some(expected), Some(&found));
-            let (row, failures) = self.compare(probe, engine, against, &output, pair, gates);
-            if !failures.is_empty() {
-                self.failures.push(format!(
-                    "{engine}: `{output}` on {} against the {against}, {UNROUNDED}: {}",
-                    probe.name,
-                    failures.join("; ")
-                ));
+            let pair = (Some(expected), Some(found));
+            let (row, failed) = self.compare(probe, engine, against, output, pair, &gates);
+            if !failed.is_empty() {
+                failures.insert(output, failed.join("; "));
             }
             if let Some(report) = self.probes.first_mut() {
                 report.outputs.push(row);
             }
+        }
+        if failures.is_empty() {
+            return;
+        }
+        let place = match (link.parts)() {
+            Ok(Some(place)) => format!("; they part at {place}"),
+            Ok(None) => String::new(),
+            Err(error) => format!("; where they part could not be traced: {error}"),
+        };
+        for (output, failed) in failures {
+            self.failures.push(format!(
+                "{engine}: `{output}` on {} against the {against}, before anything is rounded to 16 bits: {failed}{place}",
+                probe.name
+            ));
         }
     }
 }
