@@ -372,9 +372,13 @@ pub(super) fn verify_artifact(
     }
     // Without rounding to 16 bits, there is nothing that the engines' own gates would not show.
     let made = made.filter(|_| numerics == Numerics::F16);
-    let conversion = made.map(|made| Conversion {
+    let stored = made.map(|made| coreml::with_stored_parameters(made.written));
+    let conversion = made.zip(stored.as_ref()).map(|(made, stored)| Conversion {
         plain: made.plain,
-        written: made.written,
+        written: match kind {
+            ArtifactKind::Coreml => stored,
+            ArtifactKind::Onnx | ArtifactKind::Checkpoint => made.written,
+        },
     });
     let name = artifact.file_name().unwrap_or_default().to_string_lossy();
     let report = verify::run(&verify::Request {

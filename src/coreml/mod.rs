@@ -35,7 +35,7 @@ pub use inspect::{Classes, FunctionSummary, Summary, inspect};
 pub use interface::{
     Classifier, Color, DefaultValue, Description, Feature, FeatureKind, Flexibility, SizeRange,
 };
-pub use legalize::{Basis, Place, TypeChange, type_changes};
+pub use legalize::{Basis, Place, TypeChange, type_changes, with_stored_parameters};
 pub use lint::{Code, Finding, Findings, Severity, Spot, lint};
 pub use listing::listing;
 pub use needs::{Least, Need};

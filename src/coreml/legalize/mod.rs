@@ -16,6 +16,7 @@ mod index;
 mod lower;
 mod node;
 mod norm;
+mod parameters;
 mod quant;
 mod ranges;
 mod record;
@@ -27,6 +28,7 @@ mod wide;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use parameters::with_stored_parameters;
 pub use record::{Basis, Place, TypeChange, type_changes};
 
 use super::error::CoremlError;

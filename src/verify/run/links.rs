@@ -4,17 +4,23 @@ use std::collections::BTreeMap;
 
 use super::super::divergence::{self, SourceTrace};
 use super::super::inputs::Probe;
+use super::super::kind::OutputKind;
+use super::super::metrics::{Rule, compare};
+use super::super::tolerance::Gates;
 use super::super::{Candidate, Subject};
 use super::{Role, Run};
 use crate::error::Result;
 use crate::eval::{Interpreter, Mode};
 use crate::ir::Module;
 use crate::runtime::{NamedTensors, Session};
+use crate::tensor::Tensor;
 
 /// What both ends of a link gave, and the first operation at which they part, if they do.
 struct Link<'l> {
     engine: &'l str,
     against: &'static str,
+    /// What the reference differs from by rounding its weights, which no link can be asked to be closer than.
+    rounded_from: Option<&'l NamedTensors>,
     reference: NamedTensors,
     outputs: NamedTensors,
     parts: &'l dyn Fn() -> Result<Option<String>>,
@@ -55,6 +61,7 @@ impl Run<'_> {
         let link = Link {
             engine: "the conversion",
             against: "source",
+            rounded_from: None,
             reference: Session::run(source, &probe.inputs)?,
             outputs: subject.run(&probe.inputs)?,
             parts: &parts,
@@ -77,7 +84,7 @@ impl Run<'_> {
         let (Some((artifact, module)), Some(outputs)) = (read_back, engine.bases.first()) else {
             return Ok(());
         };
-        let outputs = outputs.clone();
+        let (outputs, source) = (outputs.clone(), self.source.bases.first().cloned());
         let interpreter = Interpreter::new(written, Mode::F32)?;
         let subject = self.unrounded(written, &interpreter)?;
         let gates = &self.request.options.f32;
@@ -92,6 +99,7 @@ impl Run<'_> {
         let link = Link {
             engine: &engine.subject.name.clone(),
             against: "conversion",
+            rounded_from: source.as_ref(),
             reference: subject.run(&probe.inputs)?,
             outputs,
             parts: &parts,
@@ -110,17 +118,36 @@ impl Run<'_> {
         Ok(Subject::new(interpreter, bridge, gates))
     }
 
+    /// The gates of single precision, or, where rounding the weights alone changed the output by more than they allow, those that allow as much:
+    /// scalars that a program computes from weights are rounded in another order than the weights.
+    fn beside_rounding(&self, source: Option<&Tensor>, rounded: &Tensor) -> Gates {
+        let gates = self.request.options.f32.clone();
+        let rule = Rule {
+            gates: &gates,
+            kind: OutputKind::Plain,
+            rows: None,
+            allow_rounded: false,
+        };
+        let changed = source.and_then(|source| compare(rule, source, rounded).figures);
+        let changed = changed.map_or(0.0, |figures| figures.required_tolerance);
+        match gates.max_relative {
+            Some(limit) if changed > limit => Gates::with_tolerance(changed),
+            Some(_) | None => gates,
+        }
+    }
+
     /// Compares the outputs that both have: a label that only the package gives is none of the program.
     fn link(&mut self, probe: &Probe, link: Link<'_>) {
         let Link {
             engine, against, ..
         } = link;
-        let gates = self.request.options.f32.clone();
         let mut failures = BTreeMap::new();
         for (output, found) in &link.outputs {
             let Some(expected) = link.reference.get(output) else {
                 continue;
             };
+            let rounding = link.rounded_from.and_then(|from| from.get(output));
+            let gates = self.beside_rounding(rounding, expected);
             let pair = (Some(expected), Some(found));
             let (row, failed) = self.compare(probe, engine, against, output, pair, &gates);
             if !failed.is_empty() {
