@@ -158,8 +158,8 @@ limits! {
     MEMORY_BYTES = "memory-bytes", 64 * GI, 1 << 60, "bytes",
         "Most bytes of tensors that the interpreter holds at once (`--max-memory`): inputs, decoded constants, results and the working space of operations, counted before each result is allocated. Three quarters of the memory that is free when the program starts, if that is less (16 GiB where the system does not say). Not counted: a few megabytes per thread that matrix kernels pack.",
         free_memory;
-    DECODED_BYTES = "decoded-bytes", 4 * GI, 1 << 60, "bytes",
-        "Decoded constants that the interpreter keeps between runs; larger models read the rest anew. A quarter of `memory-bytes` at most.",
+    DECODED_BYTES = "decoded-bytes", 512 * MI, 1 << 60, "bytes",
+        "Decoded constants that one interpreter keeps between runs: those of a model of 130 million parameters. A verification has up to three interpreters; larger models read the rest anew in every run, which takes some tenths of its time. A quarter of `memory-bytes` at most.",
         || free_memory() / 4;
     TRACE_BYTES = "trace-bytes", GI, 1 << 60, "bytes",
         "Intermediate values of the source that are kept for comparison. Those beyond are counted in the report. A quarter of `memory-bytes` at most.",
