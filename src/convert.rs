@@ -499,9 +499,13 @@ impl Attempt<'_> {
         if let Some(check) = &request.check {
             for (part, written) in parts.iter().zip(&modules) {
                 let function = part.function.as_deref().filter(|_| parts.len() > 1);
-                let (source, made) = (&part.source, Some(part.made(written)));
+                let origin = check::Origin {
+                    source: &part.source,
+                    engine: original,
+                    made: Some(part.made(written)),
+                };
                 reports.push(verify_artifact(
-                    source, original, &path, kind, function, made, check, progress,
+                    origin, &path, kind, function, check, progress,
                 )?);
             }
             let agreement = recipe::compare(request, target, parts, &modules, &path)?;

@@ -235,22 +235,36 @@ pub(super) struct Made<'a> {
     pub(super) written: &'a Module,
 }
 
-/// Runs an artifact in every engine that can, and compares it with the source module. `engine` holds the source's original file, if it is one
-/// that engines run: it is the reference then, and our interpreter with the source module is compared with it like the rest. Of a Core ML
-/// artifact `function` is read, the default one if none is named. `made` is the conversion itself, if it is known.
+/// What an artifact is held against.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    /// The source.
+    pub(super) source: &'a Module,
+    /// The source's original file, if it is one that engines run: it is the reference then, and our interpreter with `source` is compared with it
+    /// like the rest.
+    pub(super) engine: Option<&'a dyn Session>,
+    /// The conversion itself, if it is known.
+    pub(super) made: Option<Made<'a>>,
+}
+
+/// Runs an artifact in every engine that can, and compares it with its origin. Of a Core ML artifact `function` is read, the default one if none
+/// is named.
 ///
 /// # Errors
 /// When the artifact cannot be read back, or a file of `check` is malformed. A difference is not an error: it is in the report.
 pub(super) fn verify_artifact(
-    source: &Module,
-    engine: Option<&dyn Session>,
+    origin: Origin<'_>,
     artifact: &Path,
     kind: ArtifactKind,
     function: Option<&str>,
-    made: Option<Made<'_>>,
     check: &Check,
     progress: &dyn Progress,
 ) -> Result<Report> {
+    let Origin {
+        source,
+        engine,
+        made,
+    } = origin;
     let reference = check
         .reference
         .as_deref()
@@ -531,16 +545,12 @@ fn verify_function(
         }
     };
     let engine = source.engine(&built.module, &options, check.onnxruntime.as_deref())?;
-    let mut report = verify_artifact(
-        &built.module,
-        engine.session.as_deref(),
-        artifact,
-        kind,
-        function.as_deref(),
+    let origin = Origin {
+        source: &built.module,
+        engine: engine.session.as_deref(),
         made,
-        check,
-        progress,
-    )?;
+    };
+    let mut report = verify_artifact(origin, artifact, kind, function.as_deref(), check, progress)?;
     report.warnings.extend(engine.warnings);
     report.warnings.extend(source.notes());
     report.warnings.extend(built.warnings);

@@ -71,12 +71,14 @@ mod tests {
                 .unwrap();
             b.output("y", y).unwrap();
             let stored = with_stored_parameters(&b.finish().unwrap());
-            match &stored.functions[0].nodes[0].op {
-                Op::Activation(Activation {
-                    kind: ActivationKind::HardSigmoid { alpha, beta },
-                }) if *beta == 0.5 => *alpha,
-                other => panic!("{other:?}"),
-            }
+            let op = &stored.functions[0].nodes[0].op;
+            let Op::Activation(Activation {
+                kind: ActivationKind::HardSigmoid { alpha, beta: 0.5 },
+            }) = op
+            else {
+                panic!("{op:?}")
+            };
+            *alpha
         };
         assert_eq!(alpha(DType::F32), sixth);
         assert_eq!(alpha(DType::F16), 0.166_625_98);

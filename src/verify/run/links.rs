@@ -33,8 +33,8 @@ impl Run<'_> {
             return;
         };
         let links = [
-            conversion.plain.map(|plain| self.to_source(probe, plain)),
-            Some(self.to_artifact(probe, conversion.written)),
+            conversion.plain.map(|plain| self.link_source(probe, plain)),
+            Some(self.link_artifact(probe, conversion.written)),
         ];
         for error in links.into_iter().flatten().filter_map(Result::err) {
             let line = format!("the conversion could not be run on its own: {error}");
@@ -42,7 +42,7 @@ impl Run<'_> {
         }
     }
 
-    fn to_source(&mut self, probe: &Probe, plain: &Module) -> Result<()> {
+    fn link_source(&mut self, probe: &Probe, plain: &Module) -> Result<()> {
         let Some(source) = self.request.source.trace else {
             return Ok(());
         };
@@ -70,7 +70,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn to_artifact(&mut self, probe: &Probe, written: &Module) -> Result<()> {
+    fn link_artifact(&mut self, probe: &Probe, written: &Module) -> Result<()> {
         let keeps = |c: &Candidate<'_>| {
             let is_unrounded = c.trace.is_some_and(|t| t.mode() == Mode::F32);
             is_unrounded && c.role == Role::Artifact
