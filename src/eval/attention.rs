@@ -31,8 +31,12 @@ pub(super) fn attention(op: Attention, operands: &[Tensor], target: Target) -> R
         return refuse(target);
     }
     let whole = [batch, &[l, s]].concat();
+    let fits = |mask: &Tensor| {
+        let mut axes = mask.shape().iter().rev().zip(whole.iter().rev());
+        mask.shape().len() <= whole.len() && axes.all(|(&m, &n)| m == 1 || m == n)
+    };
     let mask = match rest.first() {
-        Some(mask) if mask.shape().len() > whole.len() => return refuse(target),
+        Some(mask) if !fits(mask) => return refuse(target),
         Some(mask) => Some((mask.floats()?, broadcast_strides(mask.shape(), &whole))),
         None => None,
     };

@@ -26,10 +26,9 @@ pub(in crate::coreml) fn holds(form: &Compression, opset: Opset) -> bool {
         .palette
         .as_ref()
         .is_none_or(|p| indices(&form.data) && (float(&p.lut) || (bytes(&p.lut) && kind.affine)));
-    let affine = form.affine.as_ref().is_none_or(|a| {
-        let offset = |o: &Constant| o.dtype() == numbers.dtype();
-        float(&a.scale) && a.offset.as_ref().is_none_or(offset)
-    });
+    let offset = |o: &Constant| float(o) || small(o);
+    let affine = form.affine.as_ref();
+    let affine = affine.is_none_or(|a| float(&a.scale) && a.offset.as_ref().is_none_or(offset));
     if !table || !affine {
         return false;
     }
@@ -46,7 +45,10 @@ pub(in crate::coreml) fn holds(form: &Compression, opset: Opset) -> bool {
         (Some(p), None, None) => {
             form.data.dtype() != DType::U3 && p.lut.len() == 1 << form.data.dtype().bits()
         }
-        (None, Some(a), None) => bytes(&form.data) && scale_axis(form, a).is_some(),
+        (None, Some(a), None) => {
+            let zero = |o: &Constant| bytes(o) || float(o);
+            bytes(&form.data) && a.offset.as_ref().is_none_or(zero) && scale_axis(form, a).is_some()
+        }
         (None, None, Some(_)) => float(&form.data),
         (_, _, _) => false,
     }
@@ -121,6 +123,8 @@ fn first(e: &mut Emitter<'_>, form: &Compression, var: &Var) -> Result<()> {
     };
     let vector = |c: &Constant| c.reshape(if c.len() == 1 { vec![] } else { vec![c.len()] });
     let zero = match &affine.offset {
+        // Of the floats, zero points may be single precision.
+        Some(offset) if offset.dtype().is_float() => vector(&offset.cast(DType::F32))?,
         Some(offset) => vector(offset)?,
         None => {
             let zero = Tensor::int(form.data.dtype(), vec![], vec![0])?;
@@ -163,7 +167,15 @@ fn second(e: &mut Emitter<'_>, form: &Compression, var: &Var) -> Result<()> {
     if let Some(affine) = &form.affine {
         let mut more = vec![("scale", e.part(&affine.scale)?)];
         if let Some(offset) = &affine.offset {
-            more.push(("offset", e.part(offset)?));
+            // Offsets are of the type of the numbers, or floats, which hold all that there are of integers here.
+            let numbers = form.palette.as_ref().map_or(&form.data, |p| &p.lut);
+            let own = offset.dtype().is_float() || offset.dtype() == numbers.dtype();
+            let offset = if own {
+                offset.clone()
+            } else {
+                offset.cast(affine.scale.dtype())
+            };
+            more.push(("offset", e.part(&offset)?));
         }
         (data, mask) = step(e, form, var, (data, mask), &Stage::affine(affine), more)?;
     }

@@ -1,6 +1,7 @@
 //! Attention.
 
 use super::{float, same_dtype, shapes};
+use crate::ir::dim::Dim;
 use crate::ir::types::{IrError, Type, broadcast};
 
 /// Scaled dot-product attention: `softmax(scale · Q·Kᵀ + mask) · V`, the softmax over the keys; operands `Q`, `K`, `V` and optionally the mask.
@@ -41,8 +42,9 @@ impl Attention {
         let mut result = broadcast(op, &scores, v_batch)?;
         if let Some(mask) = operands.get(3) {
             scores.extend([l.clone(), s.clone()]);
-            let fits = broadcast(op, &scores, &mask.shape).is_ok_and(|all| all == scores);
-            if !fits {
+            let fits = |(m, n): (&Dim, &Dim)| m.known() == Some(1) || m.may_equal(n);
+            let mut axes = mask.shape.iter().rev().zip(scores.iter().rev());
+            if mask.rank() > scores.len() || !axes.all(fits) {
                 let reason = "the mask does not broadcast to the scores";
                 return Err(shapes(op, reason, operands));
             }

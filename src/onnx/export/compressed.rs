@@ -123,8 +123,7 @@ impl Weight<'_, '_> {
         let data = held(self.e, data);
         let opset = self.e.opset;
         let typed = data.dtype().bits() == 8 || opset >= 21;
-        let offset = affine.offset.as_ref();
-        if !typed || offset.is_some_and(|o| o.dtype().is_float()) {
+        if !typed || !zeros_fit(affine.offset.as_ref(), data.dtype())? {
             return Ok(None);
         }
         let Some((shape, attributes)) = blocks(&self.shape, affine.scale.shape(), opset) else {
@@ -142,7 +141,7 @@ impl Weight<'_, '_> {
             self.initializer("quantized", data)?,
             self.initializer("scale", scale)?,
         ];
-        if let Some(offset) = offset {
+        if let Some(offset) = &affine.offset {
             let zero = offset.cast(dtype).reshape(shape)?;
             inputs.push(self.initializer("zero_point", zero)?);
         }
@@ -287,6 +286,18 @@ fn of_bytes(
     }
     let shape = vec![count, 256, per * width];
     Ok(Tensor::float(lut.dtype(), shape, out)?)
+}
+
+/// Whether the data's type holds these zero points: that of the operator is the data's, while Core ML's first generation takes any.
+fn zeros_fit(offset: Option<&Constant>, data: DType) -> Result<bool> {
+    let Some(offset) = offset.filter(|o| o.dtype() != data) else {
+        return Ok(true);
+    };
+    if offset.dtype().is_float() {
+        return Ok(false);
+    }
+    let zeros = offset.read()?;
+    Ok(zeros.cast(data).to_f64() == zeros.to_f64())
 }
 
 type Blocks = (Vec<usize>, Vec<AttributeProto>);
