@@ -411,7 +411,14 @@ fn parts(
             all.warnings.push(
                 "what the source computes in half precision is computed in single precision, and so are inputs and outputs".into(),
             );
-            passes::widen(&plain)?
+            let kept = match (&description, target) {
+                (Some(description), Target::Coreml) => description.half_images(),
+                (_, _) => BTreeSet::new(),
+            };
+            all.warnings.extend(kept.iter().map(|name| {
+                format!("`{name}` stays in half precision: images have no single precision")
+            }));
+            passes::widen(&plain, &kept)?
         } else {
             plain
         };

@@ -21,15 +21,9 @@ folder.mkdir(parents=True, exist_ok=True)
 
 
 def widen(description):
-    """What is said where single precision was asked for; states keep their types."""
-    arrays, images = ct.proto.FeatureTypes_pb2.ArrayFeatureType, ct.proto.FeatureTypes_pb2.ImageFeatureType
+    """What is said where single precision was asked for; states and images keep their types."""
+    arrays = ct.proto.FeatureTypes_pb2.ArrayFeatureType
     for feature in (*description.input, *description.output):
-        image = feature.type.imageType
-        if image.colorSpace == images.GRAYSCALE_FLOAT16:
-            # Images have no single precision.
-            sizes = [1, 1, image.height, image.width]
-            feature.type.multiArrayType.shape.extend(sizes)
-            feature.type.multiArrayType.dataType = arrays.FLOAT32
         if feature.type.multiArrayType.dataType == arrays.FLOAT16:
             feature.type.multiArrayType.dataType = arrays.FLOAT32
 

@@ -1,6 +1,6 @@
 //! A model's description: its inputs, outputs and states as Core ML shows them, and how their shapes may vary.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Serialize, Serializer};
@@ -78,6 +78,28 @@ pub struct Description {
     pub version: String,
     /// Metadata that the author named.
     pub metadata: BTreeMap<String, String>,
+}
+
+impl Description {
+    /// The inputs and outputs that are images in half precision, the only pixels whose element type the format fixes.
+    #[must_use]
+    pub fn half_images(&self) -> BTreeSet<String> {
+        let features = self.inputs.iter().chain(&self.outputs);
+        let half = features.filter(|f| {
+            let color = match f.kind {
+                FeatureKind::Image { color, .. } => Some(color),
+                FeatureKind::MultiArray { .. }
+                | FeatureKind::State { .. }
+                | FeatureKind::Int64
+                | FeatureKind::Double
+                | FeatureKind::String
+                | FeatureKind::Dictionary
+                | FeatureKind::Sequence => None,
+            };
+            color == Some(Color::GrayF16)
+        });
+        half.map(|f| f.name.clone()).collect()
+    }
 }
 
 /// The labels of a classifier. In the module, the label is its index as an integer, unless the labels are integers themselves.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Context, Result};
 use crate::ir::{
-    Bindings, Builder, Def, Function, IrError, Module, Node, Op, Symbol, Type, ValueId,
+    Bindings, Builder, Def, Function, IrError, Module, Node, Op, Symbol, Type, Value, ValueId,
 };
 use crate::tensor::DType;
 
@@ -24,8 +24,11 @@ pub(super) struct Rewrite<'m> {
     pub(super) builder: Builder,
     map: BTreeMap<ValueId, ValueId>,
     /// The new types of parameters, states apart.
-    retype: fn(DType) -> DType,
+    retype: Retype<'m>,
 }
+
+/// The new type of a parameter of a function or body.
+type Retype<'m> = &'m dyn Fn(&Function, &Value) -> DType;
 
 impl<'m> Rewrite<'m> {
     /// Rebuilds every body and function of a module, in this order: `bindings` gives types and operations their new form, `node` rebuilds one
@@ -37,7 +40,14 @@ impl<'m> Rewrite<'m> {
         node: impl FnMut(&mut Self, &'m Node) -> Result<()>,
         end: impl FnMut(&mut Self) -> Result<()>,
     ) -> Result<Module> {
-        Rewrite::retyped(module, bindings, bodies, |dtype| dtype, node, end)
+        Rewrite::retyped(
+            module,
+            bindings,
+            bodies,
+            &|_, value| value.ty.dtype,
+            node,
+            end,
+        )
     }
 
     /// The same with other types of parameters, where they hold no states.
@@ -45,7 +55,7 @@ impl<'m> Rewrite<'m> {
         module: &'m Module,
         bindings: &Bindings,
         bodies: Bodies,
-        retype: fn(DType) -> DType,
+        retype: Retype<'m>,
         mut node: impl FnMut(&mut Self, &'m Node) -> Result<()>,
         mut end: impl FnMut(&mut Self) -> Result<()>,
     ) -> Result<Module> {
@@ -148,7 +158,7 @@ impl<'m> Rewrite<'m> {
             let dtype = if states.any(|s| s.param == param.value) {
                 value.ty.dtype
             } else {
-                (self.retype)(value.ty.dtype)
+                (self.retype)(self.function, value)
             };
             let ty = Type::new(dtype, shape);
             let new = self.builder.param(&value.name, ty, param.domain.clone())?;

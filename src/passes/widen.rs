@@ -1,15 +1,15 @@
-//! Computes in single precision what the source computes in half. The interface changes with it; only states keep their types, since the formats
-//! that keep them know no other.
+//! Computes in single precision what the source computes in half. The interface changes with it; only states and images keep their types, since the
+//! formats that keep them know no other.
 
 // Only what names a type has one to widen.
 #![allow(clippy::wildcard_enum_match_arm)]
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rewrite::{Bodies, Rewrite};
 use crate::error::{Context, Result};
-use crate::ir::{Bindings, Def, Module, Node, Op, Type, ValueId};
+use crate::ir::{Bindings, Def, Function, Module, Node, Op, Type, Value, ValueId};
 use crate::tensor::DType;
 
 /// Single precision in place of a 16-bit float type.
@@ -20,19 +20,31 @@ fn wide(dtype: DType) -> DType {
     }
 }
 
-/// The module with `f32` in place of the 16-bit float types, in bodies of control flow as well.
+/// The module with `f32` in place of the 16-bit float types, in bodies of control flow as well. Inputs and outputs that are named in `kept` have
+/// the types that they had, and are cast inside.
 ///
 /// # Numerics
 /// Every 16-bit value is a value of `f32`, so constants stay what they are; results lose the roundings that the source declares.
 ///
 /// # Errors
 /// Never for a valid module.
-pub fn widen(module: &Module) -> Result<Module> {
-    let halves = |v: &crate::ir::Value| wide(v.ty.dtype) != v.ty.dtype;
+pub fn widen(module: &Module, kept: &BTreeSet<String>) -> Result<Module> {
+    let halves = |v: &Value| wide(v.ty.dtype) != v.ty.dtype;
     let mut functions = module.functions.iter().chain(&module.bodies);
     if !functions.any(|f| f.values.iter().any(halves)) {
         return Ok(module.clone());
     }
+    // Bodies have names of their own.
+    let keeps = |function: &Function, name: &str| {
+        kept.contains(name) && module.functions.iter().any(|f| std::ptr::eq(f, function))
+    };
+    let retype = |function: &Function, value: &Value| {
+        if keeps(function, &value.name) {
+            value.ty.dtype
+        } else {
+            wide(value.ty.dtype)
+        }
+    };
     // Values of one function mean nothing in the next; each end of a function clears them.
     let widened = RefCell::new(BTreeMap::<ValueId, ValueId>::new());
     let operand = |rewrite: &mut Rewrite<'_>, old: ValueId| -> Result<ValueId> {
@@ -83,9 +95,12 @@ pub fn widen(module: &Module) -> Result<Module> {
         let function = rewrite.function;
         for output in &function.outputs {
             let state = function.states.iter().find(|s| s.output == output.name);
-            let new = match state {
-                Some(state) => {
-                    let dtype = function.ty(state.param).dtype;
+            let dtype = match state {
+                Some(state) => Some(function.ty(state.param).dtype),
+                None => keeps(function, &output.name).then(|| function.ty(output.value).dtype),
+            };
+            let new = match dtype {
+                Some(dtype) => {
                     let name = format!("{}/to_{dtype}", function.value(output.value).name);
                     let new = rewrite.get(output.value);
                     rewrite.builder.cast(&name, new, dtype)?
@@ -98,7 +113,7 @@ pub fn widen(module: &Module) -> Result<Module> {
         Ok(())
     };
     let bindings = Bindings::new();
-    Rewrite::retyped(module, &bindings, Bodies::Rebuilt, wide, rebuild, end).at_pass("widen")
+    Rewrite::retyped(module, &bindings, Bodies::Rebuilt, &retype, rebuild, end).at_pass("widen")
 }
 
 fn widen_type(ty: &mut Type) {
@@ -137,7 +152,8 @@ mod tests {
         b.output("y", back).unwrap();
         b.output("next", next).unwrap();
         b.state("memory", memory, "next");
-        let wide = widen(&b.finish().unwrap()).unwrap();
+        let module = b.finish().unwrap();
+        let wide = widen(&module, &BTreeSet::new()).unwrap();
         let text = print(&wide);
         let main = wide.main().unwrap();
         let types: Vec<String> = main
@@ -149,5 +165,15 @@ mod tests {
         let expected = ["bool[]", "f32[2]", "f16[2]", "f32[2]", "f16[2]"];
         assert_eq!(types, expected, "{text}");
         assert_eq!(main.nodes.len(), 4, "{text}");
+
+        // What is to stay, of the function: the parameter of the same name in its body is wide.
+        let kept = ["x", "inner", "y"].map(str::to_owned).into();
+        let wide = widen(&module, &kept).unwrap();
+        let text = print(&wide);
+        let main = wide.main().unwrap();
+        assert_eq!(main.ty(main.params[1].value).dtype, DType::F16, "{text}");
+        assert_eq!(main.ty(main.outputs[0].value).dtype, DType::F16, "{text}");
+        let inner = &wide.bodies[0];
+        assert_eq!(inner.ty(inner.params[0].value).dtype, DType::F32, "{text}");
     }
 }
