@@ -54,6 +54,8 @@ pub struct Package {
     pub functions: Vec<String>,
     /// What the labels of a classifier are.
     pub classifier: Option<Classifier>,
+    /// Whether the sizes that inputs may have, each for itself, combine to more shapes than are enumerated.
+    pub more_shapes: bool,
     /// What had to be assumed.
     pub warnings: Vec<String>,
 }
@@ -265,7 +267,7 @@ impl Opened {
             opened.add(path, WEIGHT_REFERENCE, weights)?;
         }
         // Apple's tools write one file of a fixed name; the format has others as well.
-        for reference in opened.references() {
+        for reference in references(&opened.model) {
             let weights = package::referred(path, &opened.model_path, &reference);
             if let Some(weights) = weights.at_file(&opened.model_path)? {
                 opened.add(path, &reference, weights)?;
@@ -279,36 +281,6 @@ impl Opened {
         self.blobs.insert(reference, file);
         self.weights.push(weights);
         Ok(())
-    }
-
-    /// What the program calls weight files, other than the usual one.
-    fn references(&self) -> BTreeSet<String> {
-        let mut found = BTreeSet::new();
-        let Some(ModelKind::MlProgram(program)) = &self.model.r#type else {
-            return found;
-        };
-        let functions = program.functions.values();
-        let mut open: Vec<&Block> = functions
-            .flat_map(|f| f.block_specializations.values())
-            .collect();
-        while let Some(block) = open.pop() {
-            for op in &block.operations {
-                open.extend(&op.blocks);
-                let given = op.inputs.values().flat_map(|a| &a.arguments);
-                let given = given.filter_map(|b| match &b.binding {
-                    Some(Binding::Value(value)) => Some(value),
-                    Some(Binding::Name(_)) | None => None,
-                });
-                for value in op.attributes.values().chain(given) {
-                    if let Some(Held::BlobFileValue(blob)) = &value.value
-                        && blob.file_name != WEIGHT_REFERENCE
-                    {
-                        found.insert(blob.file_name.clone());
-                    }
-                }
-            }
-        }
-        found
     }
 
     /// The program.
@@ -422,6 +394,7 @@ impl Opened {
         let Assigned {
             inputs: params,
             symbols,
+            more_shapes,
             mut warnings,
         } = assigned;
         let metadata = self.description()?.metadata.clone().unwrap_or_default();
@@ -472,9 +445,40 @@ impl Opened {
             function: described.name,
             functions,
             classifier,
+            more_shapes,
             warnings,
         })
     }
+}
+
+/// What the program calls weight files, other than the usual one.
+pub(super) fn references(model: &Model) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let Some(ModelKind::MlProgram(program)) = &model.r#type else {
+        return found;
+    };
+    let functions = program.functions.values();
+    let mut open: Vec<&Block> = functions
+        .flat_map(|f| f.block_specializations.values())
+        .collect();
+    while let Some(block) = open.pop() {
+        for op in &block.operations {
+            open.extend(&op.blocks);
+            let given = op.inputs.values().flat_map(|a| &a.arguments);
+            let given = given.filter_map(|b| match &b.binding {
+                Some(Binding::Value(value)) => Some(value),
+                Some(Binding::Name(_)) | None => None,
+            });
+            for value in op.attributes.values().chain(given) {
+                if let Some(Held::BlobFileValue(blob)) = &value.value
+                    && blob.file_name != WEIGHT_REFERENCE
+                {
+                    found.insert(blob.file_name.clone());
+                }
+            }
+        }
+    }
+    found
 }
 
 /// The weight file beside a bare model file.

@@ -91,9 +91,9 @@ impl BlobFiles {
         self.0.insert(reference.to_owned(), file);
     }
 
-    /// Every file.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &BlobFile> {
-        self.0.values()
+    /// Every file, with its name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &BlobFile)> {
+        self.0.iter().map(|(name, file)| (name.as_str(), file))
     }
 
     /// The file of this name.

@@ -1,10 +1,10 @@
 //! Constants: their value against their type, where they lie in the weight file, and numbers that half precision does not have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::program::{name_of, shape_of, tensor_type};
 use super::{Code, Findings, Spot};
-use crate::coreml::blob::{BlobError, BlobFile};
+use crate::coreml::blob::{BlobError, BlobFile, BlobFiles};
 use crate::coreml::dtype::{from_mil, mil_name};
 use crate::coreml::error::CoremlError;
 use crate::coreml::package::{WEIGHT_FILE, WEIGHT_REFERENCE};
@@ -172,15 +172,14 @@ fn expected(dtype: DataType, elements: u64) -> (u64, &'static str) {
     }
 }
 
-/// Checks every constant of a program against the weight file, and looks at its numbers.
+/// Checks every constant of a program against the weight files, and looks at its numbers.
 pub(super) fn values(
     program: &Program,
-    blobs: Option<&BlobFile>,
+    blobs: &BlobFiles,
     has_weights: bool,
     findings: &mut Findings,
 ) {
-    let mut used = BTreeSet::new();
-    let mut refers = false;
+    let mut used: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
     for (name, function) in &program.functions {
         let mut open: Vec<&Block> = function.block_specializations.values().collect();
         while let Some(block) = open.pop() {
@@ -195,8 +194,8 @@ pub(super) fn values(
                     };
                     let constant = match &value.value {
                         Some(Source::BlobFileValue(blob)) => {
-                            refers = true;
-                            used.insert(blob.offset);
+                            let offsets = used.entry(&blob.file_name).or_default();
+                            offsets.insert(blob.offset);
                             in_file(blob, value, blobs, &spot, findings)
                         }
                         Some(Source::ImmediateValue(_)) => in_program(value),
@@ -210,26 +209,37 @@ pub(super) fn values(
             }
         }
     }
-    if refers && !has_weights {
+    if used.contains_key(WEIGHT_REFERENCE) && !has_weights {
         let message = format!(
             "the program refers to `{WEIGHT_REFERENCE}`, but the package has no `{WEIGHT_FILE}`"
         );
         findings.add(Code::WeightsMissing, Spot::field(WEIGHT_REFERENCE), message);
     }
-    // A reference that leads nowhere was meant for one of them.
-    let known: BTreeSet<u64> = blobs
-        .iter()
-        .flat_map(|b| b.at_offsets())
-        .map(|(o, _)| o)
-        .collect();
-    let astray = !used.is_subset(&known);
-    for (offset, record) in blobs.iter().flat_map(|b| b.at_offsets()) {
-        if !astray && !used.contains(&offset) {
+    let known = |file: &BlobFile| -> BTreeSet<u64> { file.at_offsets().map(|(o, _)| o).collect() };
+    let lost = |(reference, offsets): (&&str, &BTreeSet<u64>)| {
+        let file = blobs.get(reference);
+        file.is_none_or(|file| !offsets.is_subset(&known(file)))
+    };
+    // A reference that leads nowhere was meant for one of those that nothing refers to.
+    let astray = used.iter().any(lost);
+    for (reference, file) in blobs.iter() {
+        let field = if reference == WEIGHT_REFERENCE {
+            WEIGHT_FILE
+        } else {
+            let message = format!("the program calls a weight file `{reference}`");
+            findings.add(Code::WeightsName, Spot::field(reference), message);
+            reference
+        };
+        let unused = |offset: &u64| !used.get(reference).is_some_and(|u| u.contains(offset));
+        let unused = file
+            .at_offsets()
+            .filter(|(offset, _)| !astray && unused(offset));
+        for (offset, record) in unused {
             let message = format!(
                 "no constant refers to the blob of {} bytes at byte {offset}",
                 record.bytes
             );
-            findings.add(Code::BlobUnused, Spot::field(WEIGHT_FILE), message);
+            findings.add(Code::BlobUnused, Spot::field(field), message);
         }
     }
 }
@@ -238,14 +248,17 @@ pub(super) fn values(
 fn in_file(
     blob: &BlobFileValue,
     value: &Value,
-    blobs: Option<&BlobFile>,
+    blobs: &BlobFiles,
     spot: &Spot,
     findings: &mut Findings,
 ) -> Option<Constant> {
-    if blob.file_name != WEIGHT_REFERENCE {
-        let message = format!("the constant refers to `{}`", blob.file_name);
+    let file = blobs.get(&blob.file_name);
+    if file.is_none() && blob.file_name != WEIGHT_REFERENCE {
+        let message = format!(
+            "the constant refers to `{}`, which is not there or cannot be read",
+            blob.file_name
+        );
         findings.add(Code::WeightsPath, spot.clone(), message);
-        return None;
     }
     let ty = tensor_type(value.r#type.as_ref())?;
     let Some(dtype) = from_mil(ty.data_type()) else {
@@ -254,7 +267,7 @@ fn in_file(
         return None;
     };
     let elements = elements(ty)?;
-    match blobs?.region(blob.offset, dtype, elements) {
+    match file?.region(blob.offset, dtype, elements) {
         Ok(region) => constant(dtype, elements, region),
         Err(error) => {
             findings.add(blob_code(&error), spot.clone(), error.to_string());

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Code, Findings, Sink, Spot, constant};
-use crate::coreml::blob::BlobFile;
-use crate::coreml::package::{self, DATA, MANIFEST, PackageError, WEIGHT_FILE};
+use crate::coreml::blob::{BlobFile, BlobFiles};
+use crate::coreml::package::{self, DATA, MANIFEST, PackageError, WEIGHT_FILE, WEIGHT_REFERENCE};
 use crate::coreml::proto::Model;
+use crate::coreml::read::references;
 use crate::error::{Error, Result, io_error};
 use crate::limits;
 
@@ -123,8 +124,43 @@ pub(super) fn model(package: &Path, item: &Path, findings: &mut Findings) -> Opt
     }
 }
 
-/// Opens the weight file, whose records are checked on the way.
-pub(super) fn weights(package: &Path, item: &Path, findings: &mut Findings) -> Option<BlobFile> {
+/// Opens the weight files, whose records are checked on the way: the usual one, and those that the program calls otherwise.
+pub(super) fn weights(
+    package: &Path,
+    found: &Found,
+    model: Option<&Model>,
+    findings: &mut Findings,
+) -> (BlobFiles, Vec<PathBuf>) {
+    let (mut blobs, mut paths) = (BlobFiles::default(), Vec::new());
+    if let Some(item) = &found.weights {
+        if let Some(file) = blob(package, item, WEIGHT_FILE, findings) {
+            blobs.insert(WEIGHT_REFERENCE, file);
+        }
+        paths.push(item.clone());
+    }
+    let (Some(model), Some(model_path)) = (model, &found.model) else {
+        return (blobs, paths);
+    };
+    for reference in references(model) {
+        match package::referred(package, model_path, &reference) {
+            Ok(Some(item)) => {
+                if let Some(file) = blob(package, &item, &reference, findings) {
+                    blobs.insert(&reference, file);
+                }
+                paths.push(item);
+            }
+            // The constants say so.
+            Ok(None) => {}
+            Err(error) => {
+                let code = package_code(&error);
+                findings.add(code, Spot::field(&reference), error.to_string());
+            }
+        }
+    }
+    (blobs, paths)
+}
+
+fn blob(package: &Path, item: &Path, field: &str, findings: &mut Findings) -> Option<BlobFile> {
     match package::open_item(package, item).and_then(BlobFile::of) {
         Ok(blobs) => Some(blobs),
         Err(error) => {
@@ -133,7 +169,7 @@ pub(super) fn weights(package: &Path, item: &Path, findings: &mut Findings) -> O
                 Some(error) => Code::of_package(error),
                 None => constant::blob_code(&error),
             };
-            findings.add(code, Spot::field(WEIGHT_FILE), error.to_string());
+            findings.add(code, Spot::field(field), error.to_string());
             None
         }
     }

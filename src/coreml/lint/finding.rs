@@ -105,7 +105,8 @@ codes! {
     ConstNan = "const_nan", Warning, "every result that it touches is no number either; look at the source's weights";
     ConstInfinite = "const_infinite", Warning, "a mask, or a number above 65504 that half precision does not have; keep that operation in fp32, or use a finite mask";
     WeightsMissing = "weights_missing", Error, "put `weights/weight.bin` into the package and its folder into the manifest";
-    WeightsPath = "weights_path", Error, "constants refer to `@model_path/weights/weight.bin`";
+    WeightsPath = "weights_path", Error, "put the file into the package, or let constants refer to `@model_path/weights/weight.bin`";
+    WeightsName = "weights_name", Warning, "it is read here; Apple's tools write `@model_path/weights/weight.bin` and no other";
     BlobHeader = "blob_header", Error, "the weight file is truncated or of another version; convert again";
     BlobCount = "blob_count", Error, "the header announces more blobs than the file can hold; convert again";
     BlobRecord = "blob_record", Error, "a record begins with 0xdeadbeef and has a known element type; the file is damaged";

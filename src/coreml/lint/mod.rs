@@ -19,9 +19,8 @@ use std::path::Path;
 
 pub use finding::{Code, Finding, Findings, Severity, Spot};
 
-use super::blob::{BlobFile, BlobFiles};
+use super::blob::BlobFiles;
 use super::error::CoremlError;
-use super::package::WEIGHT_REFERENCE;
 use super::proto::{Model, model};
 use super::read::Opened;
 use super::target::DeploymentTarget;
@@ -72,23 +71,17 @@ pub(super) fn check(model: &Model, target: DeploymentTarget) -> Result<()> {
 pub fn lint(path: &Path) -> Result<Findings> {
     let mut sink = Sink::default();
     let items = files::manifest(path, &mut sink)?;
-    let weights = items.weights.as_deref();
-    let blobs = weights.and_then(|weights| files::weights(path, weights, &mut sink.findings));
     let model_path = items.model.as_deref();
-    if let Some((model_path, model)) =
-        model_path.and_then(|p| Some((p, files::model(path, p, &mut sink.findings)?)))
-    {
-        of_model(&model, blobs.as_ref(), weights.is_some(), &mut sink);
+    let model = model_path.and_then(|p| files::model(path, p, &mut sink.findings));
+    let (blobs, weights) = files::weights(path, &items, model.as_ref(), &mut sink.findings);
+    if let (Some(model_path), Some(model)) = (model_path, model) {
+        of_model(&model, &blobs, items.weights.is_some(), &mut sink);
         if sink.findings.count(Severity::Error) == 0 {
-            let mut held = BlobFiles::default();
-            if let Some(file) = blobs {
-                held.insert(WEIGHT_REFERENCE, file);
-            }
             let opened = Opened {
                 model_path: model_path.to_path_buf(),
                 model,
-                weights: items.weights.clone().into_iter().collect(),
-                blobs: held,
+                weights,
+                blobs,
             };
             reading::check(&opened, &mut sink.findings);
         }
@@ -97,8 +90,8 @@ pub fn lint(path: &Path) -> Result<Findings> {
     Ok(sink.findings)
 }
 
-/// Checks a parsed model with its weight file, if that could be read.
-fn of_model(model: &Model, blobs: Option<&BlobFile>, has_weights: bool, sink: &mut Sink) {
+/// Checks a parsed model with the weight files that could be read.
+fn of_model(model: &Model, blobs: &BlobFiles, has_weights: bool, sink: &mut Sink) {
     let Some(model::Type::MlProgram(program)) = &model.r#type else {
         let kind = super::kind::kind(model);
         let message = format!("an ML Program expected, found {kind}");

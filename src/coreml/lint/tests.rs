@@ -518,12 +518,12 @@ fn damaged(code: Code) -> Sample {
             unlink_weights(&s);
         }
         Code::WeightsMissing => unlink_weights(&s),
-        Code::WeightsPath => s.model(|m| {
-            let Some(Source::BlobFileValue(blob)) = &mut weights(m).attributes.get_mut("val").unwrap().value else {
-                panic!("no blob");
-            };
-            blob.file_name = "@model_path/weights/other.bin".into();
-        }),
+        Code::WeightsPath => refer_elsewhere(&s),
+        Code::WeightsName => {
+            refer_elsewhere(&s);
+            let blob = s.path.join(BLOB);
+            std::fs::rename(&blob, blob.with_file_name("other.bin")).unwrap();
+        }
         Code::BlobHeader => s.bytes(BLOB, |b| b[4] = 1),
         Code::BlobCount => s.bytes(BLOB, |b| b[0..4].fill(0xff)),
         Code::BlobRecord => s.bytes(BLOB, |b| b[64] = 0),
@@ -613,6 +613,17 @@ fn vary(s: &Sample, size_ranges: Vec<SizeRange>) {
 }
 
 /// Takes weight file and item away.
+fn refer_elsewhere(s: &Sample) {
+    s.model(|m| {
+        let op = weights(m);
+        let Some(Source::BlobFileValue(blob)) = &mut op.attributes.get_mut("val").unwrap().value
+        else {
+            panic!("no blob");
+        };
+        blob.file_name = "@model_path/weights/other.bin".into();
+    });
+}
+
 fn unlink_weights(s: &Sample) {
     std::fs::remove_file(s.path.join(BLOB)).unwrap();
 }
