@@ -382,8 +382,8 @@ pub(crate) struct RunArgs {
     /// Model folder, ONNX file or Core ML package
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// Inputs by name, .safetensors or .npz
-    #[arg(long, value_name = "FILE", required_unless_present = "images")]
+    /// Inputs by name, .safetensors or .npz; a model that has none is run without
+    #[arg(long, value_name = "FILE")]
     pub(crate) inputs: Option<PathBuf>,
     /// A PNG or JPEG file for an image input of a Core ML model, of the very size that the model takes; may be repeated. Seen by the first step
     #[arg(long = "input", value_name = "NAME=FILE", value_parser = named_file)]

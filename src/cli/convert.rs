@@ -165,12 +165,16 @@ fn text(outcome: &Outcome) -> String {
             outcome.architecture,
         );
         if let Some(cleaned) = &artifact.cleaned {
+            let text = cleaned.text();
+            let text = if text.is_empty() {
+                text
+            } else {
+                format!(": {text}")
+            };
             let _ = writeln!(
                 out,
-                "cleaned: {} of {} nodes left: {}",
-                cleaned.nodes_after,
-                cleaned.nodes_before,
-                cleaned.text()
+                "cleaned: {} of {} nodes left{text}",
+                cleaned.nodes_after, cleaned.nodes_before,
             );
         }
         if let Some(weights) = compressed(&artifact.compressed) {

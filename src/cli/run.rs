@@ -67,7 +67,8 @@ pub(super) fn run(args: &RunArgs) -> Result<Answer> {
         let _ = writeln!(text, "label  {label}");
     }
     if let Some(output) = &args.output {
-        let _ = writeln!(text, "wrote {}", output.display());
+        let files = (0..count).map(|step| numbered(output, step).display().to_string());
+        let _ = writeln!(text, "wrote {}", files.collect::<Vec<_>>().join(", "));
     }
     let result = json!({
         "engine": ran.engine,

@@ -307,7 +307,7 @@ impl Diagnostic for ConvertError {
                 ConvertError::NoInput { .. }
                 | ConvertError::InputMisfit { .. }
                 | ConvertError::InputShapes { .. } => {
-                    "`distill-convert inspect MODEL` lists the inputs"
+                    "`distill-convert inspect MODEL` lists the inputs; --inputs FILE.npz gives tensors, --input NAME=FILE images"
                 }
                 ConvertError::InputValue { .. } => {
                     "look at where the numbers come from: nothing is cut off or wrapped"

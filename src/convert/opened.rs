@@ -109,12 +109,9 @@ impl Opened {
                 Ok((read_onnx(path, &read)?, None))
             }
             Opened::Coreml(path) => {
-                let (mut built, description) = read_coreml(path, options)?;
+                let (mut built, description) = read_coreml(path, options, Some(target))?;
                 built.module = narrowed(built.module, options)?;
                 request.check_shapes(&built.module)?;
-                if target == Target::Onnx {
-                    built.warnings.extend(lost(&description));
-                }
                 Ok((built, Some(description)))
             }
         }
@@ -148,7 +145,7 @@ impl Opened {
             Opened::Checkpoint(checkpoint) => super::build(checkpoint, options, shapes),
             Opened::Onnx(path) => read_onnx(path, &options.onnx),
             Opened::Coreml(path) => {
-                let (mut built, _) = read_coreml(path, options)?;
+                let (mut built, _) = read_coreml(path, options, None)?;
                 built.module = narrowed(built.module, options)?;
                 Ok(built)
             }
@@ -513,11 +510,21 @@ pub(super) fn read_onnx(path: &Path, options: &ReadOptions) -> Result<arch::Buil
     })
 }
 
-/// A function of a Core ML model in the IR, folded, and what the model says about it.
-fn read_coreml(path: &Path, options: &SourceOptions) -> Result<(arch::Built, Description)> {
+/// A function of a Core ML model in the IR, folded, and what the model says about it. Warnings are of what the target, if there is one, cannot say.
+fn read_coreml(
+    path: &Path,
+    options: &SourceOptions,
+    target: Option<Target>,
+) -> Result<(arch::Built, Description)> {
     let package = coreml::read_function(path, options.function.as_deref())?;
-    let warnings = package.warnings.clone();
+    let mut warnings = package.warnings.clone();
     let description = package.description();
+    if target == Some(Target::Onnx) {
+        if package.more_shapes {
+            warnings.push("not every combination of the sizes that inputs may have in the ONNX file is a shape that the source enumerates".into());
+        }
+        warnings.extend(lost(&description));
+    }
     let module = package.into_source_module().at_file(path)?;
     let built = arch::Built {
         module: passes::fold(&module)?,

@@ -626,7 +626,10 @@ impl Request {
     #[must_use]
     pub fn destination(&self, target: Target) -> PathBuf {
         let model = std::fs::canonicalize(&self.model).unwrap_or_else(|_| self.model.clone());
-        let folder = if model.is_file() {
+        // A package is a folder, and to people a file.
+        let is_package = matches!(ArtifactKind::of(&model), Ok(ArtifactKind::Coreml));
+        let is_file = model.is_file() || is_package;
+        let folder = if is_file {
             model.parent().unwrap_or(&model)
         } else {
             &model
@@ -635,7 +638,7 @@ impl Request {
         let cached = cached.as_ref().map(crate::source::hub::Pinned::model_name);
         // A file that is called as all are says nothing, but its folder may.
         let own = self.model.file_stem().and_then(|n| n.to_str());
-        let own = own.filter(|n| model.is_file() && !["model", "pytorch_model"].contains(n));
+        let own = own.filter(|n| is_file && !["model", "pytorch_model"].contains(n));
         let named = |stem: &str| format!("{stem}.{}", target.extension());
         let own = own.filter(|n| model.file_name().is_none_or(|m| m != named(n).as_str()));
         let stem = own

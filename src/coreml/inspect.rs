@@ -178,7 +178,7 @@ fn summary(opened: &Opened) -> Result<Summary> {
             .chain(&out.type_needs)
             .chain(&out.interface_needs),
     );
-    for record in opened.blobs.iter().flat_map(|b| b.records()) {
+    for record in opened.blobs.iter().flat_map(|(_, b)| b.records()) {
         let name = match record.ty {
             BlobType::Known(dtype) => dtype.name(),
             BlobType::Float8 => "f8",

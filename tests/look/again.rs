@@ -32,6 +32,36 @@ fn again(folder: &Path, name: &str, how: &str, more: &[&str]) -> Value {
     done(folder, &[&convert[..], more].concat())
 }
 
+/// Without `-o` a package is named as a file would be: after itself, or, where that is the source or says nothing, after the folder it is in.
+#[test]
+fn what_is_made_of_a_package_is_named_after_it() {
+    let outside = tempfile::tempdir().unwrap();
+    let folder = outside.path().join("pets");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/shaped/classifier-rgb/model.mlpackage");
+    let copy = |to: &Path| {
+        for item in [
+            "Manifest.json",
+            "Data/com.apple.CoreML/model.mlmodel",
+            "Data/com.apple.CoreML/weights/weight.bin",
+        ] {
+            fs::create_dir_all(to.join(item).parent().unwrap()).unwrap();
+            fs::copy(package.join(item), to.join(item)).unwrap();
+        }
+    };
+    copy(&folder.join("cats.mlpackage"));
+    copy(&folder.join("model.mlpackage"));
+    for (source, target, made) in [
+        ("cats.mlpackage", "onnx", "cats.onnx"),
+        ("cats.mlpackage", "coreml", "pets.mlpackage"),
+        ("model.mlpackage", "onnx", "pets.onnx"),
+    ] {
+        let convert = ["--target", target, source, "--no-verify"];
+        let document = done(&folder, &convert);
+        assert_eq!(document["result"]["artifacts"][0]["path"], made);
+    }
+}
+
 /// Everything that a package of coremltools says of its inputs and outputs is in the one that is made of it, as coremltools reads the two.
 #[test]
 #[ignore = "needs the judges: run scripts/test"]

@@ -46,6 +46,8 @@ pub(in crate::coreml) enum Sizes<'a> {
 pub(in crate::coreml) struct Assigned {
     pub(in crate::coreml) inputs: Vec<Input>,
     pub(in crate::coreml) symbols: Vec<Symbol>,
+    /// Whether the sizes of the symbols combine to more shapes than are enumerated.
+    pub(in crate::coreml) more_shapes: bool,
     pub(in crate::coreml) warnings: Vec<String>,
 }
 
@@ -104,10 +106,6 @@ pub(in crate::coreml) fn assign(
             types[*input].shape[*axis] = Dim::symbol(name);
         }
     }
-    if !combined(&names) {
-        warnings
-            .push("not every combination of the enumerated sizes is an enumerated shape".into());
-    }
     let inputs = inputs
         .iter()
         .zip(types)
@@ -119,6 +117,7 @@ pub(in crate::coreml) fn assign(
     Ok(Assigned {
         inputs,
         symbols,
+        more_shapes: !combined(&names),
         warnings,
     })
 }
@@ -338,6 +337,7 @@ fn given(
     Ok(Assigned {
         inputs: inputs.collect(),
         symbols: Vec::new(),
+        more_shapes: false,
         warnings: Vec::new(),
     })
 }
