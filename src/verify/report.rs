@@ -397,6 +397,7 @@ impl Report {
         {
             let found = match differences.len() {
                 0 => "bit for bit what converting the source again gives".to_owned(),
+                1 => "1 difference from what converting the source again gives".to_owned(),
                 n => format!("{n} differences from what converting the source again gives"),
             };
             writeln!(
