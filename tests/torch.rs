@@ -89,6 +89,7 @@ fn both_layouts_give_the_bytes_of_torchs_own_tensors() {
         "parameters",
         "training",
         "nested",
+        "kept",
     ] {
         let expected = expected(&fixture(&format!("{name}.safetensors")));
         for layout in ["zip", "legacy"] {
@@ -104,8 +105,13 @@ fn both_layouts_give_the_bytes_of_torchs_own_tensors() {
             expected(&fixture("views.safetensors"))
         );
     }
-    // 17 element types and forms, 11 views, the module twice and in training, one layer; each in two layouts.
-    assert_eq!(compared, 2 * (17 + 11 + 11 + 8 + 11 + 2));
+    let path = fixture("kept4.zip.pt");
+    assert_eq!(
+        found(&open(&path).unwrap()),
+        expected(&fixture("kept.safetensors"))
+    );
+    // 17 element types and forms, 11 views, the module twice and in training, one layer twice; each in two layouts.
+    assert_eq!(compared, 2 * (17 + 11 + 11 + 8 + 11 + 2 + 2));
 }
 
 #[test]
@@ -139,8 +145,24 @@ fn what_was_left_out_and_taken_off_is_said() {
 }
 
 #[test]
+fn arguments_defaults_and_numbers_of_numpy_are_data() {
+    for name in ["kept.zip.pt", "kept.legacy.pt", "kept4.zip.pt"] {
+        let checkpoint = source::open(&fixture(name), &OpenOptions::default()).unwrap();
+        let notes = checkpoint.notes.join("\n");
+        let left = "not read: `args`, `values`, `scores`, `counts`, `by_name`, `factories`";
+        assert!(notes.contains(left), "{notes}");
+        // A namespace as the config is the object of its values, and a number of NumPy a number.
+        assert_eq!(
+            Value::Object(checkpoint.config),
+            json!({"lr": 1e-3, "layers": [2, 2], "name": "small", "inner": {}, "best": 0.5}),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn what_is_no_model_or_not_plain_data_is_refused_with_the_reason() {
-    let table: [(&str, u8, &str, &str); 9] = [
+    let table: [(&str, u8, &str, &str); 12] = [
         (
             "complex",
             1,
@@ -190,6 +212,24 @@ fn what_is_no_model_or_not_plain_data_is_refused_with_the_reason() {
             "expected no metadata that changes the values",
         ),
         ("torchscript", 4, "unsafe_format", "a TorchScript program"),
+        (
+            "array",
+            4,
+            "unsafe_pickle",
+            "opcode `GLOBAL` asks for `numpy._core.multiarray._reconstruct`",
+        ),
+        (
+            "numpy_text",
+            4,
+            "unsafe_pickle",
+            "opcode `REDUCE` applies `numpy.dtype`",
+        ),
+        (
+            "factory",
+            4,
+            "unsafe_pickle",
+            "opcode `GLOBAL` asks for `__builtin__.sum`",
+        ),
     ];
     for (name, exit, code, message) in table {
         let path = fixture(&format!("refused.{name}.pt"));
@@ -215,6 +255,18 @@ const KEPT: &[(&str, &[u8])] = &[
     (
         "a counter",
         b"ccollections\nCounter\n}X\x01\0\0\0aK\x02s\x85R",
+    ),
+    (
+        "a dictionary with a default",
+        b"ccollections\ndefaultdict\nc__builtin__\nlist\n\x85RX\x01\0\0\0aK\x02s",
+    ),
+    (
+        "a namespace that holds itself",
+        b"cargparse\nNamespace\n)\x81q\xf0}X\x01\0\0\0ah\xf0sb",
+    ),
+    (
+        "a number of NumPy before version 2",
+        b"cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\0\0\0f4K\0K\x01\x87R(K\x03X\x01\0\0\0<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tbC\x04\0\0\xc0\x3f\x86R",
     ),
     ("an empty counter", b"ccollections\nCounter\n)R"),
     (
@@ -288,7 +340,7 @@ fn what_training_scripts_keep_beside_a_model_is_data() {
         let notes = checkpoint.notes.join("\n");
         for part in [
             &format!("`{wrapper}` of the checkpoint is the model; not read: `model`, `a counter`"),
-            "and 5 more",
+            "and 8 more",
         ] {
             assert!(notes.contains(part), "no {part:?} in {notes}");
         }

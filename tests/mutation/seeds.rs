@@ -25,7 +25,8 @@ const TOKENIZERS: [&str; 3] = [
     r###"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":{"type":"Sequence","normalizers":[{"type":"Strip","strip_left":true,"strip_right":true},{"type":"Lowercase"},{"type":"StripAccents"}]},"pre_tokenizer":{"type":"Metaspace","replacement":"▁","prepend_scheme":"always","split":true},"post_processor":{"type":"RobertaProcessing","sep":["s",1],"cls":["c",2],"trim_offsets":true,"add_prefix_space":true},"decoder":{"type":"Metaspace","replacement":"▁","prepend_scheme":"always","split":true},"model":{"type":"Unigram","unk_id":0,"byte_fallback":false,"vocab":[["<unk>",0.0],["▁",-2.5],["is",-3.0],["this",-4.0],["a",-2.0],["ca",-5.5],["fe",-6.0],["4",-7.0]]}}"###,
 ];
 
-const TORCH: [&str; 7] = [
+const TORCH: [&str; 8] = [
+    "kept",
     "dtypes",
     "views",
     "module",
@@ -65,7 +66,7 @@ pub(super) fn seeds(reader: &str) -> Seeds {
         "pickle" => TORCH
             .iter()
             .map(|name| data_pkl(&format!("{name}.zip.pt")))
-            .chain([data_pkl("protocol4.zip.pt"), data_pkl("protocol5.zip.pt")])
+            .chain(["protocol4", "protocol5", "kept4"].map(|n| data_pkl(&format!("{n}.zip.pt"))))
             .collect(),
         "checkpoint" => {
             let layouts = ["zip", "legacy"];

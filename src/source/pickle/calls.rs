@@ -5,10 +5,14 @@ use std::rc::Rc;
 use super::error::PickleError;
 use super::globals::{Element, Global};
 use super::machine::{ALLOCATION, BYTE_ARRAY, LISTED, Machine, described, global_of};
+use super::numpy::{Numpy, Scalar};
 use super::value::{Dict, Node, Storage, Tensor, Value};
 use crate::error::{Error, Result, shown};
 use crate::limits;
 use crate::tensor::num;
+
+/// What a complex number is called in messages.
+const COMPLEX: &str = "a complex number";
 
 /// What a call gave.
 pub(super) enum Made {
@@ -122,6 +126,32 @@ impl Call<'_, '_> {
         match global {
             Global::OrderedDict => self.ordered_dict(items),
             Global::Counter => self.counter(items),
+            Global::DefaultDict => match items {
+                []
+                | [Value::None]
+                | [
+                    Value::Global(
+                        Global::Factory(_)
+                        | Global::Set
+                        | Global::Counter
+                        | Global::OrderedDict
+                        | Global::DefaultDict,
+                    ),
+                ] => Ok(Made::Node(Node::Dict(Box::default()))),
+                _ => Err(self.error("nothing, or the name of a plain type")),
+            },
+            Global::NumpyType => match items {
+                [
+                    Value::Text(code),
+                    Value::Bool(_) | Value::Int(0 | 1),
+                    Value::Bool(_) | Value::Int(0 | 1),
+                ] => match Numpy::of(code) {
+                    Some(numpy) => Ok(Made::Node(Node::NumpyType(numpy))),
+                    None => Err(self.error("the code of a number's type")),
+                },
+                _ => Err(self.error("the code of a number's type and two flags")),
+            },
+            Global::NumpyScalar => self.numpy_scalar(items),
             Global::Set => match items {
                 [list] => {
                     let items = self.list(list).ok_or_else(|| self.error("a list"))?;
@@ -145,9 +175,7 @@ impl Call<'_, '_> {
                 Ok(Made::Node(Node::Other(BYTE_ARRAY)))
             }
             Global::Complex => match items {
-                [Value::Float(_), Value::Float(_)] => {
-                    Ok(Made::Node(Node::Other("a complex number")))
-                }
+                [Value::Float(_), Value::Float(_)] => Ok(Made::Node(Node::Other(COMPLEX))),
                 _ => Err(self.error("two numbers")),
             },
             Global::Layout => match items {
@@ -243,9 +271,12 @@ impl Call<'_, '_> {
                 _ => Err(self
                     .error("a rebuilding function, a tensor type, its arguments and attributes")),
             },
-            Global::TensorType | Global::Storage(_) | Global::Dtype(_) | Global::Constant => {
-                Err(self.error("no call: it only names a type or a constant"))
-            }
+            Global::TensorType
+            | Global::Storage(_)
+            | Global::Dtype(_)
+            | Global::Constant(_)
+            | Global::Factory(_)
+            | Global::Namespace => Err(self.error("no call: it only names a type or a constant")),
         }
     }
 
@@ -299,6 +330,27 @@ impl Call<'_, '_> {
             self.machine.insert("REDUCE", &mut dict, &key, &value)?;
         }
         Ok(Made::Node(Node::Dict(Box::new(dict))))
+    }
+
+    /// A NumPy scalar becomes the number that it is.
+    fn numpy_scalar(&mut self, items: &[Value]) -> Result<Made> {
+        const EXPECTED: &str =
+            "a NumPy type whose byte order is known, and the bytes of one number";
+        let [numpy, Value::Bytes(bytes)] = items else {
+            return Err(self.error(EXPECTED));
+        };
+        let scalar = match self.machine.node(numpy) {
+            Some(Node::NumpyType(numpy)) => numpy.scalar(bytes),
+            _ => None,
+        };
+        match scalar.ok_or_else(|| self.error(EXPECTED))? {
+            Scalar::Value(value) => Ok(Made::Value(value)),
+            Scalar::Long(bytes) => {
+                self.machine.charge(bytes.len() + ALLOCATION)?;
+                Ok(Made::Value(Value::Long(bytes.into())))
+            }
+            Scalar::Complex => Ok(Made::Node(Node::Other(COMPLEX))),
+        }
     }
 
     /// `Counter({key: count, …})`: a copy, as Python makes one.

@@ -36,6 +36,16 @@ pub(in crate::source) enum Global {
     OrderedDict,
     /// A dictionary of numbers.
     Counter,
+    /// A dictionary with a default, which nobody asks for.
+    DefaultDict,
+    /// A type of this name that gives the default of such a dictionary.
+    Factory(&'static str),
+    /// Named values, as `argparse` gives them.
+    Namespace,
+    /// The type of a NumPy scalar.
+    NumpyType,
+    /// A NumPy scalar: its type and its bytes.
+    NumpyScalar,
     /// A set.
     Set,
     /// Bytes that can change.
@@ -50,8 +60,8 @@ pub(in crate::source) enum Global {
     Device,
     /// A layout, by its name.
     Layout,
-    /// A constant that says how something was stored: a memory format, a quantization scheme.
-    Constant,
+    /// A constant of this name that says how something was stored: a memory format, a quantization scheme.
+    Constant(&'static str),
     /// The type of a tensor.
     TensorType,
     /// A tensor: storage, offset, shape, strides.
@@ -90,10 +100,33 @@ const fn foreign(name: &'static str, bytes: u64) -> Element {
     Element::Foreign { name, bytes }
 }
 
-/// The list. Python 2's `__builtin__` is what protocol 2 writes for `builtins`.
+/// The list. Python 2's `__builtin__` is what protocol 2 writes for `builtins`, and its `long` and `unicode` for `int` and `str`.
 pub(super) const ALLOWED: &[(&str, &str, Global)] = &[
     ("collections", "OrderedDict", Global::OrderedDict),
     ("collections", "Counter", Global::Counter),
+    ("collections", "defaultdict", Global::DefaultDict),
+    ("__builtin__", "bool", Global::Factory("__builtin__.bool")),
+    ("builtins", "bool", Global::Factory("builtins.bool")),
+    ("__builtin__", "dict", Global::Factory("__builtin__.dict")),
+    ("builtins", "dict", Global::Factory("builtins.dict")),
+    ("__builtin__", "float", Global::Factory("__builtin__.float")),
+    ("builtins", "float", Global::Factory("builtins.float")),
+    ("__builtin__", "long", Global::Factory("__builtin__.long")),
+    ("builtins", "int", Global::Factory("builtins.int")),
+    ("__builtin__", "list", Global::Factory("__builtin__.list")),
+    ("builtins", "list", Global::Factory("builtins.list")),
+    ("__builtin__", "tuple", Global::Factory("__builtin__.tuple")),
+    ("builtins", "tuple", Global::Factory("builtins.tuple")),
+    (
+        "__builtin__",
+        "unicode",
+        Global::Factory("__builtin__.unicode"),
+    ),
+    ("builtins", "str", Global::Factory("builtins.str")),
+    ("argparse", "Namespace", Global::Namespace),
+    ("numpy", "dtype", Global::NumpyType),
+    ("numpy.core.multiarray", "scalar", Global::NumpyScalar),
+    ("numpy._core.multiarray", "scalar", Global::NumpyScalar),
     ("__builtin__", "set", Global::Set),
     ("builtins", "set", Global::Set),
     ("__builtin__", "bytearray", Global::ByteArray),
@@ -105,18 +138,50 @@ pub(super) const ALLOWED: &[(&str, &str, Global)] = &[
     ("torch", "device", Global::Device),
     ("torch.serialization", "_get_layout", Global::Layout),
     // PyTorch names these so, module and all.
-    ("torch", "torch.contiguous_format", Global::Constant),
-    ("torch", "torch.preserve_format", Global::Constant),
-    ("torch", "torch.channels_last", Global::Constant),
-    ("torch", "torch.channels_last_3d", Global::Constant),
-    ("torch", "per_tensor_affine", Global::Constant),
-    ("torch", "per_tensor_symmetric", Global::Constant),
-    ("torch", "per_channel_affine", Global::Constant),
-    ("torch", "per_channel_symmetric", Global::Constant),
+    (
+        "torch",
+        "torch.contiguous_format",
+        Global::Constant("torch.contiguous_format"),
+    ),
+    (
+        "torch",
+        "torch.preserve_format",
+        Global::Constant("torch.preserve_format"),
+    ),
+    (
+        "torch",
+        "torch.channels_last",
+        Global::Constant("torch.channels_last"),
+    ),
+    (
+        "torch",
+        "torch.channels_last_3d",
+        Global::Constant("torch.channels_last_3d"),
+    ),
+    (
+        "torch",
+        "per_tensor_affine",
+        Global::Constant("per_tensor_affine"),
+    ),
+    (
+        "torch",
+        "per_tensor_symmetric",
+        Global::Constant("per_tensor_symmetric"),
+    ),
+    (
+        "torch",
+        "per_channel_affine",
+        Global::Constant("per_channel_affine"),
+    ),
+    (
+        "torch",
+        "per_channel_symmetric",
+        Global::Constant("per_channel_symmetric"),
+    ),
     (
         "torch",
         "per_channel_affine_float_qparams",
-        Global::Constant,
+        Global::Constant("per_channel_affine_float_qparams"),
     ),
     ("torch", "Tensor", Global::TensorType),
     ("torch.nn.parameter", "Parameter", Global::TensorType),

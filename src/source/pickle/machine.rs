@@ -140,6 +140,7 @@ impl Machine<'_> {
                     calls::Made::Node(node) => self.push_node(node)?,
                 }
             }
+            0x81 => self.new_object()?,
             b'b' => self.build()?,
             0x95 => {
                 self.input.opcode = "FRAME";
@@ -226,7 +227,13 @@ impl Machine<'_> {
                 let values = dict.entries.iter().map(|(_, v)| self.depth_of(v));
                 values.max().unwrap_or(0)
             }
-            Node::Storage(_) | Node::Tensor(_) | Node::Set | Node::Device(_) | Node::Other(_) => 0,
+            Node::Storage(_)
+            | Node::Tensor(_)
+            | Node::Set
+            | Node::Namespace(_)
+            | Node::NumpyType(_)
+            | Node::Device(_)
+            | Node::Other(_) => 0,
         };
         self.charge(bytes)?;
         let depth = deeper(depth)?;
@@ -587,18 +594,48 @@ impl Machine<'_> {
         }
     }
 
-    /// `BUILD`: attributes of an `OrderedDict` (PyTorch keeps `_metadata` there) are not data of the checkpoint and are dropped.
+    /// `NEWOBJ`: an empty namespace, and nothing else.
+    fn new_object(&mut self) -> Result<()> {
+        let floor = self.marks.last().copied().unwrap_or_default();
+        let values = self.stack.get(floor..).unwrap_or_default();
+        let [.., Value::Global(Global::Namespace), arguments] = values else {
+            return Err(self.refuse(0x81));
+        };
+        if !self.tuple_items(arguments).is_some_and(|a| a.is_empty()) {
+            return Err(self.refuse(0x81));
+        }
+        self.pop("NEWOBJ")?;
+        self.pop("NEWOBJ")?;
+        self.push_node(Node::Namespace(None))
+    }
+
+    /// `BUILD`: the values of a namespace, and the byte order of a NumPy type. Attributes of an `OrderedDict` (PyTorch keeps `_metadata`
+    /// there) are not data of the checkpoint and are dropped.
     fn build(&mut self) -> Result<()> {
         let state = self.pop("BUILD")?;
         let floor = self.marks.last().copied().unwrap_or_default();
-        let target = self.stack.get(floor..).and_then(<[Value]>::last);
-        let ordered = |value: &Value| matches!(value, Value::Node(i) if matches!(self.nodes.get(*i), Some(Node::Dict(d)) if d.ordered));
-        let is_dict =
-            matches!(&state, Value::Node(i) if matches!(self.nodes.get(*i), Some(Node::Dict(_))));
-        if target.is_some_and(ordered) && is_dict {
+        let target = self.stack.get(floor..).and_then(<[Value]>::last).cloned();
+        let node = target.as_ref().and_then(|target| self.node(target));
+        let built = match (node, self.node(&state)) {
+            (Some(Node::Dict(dict)), Some(Node::Dict(_))) if dict.ordered => return Ok(()),
+            // No pickler fills one twice.
+            (Some(Node::Namespace(None)), Some(Node::Dict(values))) => {
+                let count = values.entries.len();
+                self.charge_values(2 * count)?;
+                self.namespace(&state)
+            }
+            (Some(Node::NumpyType(numpy)), Some(Node::Tuple(state))) => {
+                numpy.built(state).map(Node::NumpyType)
+            }
+            _ => None,
+        };
+        if let (Some(built), Some(Value::Node(at))) = (built, &target) {
+            let depth = deeper(self.depth_of(&state))?;
+            self.depths[*at] = self.depths[*at].max(depth);
+            self.nodes[*at] = built;
             return Ok(());
         }
-        let name = match target {
+        let name = match &target {
             Some(Value::Global(global)) => globals::name(*global),
             Some(value) => value.kind(&self.nodes).to_owned(),
             None => "nothing".to_owned(),
@@ -606,10 +643,18 @@ impl Machine<'_> {
         Err(PickleError::Call {
             opcode: "BUILD",
             name: "__setstate__".to_owned(),
-            expected: "attributes of an `OrderedDict`",
+            expected: "attributes of an `OrderedDict`, the values of a new namespace, or the byte order of a new NumPy type",
             found: format!("{} of {name}", state.kind(&self.nodes)),
         }
         .into())
+    }
+
+    /// A namespace with a copy of these values, as Python makes one.
+    fn namespace(&self, values: &Value) -> Option<Node> {
+        match self.node(values) {
+            Some(Node::Dict(values)) => Some(Node::Namespace(Some(values.entries.clone()))),
+            _ => None,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod error;
 mod globals;
 mod input;
 mod machine;
+mod numpy;
 mod opcodes;
 mod value;
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value as Json};
 
 use super::globals::{self, Element, Global};
+use super::numpy::Numpy;
 use crate::error::shown;
 use crate::limits;
 
@@ -48,6 +49,10 @@ pub(in crate::source) enum Node {
     Storage(Rc<Storage>),
     /// A tensor.
     Tensor(Rc<Tensor>),
+    /// Named values, once the pickle has given them.
+    Namespace(Option<Vec<(Value, Value)>>),
+    /// The type of a NumPy scalar.
+    NumpyType(Numpy),
     /// A device, by its name.
     Device(Rc<str>),
     /// Plain data of another kind, which is called so in messages. Nobody asks what it says.
@@ -133,6 +138,8 @@ impl Value {
                 Some(Node::Dict(_)) => "a dictionary",
                 Some(Node::Storage(_)) => "a storage",
                 Some(Node::Tensor(_)) => "a tensor",
+                Some(Node::Namespace(_)) => "a namespace",
+                Some(Node::NumpyType(_)) => "a NumPy type",
                 Some(Node::Device(_)) => "a device",
                 Some(Node::Other(kind)) => kind,
                 None => "nothing",
@@ -194,13 +201,15 @@ impl Pickle {
             | Node::Set
             | Node::Dict(_)
             | Node::Tensor(_)
+            | Node::Namespace(_)
+            | Node::NumpyType(_)
             | Node::Device(_)
             | Node::Other(_) => None,
         })
     }
 
     /// The value as JSON, if it is plain data; else where in it something stands that is not, and what. Element types become their names
-    /// without `torch.`, as Hugging Face's libraries write them, and devices theirs.
+    /// without `torch.`, as Hugging Face's libraries write them, and devices theirs; namespaces are objects.
     pub(in crate::source) fn json(&self, value: &Value) -> Result<Json, (String, &'static str)> {
         let mut writer = Writer {
             pickle: self,
@@ -256,36 +265,45 @@ impl<'a> Writer<'a> {
                 Some(Node::Tuple(items)) => self.array(items, depth),
                 Some(Node::List(items)) => self.array(items, depth),
                 Some(Node::Device(name)) => self.text(name),
-                Some(Node::Dict(dict)) => {
-                    let mut map = Map::new();
-                    for (key, value) in &dict.entries {
-                        let key = match key {
-                            Value::Text(key) => Cow::Borrowed(key.as_ref()),
-                            // JSON has no other keys; `json.dumps` of Python does the same with integers.
-                            Value::Int(n) => Cow::Owned(n.to_string()),
-                            Value::None
-                            | Value::Bool(_)
-                            | Value::Long(_)
-                            | Value::Float(_)
-                            | Value::Bytes(_)
-                            | Value::Global(_)
-                            | Value::Node(_) => return Err("a key that is not text"),
-                        };
-                        self.spend(key.len())?;
-                        let json = match self.json(value, depth + 1) {
-                            Ok(json) => json,
-                            Err(what) => return Err(self.inside(Step::Key(key), what)),
-                        };
-                        if map.insert(key.to_string(), json).is_some() {
-                            let what = "a key that stands twice";
-                            return Err(self.inside(Step::Key(key), what));
-                        }
-                    }
-                    Ok(Json::Object(map))
+                Some(Node::Dict(dict)) => self.object(&dict.entries, depth),
+                Some(Node::Namespace(entries)) => {
+                    self.object(entries.as_deref().unwrap_or_default(), depth)
                 }
                 _ => Err(self.pickle.kind(value)),
             },
         }
+    }
+
+    fn object(
+        &mut self,
+        entries: &'a [(Value, Value)],
+        depth: usize,
+    ) -> Result<Json, &'static str> {
+        let mut map = Map::new();
+        for (key, value) in entries {
+            let key = match key {
+                Value::Text(key) => Cow::Borrowed(key.as_ref()),
+                // JSON has no other keys; `json.dumps` of Python does the same with integers.
+                Value::Int(n) => Cow::Owned(n.to_string()),
+                Value::None
+                | Value::Bool(_)
+                | Value::Long(_)
+                | Value::Float(_)
+                | Value::Bytes(_)
+                | Value::Global(_)
+                | Value::Node(_) => return Err("a key that is not text"),
+            };
+            self.spend(key.len())?;
+            let json = match self.json(value, depth + 1) {
+                Ok(json) => json,
+                Err(what) => return Err(self.inside(Step::Key(key), what)),
+            };
+            if map.insert(key.to_string(), json).is_some() {
+                let what = "a key that stands twice";
+                return Err(self.inside(Step::Key(key), what));
+            }
+        }
+        Ok(Json::Object(map))
     }
 
     fn array(&mut self, items: &'a [Value], depth: usize) -> Result<Json, &'static str> {
