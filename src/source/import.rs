@@ -1,12 +1,12 @@
 //! A checkpoint of any layout → a folder of safetensors, config, side files and lock. Streams: no tensor is held in memory.
 //!
-//! What is written is read back while it is written: every byte is compared with its source by CRC-32, and the lock's digests are those of
-//! the bytes that came back from the file. Checksums of the source, where its layout has them, are compared too.
+//! What is written is read back while it is written: every byte is compared with its source, and the lock's digests are those of the bytes that
+//! came back from the file. Checksums of the source, where its layout has them, are compared too. One thread copies and compares, another
+//! hashes: SHA-256 of one file is one chain of steps, and takes about as long as all the rest.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -24,7 +24,9 @@ use crate::tensor::{SourceFile, TargetFile, num};
 const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
 /// How much is written before the disk is told to begin.
-const SYNC_BYTES: usize = 128 << 20;
+const SYNC_BYTES: u64 = 128 << 20;
+/// How many parts wait to be hashed at most.
+const WAITING_PARTS: usize = 32;
 
 /// What was imported.
 #[derive(Clone, Debug, Serialize)]
@@ -163,14 +165,7 @@ fn copy_side_files(
     Ok(())
 }
 
-/// A part that was written: where, how much, and the CRC-32 of what was meant.
-struct Part {
-    offset: u64,
-    len: usize,
-    crc: u32,
-}
-
-/// Writes the tensors; what reads back is compared and hashed on a second thread.
+/// Writes the tensors; what reads back is compared, and hashed on a second thread.
 fn write(
     tensors: &BTreeMap<String, SourceTensor>,
     storages: &[Stored],
@@ -183,23 +178,31 @@ fn write(
     let total = num::u64_of(bytes.len()) + len;
     let out = TargetFile::create(path, total)?;
     let back = SourceFile::open(path)?;
-    let (sender, receiver) = channel();
+    let (sender, parts) = sync_channel(WAITING_PARTS);
+    let (reuse, spare) = channel();
     let (tick, ticks) = channel();
+    let copier = Copier {
+        out: &out,
+        back: &back,
+        at: 0,
+        parts: sender,
+        spare,
+        tick,
+        unsynced: 0,
+        progress,
+    };
     let sha256 = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| read_back(&back, receiver, tick));
+        let hasher = scope.spawn(|| hash(parts, reuse));
         // The disk writes while the rest is still copied; one that refuses is noticed when the whole folder is synced.
         scope.spawn(|| {
             for () in ticks {
                 let _ = out.sync();
             }
         });
-        let copied = copy(&out, bytes, &order, storages, &sender, progress);
-        // The reader ends when nobody can send any more, and then the other.
-        drop(sender);
-        let hashed = reader
-            .join()
-            .unwrap_or_else(|_| Err(SourceError::NotAsWritten { offset: 0 }).at_file(path));
-        copied.and(hashed)
+        // The other threads end when nobody can send any more.
+        copier.copy(bytes, &order, storages)?;
+        let not_hashed = |_| SourceError::NotAsWritten { offset: 0 };
+        hasher.join().map_err(not_hashed).at_file(path)
     })?;
     let read = safetensors::read_header(&back)?;
     let same = read.tensors.len() == tensors.len()
@@ -217,81 +220,84 @@ fn write(
     })
 }
 
-fn copy(
-    out: &TargetFile,
-    header: Vec<u8>,
-    order: &[&SourceTensor],
-    storages: &[Stored],
-    sender: &Sender<Part>,
-    progress: Progress<'_>,
-) -> Result<()> {
-    let mut at = 0;
-    let mut put = |bytes: &[u8]| -> Result<u32> {
-        out.write_at(at, bytes)?;
-        let crc = crc32fast::hash(bytes);
-        let part = Part {
-            offset: at,
-            len: bytes.len(),
-            crc,
-        };
-        // A reader that stopped early has an error of its own.
-        let _ = sender.send(part);
-        at += num::u64_of(bytes.len());
-        progress(num::u64_of(bytes.len()));
-        Ok(crc)
-    };
-    put(&header)?;
-    let whole_storages: BTreeMap<_, usize> = storages
-        .iter()
-        .enumerate()
-        .map(|(i, storage)| (storage.place(), i))
-        .collect();
-    let mut checked = vec![false; storages.len()];
-    let mut buffer = vec![0; limits::STREAM_CHUNK_BYTES];
-    for tensor in order {
-        let region = &tensor.region;
-        let mut whole = crc32fast::Hasher::new();
-        let mut done = 0;
-        while done < region.len {
-            let n = num::usize_of(region.len - done).min(buffer.len());
-            let part = &mut buffer[..n];
-            region.file.read_at(region.offset + done, part)?;
-            let crc = put(part)?;
-            whole.combine(&crc32fast::Hasher::new_with_initial_len(
-                crc,
-                num::u64_of(n),
-            ));
-            done += num::u64_of(n);
-        }
-        if let Some(&i) = whole_storages.get(&torch::place(region)) {
-            storages[i].compare(whole.finalize())?;
-            checked[i] = true;
-        }
-    }
-    for (storage, _) in storages.iter().zip(checked).filter(|(_, checked)| !checked) {
-        storage.check()?;
-    }
-    Ok(())
+/// Writes parts one after the other, reads each back and passes it on.
+struct Copier<'a> {
+    out: &'a TargetFile,
+    back: &'a SourceFile,
+    at: u64,
+    parts: SyncSender<Vec<u8>>,
+    /// Buffers that have been hashed.
+    spare: Receiver<Vec<u8>>,
+    tick: Sender<()>,
+    unsynced: u64,
+    progress: Progress<'a>,
 }
 
-/// Reads every part again, compares it, and gives the digest of the whole.
-fn read_back(file: &Arc<SourceFile>, parts: Receiver<Part>, tick: Sender<()>) -> Result<String> {
-    let mut hasher = Sha256::new();
-    let mut buffer = Vec::new();
-    let mut unsynced = 0;
-    for part in parts {
-        buffer.resize(part.len, 0);
-        file.read_at(part.offset, &mut buffer)?;
-        if crc32fast::hash(&buffer) != part.crc {
-            let offset = part.offset;
-            return Err(SourceError::NotAsWritten { offset }).at_file(file.path());
+impl Copier<'_> {
+    fn copy(mut self, header: Vec<u8>, order: &[&SourceTensor], storages: &[Stored]) -> Result<()> {
+        self.put(&header)?;
+        let whole_storages: BTreeMap<_, usize> = storages
+            .iter()
+            .enumerate()
+            .map(|(i, storage)| (storage.place(), i))
+            .collect();
+        let mut checked = vec![false; storages.len()];
+        let mut buffer = vec![0; limits::STREAM_CHUNK_BYTES];
+        for tensor in order {
+            let region = &tensor.region;
+            let storage = whole_storages.get(&torch::place(region)).copied();
+            let mut crc = crc32fast::Hasher::new();
+            let mut done = 0;
+            while done < region.len {
+                let n = num::usize_of(region.len - done).min(buffer.len());
+                let part = &mut buffer[..n];
+                region.file.read_at(region.offset + done, part)?;
+                if storage.is_some() {
+                    crc.update(part);
+                }
+                self.put(part)?;
+                done += num::u64_of(n);
+            }
+            if let Some(i) = storage {
+                storages[i].compare(crc.finalize())?;
+                checked[i] = true;
+            }
         }
-        hasher.update(&buffer);
-        unsynced += part.len;
-        if unsynced >= SYNC_BYTES {
-            unsynced = 0;
-            let _ = tick.send(());
+        for (storage, _) in storages.iter().zip(checked).filter(|(_, checked)| !checked) {
+            storage.check()?;
         }
+        Ok(())
     }
-    Ok(digest::hex(&hasher.finalize()))
+
+    fn put(&mut self, part: &[u8]) -> Result<()> {
+        self.out.write_at(self.at, part)?;
+        let mut back = self.spare.try_recv().unwrap_or_default();
+        back.resize(part.len(), 0);
+        self.back.read_at(self.at, &mut back)?;
+        if back != part {
+            let offset = self.at;
+            return Err(SourceError::NotAsWritten { offset }).at_file(self.back.path());
+        }
+        // Nobody takes it when the other thread has ended, which is noticed when it is joined.
+        let _ = self.parts.send(back);
+        let len = num::u64_of(part.len());
+        self.at += len;
+        self.unsynced += len;
+        if self.unsynced >= SYNC_BYTES {
+            self.unsynced = 0;
+            let _ = self.tick.send(());
+        }
+        (self.progress)(len);
+        Ok(())
+    }
+}
+
+/// The digest of all parts, in their order.
+fn hash(parts: Receiver<Vec<u8>>, reuse: Sender<Vec<u8>>) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(&part);
+        let _ = reuse.send(part);
+    }
+    digest::hex(&hasher.finalize())
 }
