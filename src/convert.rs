@@ -35,6 +35,7 @@ pub use check::{
 pub use error::ConvertError;
 pub use import::import;
 pub use inspect::inspect;
+pub use opened::Compared;
 pub use request::{
     ArtifactKind, DEFAULT_OPSET, Precision, Progress, Request, Shapes, SourceOptions, Step, Target,
     named_model, parse_constant, parse_dim, parse_shape,
@@ -169,7 +170,7 @@ fn check_finite(module: &Module, allow: bool, infinite: bool) -> Result<Vec<Stri
 pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
     request.check()?;
     let evidence = statement::evidence(request)?;
-    let source = Opened::open(&request.model, &request.source)?;
+    let (source, compared) = Opened::open(&request.model, &request.source)?;
     let (options, warning) = match &source {
         Opened::Checkpoint(checkpoint) => {
             reference::decide_rotary(checkpoint, &request.source, request.check.as_ref())?
@@ -201,7 +202,9 @@ pub fn convert(request: &Request, progress: &dyn Progress) -> Result<Outcome> {
         (digests.join(), artifacts)
     });
     outcome.source_files = digests.map_err(|_| ConvertError::Interrupted)??;
-    for staged in artifacts? {
+    let artifacts = artifacts?;
+    compared.still_holds()?;
+    for staged in artifacts {
         staged.finish(request, &evidence, &mut outcome)?;
     }
     outcome.warnings.sort();
@@ -666,10 +669,10 @@ impl Staged {
     ) -> Result<()> {
         self.sync.join().map_err(|_| ConvertError::Interrupted)??;
         let path = self.stage.path();
-        let predicate = statement::predicate(request, outcome, &self.artifact, evidence)?;
+        let (artifact, recipe) = (&self.artifact, &self.recipe);
+        let predicate = statement::predicate(request, outcome, artifact, recipe, evidence)?;
         let mut metadata = std::mem::take(&mut self.told);
         metadata.extend(statement::metadata(&predicate, request.is_stated())?);
-        metadata.insert(recipe::KEY.to_owned(), std::mem::take(&mut self.recipe));
         match self.artifact.target {
             Target::Onnx => onnx::append_metadata(&path, &metadata)?,
             Target::Coreml => coreml::set_metadata(&path, &metadata)?,

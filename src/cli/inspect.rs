@@ -12,7 +12,9 @@ use super::output::{Answer, columns};
 
 pub(super) fn run(args: &InspectArgs) -> Result<Answer> {
     if args.mil {
+        let compared = convert::Compared::of(&args.model, args.source.require_lock)?;
         let text = distill_convert::coreml::listing(&args.model)?;
+        compared.still_holds()?;
         let result = serde_json::json!({"mil": text});
         return Ok(Answer::ok(text, result));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use distill_convert::convert::Compared;
 use distill_convert::coreml::{self, Severity};
 use distill_convert::error::{Result, escape_name};
 use serde_json::json;
@@ -11,7 +12,9 @@ use super::args::LintArgs;
 use super::output::{Answer, Status};
 
 pub(super) fn run(args: &LintArgs) -> Result<Answer> {
+    let compared = Compared::of(&args.model, false)?;
     let findings = coreml::lint(&args.model)?;
+    compared.still_holds()?;
     let mut text = String::new();
     let mut helped = BTreeSet::new();
     for finding in &findings.list {

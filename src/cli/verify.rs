@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use distill_convert::convert::{self, Answered, Check, SourceOptions};
-use distill_convert::error::Result;
+use distill_convert::error::{Result, escape_name};
 use distill_convert::files::{self, Named, Place};
 use distill_convert::limits;
 use serde_json::Value;
@@ -143,10 +143,18 @@ impl Places {
         let (Some(_), Some(task)) = (&args.predictions, &args.task) else {
             return Ok(Vec::new());
         };
-        let (files, notes) = convert::prediction_files(model, artifacts, task)?;
+        let (files, mut notes) = convert::prediction_files(model, artifacts, task)?;
         for (name, value) in files {
             if let Some(place) = self.predictions.remove(&name) {
                 write_report(place, &value)?;
+            }
+        }
+        // What an earlier run left would pass for answers of this one.
+        for (_, place) in self.predictions {
+            let path = place.path().to_path_buf();
+            if place.clear(is_report)? {
+                let shown = escape_name(&path.display().to_string());
+                notes.push(format!("removed `{shown}`, which is of an earlier run"));
             }
         }
         Ok(notes)

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::admit;
 use super::error::ConvertError;
-use super::opened::Opened;
+use super::opened::{Compared, Opened};
 use super::recipe::Recorded;
 use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step, Target};
 use super::sizes::{adopt_sizes, artifact_shapes};
@@ -472,7 +472,7 @@ pub fn verify(
     progress: &dyn Progress,
 ) -> Result<Report> {
     let kind = ArtifactKind::of(artifact)?;
-    let source = Opened::open(model, options)?;
+    let (source, compared) = Opened::open(model, options)?;
     let made = Recorded::of(artifact, kind)?;
     let again = made.again(&source, model);
     let options = &match source {
@@ -502,6 +502,7 @@ pub fn verify(
         },
         Err(why) => Weights::NotCompared { why },
     });
+    compared.still_holds()?;
     Ok(report)
 }
 
@@ -593,8 +594,12 @@ pub struct Ran {
 /// Runs a model folder, an ONNX file or a Core ML package on `inputs`.
 ///
 /// # Errors
-/// When the model cannot be read, the inputs do not fit it, or the engine fails or is absent.
-pub fn run(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Result<Ran> {
+/// When the model is not as its lock says or cannot be read, the inputs do not fit it, or the engine fails or is absent.
+pub fn run(model: &Path, inputs: NamedTensors, options: &RunOptions) -> Result<Ran> {
+    run_steps(model, vec![inputs], options)
+}
+
+fn run_once(model: &Path, mut inputs: NamedTensors, options: &RunOptions) -> Result<Ran> {
     let library = options.onnxruntime.as_deref();
     let mut warnings = Vec::new();
     let module = match ArtifactKind::of(model)? {
@@ -679,6 +684,7 @@ fn read_at_shapes(
 /// # Errors
 /// As [`run`]; also when another kind of model is given more than one step.
 pub fn run_steps(model: &Path, mut steps: Vec<NamedTensors>, options: &RunOptions) -> Result<Ran> {
+    let compared = Compared::of(model, options.source.require_lock)?;
     let notes = match steps.first_mut() {
         Some(first) => {
             super::image::read(model, options.function.as_deref(), &options.images, first)?
@@ -686,6 +692,7 @@ pub fn run_steps(model: &Path, mut steps: Vec<NamedTensors>, options: &RunOption
         None => Vec::new(),
     };
     let mut ran = run_all(model, steps, options)?;
+    compared.still_holds()?;
     ran.warnings.extend(notes);
     Ok(ran)
 }
@@ -695,7 +702,7 @@ fn run_all(model: &Path, mut steps: Vec<NamedTensors>, options: &RunOptions) -> 
         return super::steps::run(model, steps, options);
     }
     match (steps.pop(), steps.is_empty()) {
-        (Some(inputs), true) => run(model, inputs, options),
+        (Some(inputs), true) => run_once(model, inputs, options),
         (_, _) => Err(ConvertError::Stateless.into()),
     }
 }

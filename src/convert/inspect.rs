@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::opened::Compared;
 use super::request::{ArtifactKind, Shapes, SourceOptions};
 use crate::error::Result;
 use crate::ir::{Module, Type};
@@ -14,14 +15,17 @@ use crate::{coreml, onnx};
 /// Interface, element types, shapes, op counts, parameters, bytes by element type, metadata.
 ///
 /// # Errors
-/// When the model cannot be read.
+/// When the model is not as its lock says, or cannot be read.
 pub fn inspect(model: &Path, options: &SourceOptions) -> Result<Value> {
+    let compared = Compared::of(model, options.require_lock)?;
     let summary = |value: serde_json::Result<Value>| value.unwrap_or_default();
-    Ok(match ArtifactKind::of(model)? {
+    let found = match ArtifactKind::of(model)? {
         ArtifactKind::Onnx => summary(serde_json::to_value(onnx::inspect(model)?)),
         ArtifactKind::Coreml => summary(serde_json::to_value(coreml::inspect(model)?)),
         ArtifactKind::Checkpoint => checkpoint(model, options)?,
-    })
+    };
+    compared.still_holds()?;
+    Ok(found)
 }
 
 fn checkpoint(model: &Path, options: &SourceOptions) -> Result<Value> {

@@ -18,7 +18,7 @@ use crate::passes;
 use crate::runtime::{self, NamedTensors, Session};
 use crate::source::lock::{self, Identity};
 use crate::source::{self, Checkpoint, FileDigest};
-use crate::tensor::{DType, num};
+use crate::tensor::{DType, SourceFile, Stamp, num};
 
 /// A source.
 #[derive(Debug)]
@@ -31,8 +31,42 @@ pub(super) enum Opened {
     Coreml(PathBuf),
 }
 
+/// Files that were compared with a lock or a cache, as the system knew them then. They are read by their paths: what was read is what was
+/// compared if they are the same files afterwards.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Compared(Vec<(PathBuf, Stamp)>);
+
+impl Compared {
+    /// Compares an ONNX or Core ML model with its lock, or with the hub's cache that it stands in, if there is either: before it is read. A
+    /// model folder is compared when it is opened.
+    ///
+    /// # Errors
+    /// When a file is not as it was locked, or there is no lock and one is required.
+    pub fn of(model: &Path, require_lock: bool) -> Result<Self> {
+        match ArtifactKind::of(model) {
+            Ok(ArtifactKind::Onnx | ArtifactKind::Coreml) => compare(model, require_lock),
+            // What is nothing that is known is refused by its reader.
+            Ok(ArtifactKind::Checkpoint) | Err(_) => Ok(Compared::default()),
+        }
+    }
+
+    /// Sees, once they were read, that they are still the files that were compared.
+    ///
+    /// # Errors
+    /// When one was written to or replaced meanwhile.
+    pub fn still_holds(&self) -> Result<()> {
+        for (path, before) in &self.0 {
+            if SourceFile::open(path)?.stamp()? != *before {
+                return Err(ConvertError::Changed).at_file(path);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Compares an ONNX or Core ML source with its lock, if there is one: what is parsed first before it is parsed.
-fn compare(model: &Path, require_lock: bool) -> Result<Identity> {
+fn compare(model: &Path, require_lock: bool) -> Result<Compared> {
     let SourcePlace { folder, file } = SourcePlace::of(model);
     let (root, way) = lock::governing(&folder);
     let named = |inner: &Path| source::plain_path(&way.join(inner));
@@ -40,35 +74,39 @@ fn compare(model: &Path, require_lock: bool) -> Result<Identity> {
     let first = [named(Path::new(&first))];
     let before = source::compare_files(&root, &first, require_lock)?;
     if before == Identity::default() && lock::of(model)?.is_none() {
-        return Ok(before);
+        return Ok(Compared::default());
     }
-    let all = read_files(model)?.into_iter();
-    let all = all.map(|path| named(path.strip_prefix(&folder).unwrap_or(&path)));
-    source::compare_files(&root, &all.collect::<Vec<_>>(), require_lock)
+    let (mut names, mut stamps) = (Vec::new(), Vec::new());
+    for path in read_files(model)? {
+        names.push(named(path.strip_prefix(&folder).unwrap_or(&path)));
+        let stamp = SourceFile::open(&path)?.stamp()?;
+        stamps.push((path, stamp));
+    }
+    source::compare_files(&root, &names, require_lock)?;
+    Ok(Compared(stamps))
 }
 
 impl Opened {
-    /// Opens what stands at `model`.
+    /// Opens what stands at `model`, compared with its lock.
     ///
     /// # Errors
-    /// When it is no source, or a folder that cannot be opened.
-    pub(super) fn open(model: &Path, options: &SourceOptions) -> Result<Self> {
+    /// When it is no source, is not as it was locked, or is a folder that cannot be opened.
+    pub(super) fn open(model: &Path, options: &SourceOptions) -> Result<(Self, Compared)> {
         let kind = ArtifactKind::of(model)?;
+        let compared = Compared::of(model, options.require_lock)?;
         if kind != ArtifactKind::Checkpoint {
-            compare(model, options.require_lock)?;
             const FOLDERS: &str = "it is for model folders";
             refuse_idle(&[
                 (options.attention.is_some(), "--attention", FOLDERS),
                 (options.rotary.is_some(), "--rotary-frequencies", FOLDERS),
             ])?;
         }
-        match kind {
-            ArtifactKind::Onnx => Ok(Opened::Onnx(model.to_path_buf())),
-            ArtifactKind::Checkpoint => {
-                Ok(Opened::Checkpoint(Box::new(super::open(model, options)?)))
-            }
-            ArtifactKind::Coreml => Ok(Opened::Coreml(model.to_path_buf())),
-        }
+        let opened = match kind {
+            ArtifactKind::Onnx => Opened::Onnx(model.to_path_buf()),
+            ArtifactKind::Checkpoint => Opened::Checkpoint(Box::new(super::open(model, options)?)),
+            ArtifactKind::Coreml => Opened::Coreml(model.to_path_buf()),
+        };
+        Ok((opened, compared))
     }
 
     /// Whether it is a graph that somebody exported.

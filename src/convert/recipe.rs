@@ -12,7 +12,7 @@ use super::request::{
     ArtifactKind, Precision, Request, SourceOptions, Target, parse_constant, parse_dim,
     parse_shape, shape_text, sizes_text,
 };
-use super::{Part, Parts, parts};
+use super::{Part, Parts, parts, statement};
 use crate::arch::{Attention, RotaryFrequencies};
 use crate::coreml::{self, RmsNormForm};
 use crate::error::{Error, Result};
@@ -21,8 +21,6 @@ use crate::onnx;
 use crate::passes;
 use crate::tensor::{Storage, Tensor};
 
-/// The metadata key.
-pub(super) const KEY: &str = "com.distill-convert.options";
 const VERSION: &str = "com.distill-convert.version";
 const ARCHITECTURE: &str = "com.distill-convert.source.architecture";
 
@@ -190,7 +188,10 @@ impl Recorded {
             ArtifactKind::Checkpoint => return Err(ConvertError::UnknownKind.into()),
         };
         let ours = env!("CARGO_PKG_VERSION");
-        let recipe = match (metadata.get(VERSION), metadata.get(KEY)) {
+        let recipe = match (
+            metadata.get(VERSION),
+            metadata.get(&statement::key(statement::OPTIONS)),
+        ) {
             (None, _) => Err("the artifact was not made by this program".to_owned()),
             (Some(version), _) if version != ours => Err(format!(
                 "version {version} made the artifact, this is {ours}"

@@ -111,7 +111,7 @@ impl Evidence {
     }
 }
 
-/// How an artifact was made.
+/// How an artifact was made; `record` says with which options, as the artifact does.
 ///
 /// # Errors
 /// When a file of the verification is not what it was before.
@@ -119,6 +119,7 @@ pub(super) fn predicate(
     request: &Request,
     outcome: &Outcome,
     artifact: &Artifact,
+    record: &str,
     evidence: &[Evidence],
 ) -> Result<Predicate> {
     let mut dependencies = Vec::new();
@@ -143,11 +144,13 @@ pub(super) fn predicate(
         dependencies,
         verification(artifact),
         request.provenance.finished_on.clone(),
-    ))
+    )
+    .recording(record))
 }
 
 /// The names of our metadata keys, after their common prefix.
-pub(super) const METADATA: [&str; 8] = [
+pub(super) const METADATA: [&str; 9] = [
+    OPTIONS,
     "precision",
     "provenance",
     "provenance.sha256",
@@ -157,6 +160,9 @@ pub(super) const METADATA: [&str; 8] = [
     "verification",
     "version",
 ];
+
+/// The record of options: what [`super::recipe`] reads.
+pub(super) const OPTIONS: &str = "options";
 
 /// The full name of one of [`METADATA`].
 pub(super) fn key(name: &str) -> String {
@@ -177,6 +183,7 @@ pub(super) fn metadata(predicate: &Predicate, stated: bool) -> Result<BTreeMap<S
         }
     };
     put("version", predicate.version());
+    put(OPTIONS, predicate.options());
     put("source.architecture", text(ARCHITECTURE));
     put("source.revision", text(REVISION));
     put("source.files", Some(&files_text(predicate)));

@@ -312,6 +312,20 @@ impl Private {
         Ok(())
     }
 
+    /// Removes what stands in the place of an entry that will not be made. Tells whether anything did.
+    fn clear(&self, entry: &OsStr, is_ours: impl Fn(&Path) -> bool) -> Result<bool> {
+        let _open = open_folders();
+        if !self.parent.is_still_there() {
+            return Err(FilesError::Moved).at_file(self.parent.path());
+        }
+        let Some(approved) = self.approve(entry, &is_ours)? else {
+            return Ok(false);
+        };
+        self.take_away(entry, approved)?;
+        self.parent.sync();
+        Ok(true)
+    }
+
     /// Looks at what stands in an entry's place: `None` when nothing does, its identity when it is ours.
     fn approve(&self, entry: &OsStr, is_ours: &impl Fn(&Path) -> bool) -> Result<Option<Identity>> {
         let to = self.parent.reach().join(entry);
@@ -614,6 +628,15 @@ impl Place {
         file.sync_all().map_err(io_error("write", &self.path))?;
         drop(file);
         self.private.install(&[self.name], is_ours)
+    }
+
+    /// Leaves the place empty, since there is nothing to put there: what stands there, which would pass for the result, is removed if
+    /// `is_ours` recognises it. Tells whether anything did.
+    ///
+    /// # Errors
+    /// When something foreign stands there, or the system refuses.
+    pub fn clear(self, is_ours: impl Fn(&Path) -> bool) -> Result<bool> {
+        self.private.clear(&self.name, is_ours)
     }
 
     /// As [`Place::fill`], with these bytes.

@@ -227,3 +227,32 @@ fn one_file_is_written_whole() {
     let error = write_whole(Path::new("/"), b"", |_| true).unwrap_err();
     assert_eq!(error.code(), "bad_output");
 }
+
+#[test]
+fn a_place_that_is_cleared_loses_what_is_ours_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.json");
+    // Nothing there: nothing to do.
+    let place = Place::at(&path, |_| true).unwrap();
+    assert!(!place.clear(|_| true).unwrap());
+    // Ours goes.
+    fs::write(&path, "old").unwrap();
+    let place = Place::at(&path, |_| true).unwrap();
+    assert!(place.clear(|_| true).unwrap());
+    assert!(names(folder.path()).is_empty());
+    // What came meanwhile and is not ours stays, as does a link and what it leads to.
+    let place = Place::at(&path, |_| true).unwrap();
+    fs::write(&path, "theirs").unwrap();
+    let error = place.clear(|_| false).unwrap_err();
+    assert_eq!(error.code(), "output_exists");
+    assert_eq!(names(folder.path()), ["report.json"]);
+    #[cfg(unix)]
+    {
+        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+        let place = Place::at(&link, |_| true).unwrap();
+        fs::write(&target, "theirs").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(place.clear(|_| true).is_err());
+        assert_eq!(names(folder.path()), ["link", "report.json", "target"]);
+    }
+}

@@ -47,6 +47,8 @@ const HUB: &str = "pkg:huggingface/";
 
 /// The byproduct that tells how the verification came out.
 const VERIFICATION: &str = "verification";
+/// The name of the record of options among the internal parameters.
+const OPTIONS: &str = "options";
 
 /// What a statement's file name ends with.
 pub const EXTENSION: &str = "intoto.json";
@@ -107,7 +109,7 @@ pub struct BuildDefinition {
     pub build_type: String,
     /// What the user asked for.
     pub external_parameters: BTreeMap<String, Value>,
-    /// Caps that were changed.
+    /// Caps that were changed, and what was decided on the way: the record that the artifact carries as well.
     pub internal_parameters: BTreeMap<String, Value>,
     /// Every file that was read, and the commit it came from if that is known.
     pub resolved_dependencies: Vec<Dependency>,
@@ -277,6 +279,21 @@ impl Predicate {
                 }],
             },
         }
+    }
+
+    /// With the record of what a conversion was asked for and decided, by which it can be repeated.
+    #[must_use]
+    pub fn recording(mut self, options: &str) -> Self {
+        let parameters = &mut self.build_definition.internal_parameters;
+        parameters.insert(OPTIONS.to_owned(), options.into());
+        self
+    }
+
+    /// The record of what the conversion was asked for and decided.
+    #[must_use]
+    pub fn options(&self) -> Option<&str> {
+        let parameters = &self.build_definition.internal_parameters;
+        parameters.get(OPTIONS).and_then(Value::as_str)
     }
 
     /// The files that were read, without the commit.

@@ -145,16 +145,7 @@ impl Folder {
             .at_file(&self.root);
         }
         let full = self.root.join(path);
-        // The links of a snapshot lead to files of the same repository in the cache.
-        let opened = match self
-            .snapshot
-            .as_ref()
-            .and_then(|s| s.inside(&self.canonical))
-        {
-            Some((repo, snapshot)) => SourceFile::open_inside(repo, &snapshot.join(path)),
-            None => SourceFile::open_inside(&self.root, Path::new(path)),
-        };
-        match opened {
+        match SourceFile::open_inside(&self.root, Path::new(path)) {
             Ok(file) => Ok(file),
             Err(e) if SourceFile::leads_out(&e) => Err(SourceError::PathEscape {
                 path: path.to_owned(),

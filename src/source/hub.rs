@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Class, Context, Diagnostic, Result};
-use crate::tensor::SourceFile;
+use crate::tensor::{Cached, SourceFile};
 
 use super::digest;
 
@@ -232,7 +232,7 @@ pub fn check_repo(repo: &str) -> Result<(), HubError> {
 /// Whether a text is a full commit: 40 lower-case hex digits.
 #[must_use]
 pub fn is_commit(text: &str) -> bool {
-    is_hex(text, 40)
+    Cached::is_commit(text)
 }
 
 fn is_hex(text: &str, len: usize) -> bool {
@@ -275,22 +275,13 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// Recognises `…/models--ORG--NAME/snapshots/COMMIT`, given as a canonical path.
     pub(super) fn of(canonical: &Path) -> Option<Self> {
-        let name = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
-        let commit = name(canonical).filter(|commit| is_commit(commit))?;
-        let snapshots = canonical.parent()?;
-        let repo = snapshots.parent()?;
-        let stem = name(repo)?.strip_prefix("models--")?.replace("--", "/");
-        (name(snapshots)? == "snapshots").then(|| Snapshot {
-            blobs: repo.join("blobs"),
-            repo: stem,
-            commit,
+        let cached = Cached::of(canonical).filter(|cached| cached.way.as_os_str().is_empty())?;
+        let name = cached.repo.file_name()?.to_str()?;
+        Some(Snapshot {
+            blobs: cached.blobs(),
+            repo: name.strip_prefix("models--")?.replace("--", "/"),
+            commit: cached.commit,
         })
-    }
-
-    /// The repository's folder in the cache, and the way from there to the snapshot (given as a canonical path).
-    pub(super) fn inside<'a>(&self, canonical: &'a Path) -> Option<(&'a Path, &'a Path)> {
-        let repo = canonical.parent()?.parent()?;
-        Some((repo, canonical.strip_prefix(repo).ok()?))
     }
 
     /// Whether a link of the snapshot may lead to `target` (canonical): a file directly in `blobs`.

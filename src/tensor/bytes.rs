@@ -47,7 +47,8 @@ impl SourceFile {
         SourceFile::from_file(path, file)
     }
 
-    /// Opens the regular file `relative` below `base`, wherever links lead meanwhile: not out of `base`.
+    /// Opens the regular file `relative` below `base`, wherever links lead meanwhile: not out of `base`, or, where `base` is part of a snapshot in
+    /// a hub's cache, to the files of its repository.
     ///
     /// # Errors
     /// When the path leads out of `base` (see [`SourceFile::leads_out`]), is no regular file, or cannot be opened.

@@ -1,23 +1,97 @@
 //! Opening a file inside a folder, so that what was looked at is what is opened: neither a link nor a race leads out of the folder.
+//!
+//! One layout has links that lead out by design: a snapshot in a hub's cache, `models--…/snapshots/COMMIT`, whose files are links to files of the
+//! same repository in `models--…/blobs`. These are followed, to there and nowhere else.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Opens the regular file `relative` below `base`, for reading.
 ///
 /// # Errors
-/// [`ErrorKind::CrossesDevices`] when the path leads out of `base`, [`ErrorKind::InvalidInput`] when it is no regular file, and whatever
-/// the system says.
+/// [`ErrorKind::CrossesDevices`] when the path leads out of `base` and of the repository that it is a snapshot of, [`ErrorKind::InvalidInput`]
+/// when it is no regular file, and whatever the system says.
 pub(super) fn open(base: &Path, relative: &Path) -> io::Result<File> {
-    let file = match beneath(base, relative) {
-        Err(e) if is_unsupported(&e) => compared(base, relative),
+    let file = match strictly(base, relative) {
+        Err(e) if e.kind() == ErrorKind::CrossesDevices => among_blobs(base, relative),
         opened => opened,
     }?;
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
         Err(ErrorKind::InvalidInput.into())
+    }
+}
+
+fn strictly(base: &Path, relative: &Path) -> io::Result<File> {
+    match beneath(base, relative) {
+        Err(e) if is_unsupported(&e) => compared(base, relative),
+        opened => opened,
+    }
+}
+
+/// A folder of a snapshot in a hub's cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cached {
+    /// The folder of the repository, which has the files in `blobs`.
+    pub repo: PathBuf,
+    /// The commit: the name of the snapshot.
+    pub commit: String,
+    /// The way from the snapshot to the folder.
+    pub way: PathBuf,
+}
+
+impl Cached {
+    /// Recognises `…/models--…/snapshots/COMMIT` and what is below, given as a canonical path.
+    #[must_use]
+    pub fn of(canonical: &Path) -> Option<Self> {
+        canonical.ancestors().find_map(|snapshot| {
+            let name = |path: &Path| path.file_name().and_then(|n| n.to_str()).map(str::to_owned);
+            let commit = name(snapshot).filter(|commit| Cached::is_commit(commit))?;
+            let snapshots = snapshot.parent()?;
+            let repo = snapshots.parent()?;
+            let is_one = name(snapshots)? == "snapshots" && name(repo)?.starts_with("models--");
+            is_one.then(|| Cached {
+                repo: repo.to_path_buf(),
+                commit,
+                way: canonical
+                    .strip_prefix(snapshot)
+                    .unwrap_or(canonical)
+                    .to_path_buf(),
+            })
+        })
+    }
+
+    /// Whether a text is a full commit: 40 lower-case hex digits.
+    #[must_use]
+    pub fn is_commit(text: &str) -> bool {
+        text.len() == 40 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    }
+
+    /// Where its links lead: files named after their digests.
+    #[must_use]
+    pub fn blobs(&self) -> PathBuf {
+        self.repo.join("blobs")
+    }
+}
+
+/// Opens a file of a snapshot: the system sees that it is one of the repository, and what was opened must stand in `blobs`.
+fn among_blobs(base: &Path, relative: &Path) -> io::Result<File> {
+    let leads_out = || io::Error::from(ErrorKind::CrossesDevices);
+    let cached = Cached::of(&base.canonicalize()?).ok_or_else(leads_out)?;
+    let way = Path::new("snapshots")
+        .join(&cached.commit)
+        .join(&cached.way)
+        .join(relative);
+    let real = cached.repo.join(&way).canonicalize()?;
+    if real.parent() != Some(&cached.blobs()) {
+        return Err(leads_out());
+    }
+    let file = strictly(&cached.repo, &way)?;
+    match is_same(&file, &real)? {
+        true => Ok(file),
+        false => Err(leads_out()),
     }
 }
 
@@ -149,6 +223,69 @@ mod tests {
         }
         let kind = open(&base, Path::new("sub")).unwrap_err().kind();
         assert_eq!(kind, ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn links_of_a_snapshot_lead_to_the_files_of_its_repository_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().canonicalize().unwrap();
+        let repo = cache.join("models--a--b");
+        let snapshot = repo.join("snapshots").join("0123456789".repeat(4));
+        fs::create_dir_all(snapshot.join("onnx")).unwrap();
+        for blobs in [repo.join("blobs"), cache.join("models--c--d/blobs")] {
+            fs::create_dir_all(blobs.join("sub")).unwrap();
+            fs::write(blobs.join("x"), "ours").unwrap();
+            fs::write(blobs.join("sub/x"), "below").unwrap();
+        }
+        fs::write(cache.join("secret"), "secret").unwrap();
+        fs::create_dir(repo.join("refs")).unwrap();
+        fs::write(repo.join("refs/main"), "a ref").unwrap();
+        symlink("../../blobs/x", snapshot.join("good")).unwrap();
+        symlink("../../../blobs/x", snapshot.join("onnx/good")).unwrap();
+        let text = |base: &Path| {
+            let mut text = String::new();
+            open(base, Path::new("good"))
+                .unwrap()
+                .read_to_string(&mut text)
+                .unwrap();
+            text
+        };
+        assert_eq!(
+            [text(&snapshot), text(&snapshot.join("onnx"))],
+            ["ours", "ours"]
+        );
+        symlink("../../blobs/gone", snapshot.join("gone")).unwrap();
+        assert_eq!(
+            open(&snapshot, Path::new("gone")).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+        symlink(cache.join("secret"), repo.join("blobs/link")).unwrap();
+        for (name, target) in [
+            ("another repository", "../../../models--c--d/blobs/x"),
+            ("outside", "../../../secret"),
+            ("by a second link", "../../blobs/link"),
+            ("below blobs", "../../blobs/sub/x"),
+            ("beside blobs", "../../refs/main"),
+        ] {
+            symlink(target, snapshot.join(name)).unwrap();
+            let kind = open(&snapshot, Path::new(name)).unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::CrossesDevices, "{name}");
+        }
+        // `blobs` itself leads elsewhere.
+        fs::rename(repo.join("blobs"), cache.join("moved")).unwrap();
+        symlink("../moved", repo.join("blobs")).unwrap();
+        assert!(open(&snapshot, Path::new("good")).is_err());
+        // Not a commit, not a cache: no link leads out.
+        for (place, target) in [
+            ("models--a--b/snapshots/main", "../../blobs/x"),
+            ("a/snapshots/0123", "../../../moved/x"),
+        ] {
+            let base = cache.join(place);
+            fs::create_dir_all(&base).unwrap();
+            symlink(target, base.join("good")).unwrap();
+            let kind = open(&base, Path::new("good")).unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::CrossesDevices, "{place}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod value;
 
 pub use bytes::{FileRegion, Region, SourceFile, Stamp};
 pub use dtype::DType;
+pub use inside::Cached;
 pub use strided::Tiles;
 pub use target::TargetFile;
 pub use value::{NamedTensors, Storage, Tensor, TensorError, decode_floats, encode_floats};

@@ -130,6 +130,11 @@ impl TinyModel {
     }
 }
 
+/// The arguments of a command line none of which holds a space.
+pub fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
 /// Folders with reference outputs by PyTorch: all of them where they stand beside the project or are named by an environment variable,
 /// else those that the project carries.
 pub fn reference_models() -> Vec<PathBuf> {

@@ -217,6 +217,7 @@ fn audit_sees_every_change() {
         bytes[middle] ^= 1;
         fs::write(path, bytes).unwrap();
     };
+    let digest = |path: &Path| distill_convert::source::sha256(&fs::read(path).unwrap());
     type Change<'a> = (&'a str, Box<dyn Fn(&Path) + 'a>, Vec<(&'a str, &'a str)>);
     let weights = "m.mlpackage/Data/com.apple.CoreML/weights/weight.bin";
     let extra = "m.mlpackage/Data/com.apple.CoreML/weights/extra.bin";
@@ -266,6 +267,23 @@ fn audit_sees_every_change() {
                 ("metadata", "com.distill-convert.provenance.sha256"),
                 ("metadata", "com.distill-convert.verification"),
             ],
+        ),
+        (
+            "the options that the artifact records, and its digest with them",
+            Box::new(|f| {
+                let path = f.join("m.mlpackage/Data/com.apple.CoreML/model.mlmodel");
+                let (before, mut bytes) = (digest(&path), fs::read(&path).unwrap());
+                let (old, new) = (b"\"expand_weights\":false", b"\"expand_weights\":true ");
+                let mut places = bytes.windows(old.len());
+                let place = places.position(|w| w == old).unwrap();
+                bytes[place..place + new.len()].copy_from_slice(new);
+                fs::write(&path, bytes).unwrap();
+                let statement = f.join("m.mlpackage.intoto.json");
+                let text = fs::read_to_string(&statement).unwrap();
+                assert!(text.contains(&before));
+                fs::write(statement, text.replace(&before, &digest(&path))).unwrap();
+            }),
+            vec![("metadata", "com.distill-convert.options")],
         ),
         (
             "no statement",

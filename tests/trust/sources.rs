@@ -5,12 +5,19 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::common::{TinyModel, run_json};
+use crate::common::{TinyModel, run_json, words};
 
 fn ok(folder: &Path, arguments: &[&str]) -> Value {
     let (code, document) = run_json(folder, arguments);
     assert_eq!(code, 0, "{arguments:?}: {document:#}");
     document
+}
+
+/// Writes inputs: what a run that is refused does not come to.
+fn ids(folder: &Path) {
+    let ids = distill_convert::tensor::Tensor::i64(vec![1, 2], vec![1, 2]).unwrap();
+    let inputs = [("input_ids".to_owned(), ids)].into_iter().collect();
+    distill_convert::source::write_tensors(&folder.join("ids.npz"), &inputs).unwrap();
 }
 
 /// Converts `source` to `artifact` and gives the files of the source as the statement has them.
@@ -203,6 +210,7 @@ fn a_lock_holds_for_onnx_and_core_ml_sources() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     TinyModel::new().write(at);
+    ids(at);
     fs::create_dir(at.join("graph")).unwrap();
     ok(
         at,
@@ -257,22 +265,37 @@ fn a_lock_holds_for_onnx_and_core_ml_sources() {
         let commit = "b".repeat(40);
         ok(
             at,
-            &["lock", source, "--repo", "org/graph", "--revision", &commit],
+            &words(&format!(
+                "lock {source} --repo org/graph --revision {commit}"
+            )),
         );
-        ok(at, &["lock", source, "--check"]);
+        ok(at, &words(&format!("lock {source} --check")));
         let (code, document) = convert(&[]);
         assert_eq!(code, 0, "{document:#}");
         assert_eq!(document["result"]["revision"], json!(commit));
         let (code, found) = audited(at, "m.onnx", source, "lock");
         assert!(code == 0 && found.len() > 3, "{found:?}");
+        let read: &[&[&str]] = &[
+            &["inspect", source, "--require-lock"],
+            &["run", source, "--inputs", "ids.npz"],
+            &["lint", source],
+            &["inspect", "--mil", source],
+        ];
+        let read = match source.ends_with(".onnx") {
+            true => &read[..2],
+            false => read,
+        };
+        ok(at, read[0]);
         let sound = fs::read(at.join(file)).unwrap();
         fs::write(at.join(file), [&sound[..], b" "].concat()).unwrap();
-        let (code, document) = convert(&[]);
-        assert_eq!(
-            (code, &document["error"]["code"]),
-            (4, &json!("lock_mismatch")),
-            "{document:#}"
-        );
+        let results = read.iter().map(|arguments| run_json(at, arguments));
+        for (code, document) in std::iter::once(convert(&[])).chain(results) {
+            assert_eq!(
+                (code, &document["error"]["code"]),
+                (4, &json!("lock_mismatch")),
+                "{document:#}"
+            );
+        }
         fs::write(at.join(file), sound).unwrap();
     }
 }
@@ -285,9 +308,9 @@ fn an_imported_folder_says_where_it_comes_from() {
     let commit = "c".repeat(40);
     ok(
         at,
-        &["lock", "model", "--repo", "org/tiny", "--revision", &commit],
+        &words(&format!("lock model --repo org/tiny --revision {commit}")),
     );
-    let document = ok(at, &["import", "model", "-o", "imported"]);
+    let document = ok(at, &words("import model -o imported"));
     assert_eq!(document["result"]["lock"]["repo"], json!("org/tiny"));
     assert_eq!(document["result"]["lock"]["revision"], json!(commit));
     // With a config of the user's it is not the commit's any more.
@@ -296,10 +319,7 @@ fn an_imported_folder_says_where_it_comes_from() {
         fs::read(at.join("model/config.json")).unwrap(),
     )
     .unwrap();
-    let document = ok(
-        at,
-        &["import", "model", "-o", "mixed", "--config", "config.json"],
-    );
+    let document = ok(at, &words("import model -o mixed --config config.json"));
     assert_eq!(document["result"]["lock"].get("revision"), None);
     assert!(
         document["warnings"].to_string().contains("org/tiny"),
@@ -313,8 +333,12 @@ fn a_lock_names_the_commit_that_the_statement_names() {
     let at = folder.path();
     TinyModel::new().write(at);
     let commit = "d".repeat(40);
-    let lock =
-        |repo: &str, commit: &str| ok(at, &["lock", "model", "--repo", repo, "--revision", commit]);
+    let lock = |repo: &str, commit: &str| {
+        ok(
+            at,
+            &words(&format!("lock model --repo {repo} --revision {commit}")),
+        )
+    };
     lock("org/tiny", &commit);
     stated(at, "model", "onnx", "m.onnx", &["--no-verify"]);
     let of_lock = || audited(at, "m.onnx", "model", "lock");
@@ -344,30 +368,43 @@ fn a_lock_names_the_commit_that_the_statement_names() {
 #[test]
 #[cfg(unix)]
 fn an_onnx_file_in_a_subfolder_is_compared_with_the_lock_and_the_cache_around_it() {
+    use std::os::unix::fs::symlink;
+
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     TinyModel::new().write(at);
+    ids(at);
     fs::create_dir(at.join("model/onnx")).unwrap();
     let out = "model/onnx/s.onnx";
-    ok(at, &["--target", "onnx", "model", "-o", out, "--no-verify"]);
-    let sound = fs::read(at.join(out)).unwrap();
+    let data = "model/onnx/s.onnx.data";
+    let convert = ["--target", "onnx", "model", "-o", out, "--no-verify"];
+    ok(at, &[&convert[..], &["--external-data"]].concat());
     let commit = "f".repeat(40);
     // A snapshot, whose links lead to the files of the cache.
     let repo = at.join("models--org--tiny");
-    let inside = format!("models--org--tiny/snapshots/{commit}/onnx/s.onnx");
-    let digest = distill_convert::source::sha256(&sound);
-    let blob = repo.join("blobs").join(&digest);
-    fs::create_dir_all(at.join(&inside).parent().unwrap()).unwrap();
+    let inside = format!("models--org--tiny/snapshots/{commit}/onnx");
+    fs::create_dir_all(at.join(&inside)).unwrap();
     fs::create_dir(repo.join("blobs")).unwrap();
-    fs::write(&blob, &sound).unwrap();
-    std::os::unix::fs::symlink(format!("../../../blobs/{digest}"), at.join(&inside)).unwrap();
+    let [model_blob, data_blob] = [out, data].map(|file| {
+        let bytes = fs::read(at.join(file)).unwrap();
+        let digest = distill_convert::source::sha256(&bytes);
+        let blob = repo.join("blobs").join(&digest);
+        fs::write(&blob, &bytes).unwrap();
+        let name = Path::new(file).file_name().unwrap();
+        let link = at.join(&inside).join(name);
+        symlink(format!("../../../blobs/{digest}"), link).unwrap();
+        blob
+    });
+    let inside = format!("{inside}/s.onnx");
     ok(
         at,
-        &["lock", "model", "--repo", "org/tiny", "--revision", &commit],
+        &words(&format!("lock model --repo org/tiny --revision {commit}")),
     );
     for (source, file, code) in [
         (out, at.join(out), "lock_mismatch"),
-        (&inside, blob, "digest_mismatch"),
+        (out, at.join(data), "lock_mismatch"),
+        (&inside, data_blob, "digest_mismatch"),
+        (&inside, model_blob, "digest_mismatch"),
     ] {
         let arguments = [
             "--target",
@@ -382,16 +419,66 @@ fn an_onnx_file_in_a_subfolder_is_compared_with_the_lock_and_the_cache_around_it
         let document = ok(at, &arguments);
         assert_eq!(document["result"]["revision"], json!(commit));
         let (exit, found) = audited(at, "m.onnx", source, "source");
-        assert!(exit == 0 && !found.is_empty(), "{found:?}");
+        assert_eq!(exit, 0, "{found:?}");
+        let held = |name: &str| found.contains(&(name.to_owned(), "holds".to_owned()));
+        assert!(held("s.onnx") && held("s.onnx.data"), "{found:?}");
+        ok(at, &words(&format!("inspect {source}")));
+        let sound = fs::read(&file).unwrap();
         let mut bytes = sound.clone();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         fs::write(&file, bytes).unwrap();
-        let (exit, document) = run_json(at, &arguments);
-        assert_eq!(
-            (exit, &document["error"]["code"]),
-            (4, &json!(code)),
-            "{document:#}"
-        );
+        let read: [&[&str]; 3] = [
+            &arguments,
+            &["inspect", source],
+            &["run", source, "--inputs", "ids.npz"],
+        ];
+        for arguments in read {
+            let (exit, document) = run_json(at, arguments);
+            assert_eq!(
+                (exit, &document["error"]["code"]),
+                (4, &json!(code)),
+                "{document:#}"
+            );
+        }
+        fs::write(&file, sound).unwrap();
     }
+    // A link to anything but a file of the cache is no part of the model.
+    let link = at.join(&inside).with_extension("onnx.data");
+    fs::remove_file(&link).unwrap();
+    symlink(at.join(data), &link).unwrap();
+    let (exit, document) = run_json(at, &["inspect", &inside]);
+    assert_eq!(
+        (exit, &document["error"]["code"]),
+        (4, &json!("onnx_external_path")),
+        "{document:#}"
+    );
+}
+
+#[test]
+fn what_was_compared_with_a_lock_must_be_what_was_read() {
+    use distill_convert::convert::Compared;
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    TinyModel::new().write(at);
+    fs::create_dir(at.join("graph")).unwrap();
+    let convert = "--target onnx model -o graph/s.onnx --no-verify --external-data";
+    ok(at, &words(convert));
+    ok(at, &words("lock graph/s.onnx"));
+    let model = at.join("graph/s.onnx");
+    for name in ["graph/s.onnx", "graph/s.onnx.data"] {
+        let compared = Compared::of(&model, true).unwrap();
+        compared.still_holds().unwrap();
+        // The same bytes in another file: they were not the ones that were hashed.
+        let (file, other) = (at.join(name), at.join("other"));
+        fs::copy(&file, &other).unwrap();
+        fs::rename(&other, &file).unwrap();
+        let error = compared.still_holds().unwrap_err();
+        assert_eq!(error.code(), "input_changed", "{name}");
+    }
+    // Nothing is promised of what nobody locked.
+    fs::remove_file(at.join("graph/distill-convert.lock")).unwrap();
+    let compared = Compared::of(&model, false).unwrap();
+    fs::remove_file(&model).unwrap();
+    compared.still_holds().unwrap();
 }
