@@ -410,6 +410,50 @@ fn a_model_folder_takes_its_sizes_by_name() {
     assert!(message.contains("gives it too"), "{message}");
 }
 
+/// What a target cannot say while a size varies names the flag that fixes it, if that helps.
+#[test]
+fn what_cannot_be_written_for_several_sizes_names_the_flag() {
+    use common::onnx_file::{FLOAT, attribute_int, graph, longs, model, node, value_info};
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = [
+        node("Shape", &["x"], &["s"], &[]),
+        node("Gather", &["s", "one"], &["n"], &[]),
+        node("Min", &["n", "ten"], &["k"], &[]),
+        node(
+            "TopK",
+            &["x", "k"],
+            &["y", "i"],
+            &[attribute_int("axis", 1)],
+        ),
+    ];
+    let constants = [longs("one", &[1], &[1]), longs("ten", &[1], &[10])];
+    let (x, y) = (
+        value_info("x", FLOAT, &[2, -1]),
+        value_info("y", FLOAT, &[2, -1]),
+    );
+    let file = model(&graph(&nodes, &constants, &[x], &[y]));
+    std::fs::write(folder.path().join("m.onnx"), file.0).unwrap();
+    let convert = |size: &str| {
+        let arguments = [
+            "convert", "--target", "coreml", "m.onnx", "--dim", size, "-o",
+        ];
+        let arguments = [&arguments[..], &["out.mlpackage", "--no-verify"]].concat();
+        common::run_json(folder.path(), &arguments)
+    };
+    for size in ["x.1=4,20", "x.1=4..20"] {
+        let (code, answer) = convert(size);
+        let said = |key: &str| answer["error"][key].as_str().unwrap_or_default().to_owned();
+        assert_eq!(code, 1, "{answer:#}");
+        assert!(said("message").contains("how many are taken must be known"));
+        assert_eq!(
+            said("hint"),
+            "with fixed sizes it can be converted, for example `--dim x.1=20`"
+        );
+        assert!(!folder.path().join("out.mlpackage").exists());
+    }
+    assert_eq!(convert("x.1=20").0, 0);
+}
+
 /// Operators on sizes that vary, each at the ends of its ranges and between: ONNX Runtime runs the original file.
 #[test]
 #[ignore = "needs the judges: run scripts/test"]
@@ -418,7 +462,7 @@ fn operators_on_sizes_that_vary_agree_with_onnx_runtime() {
     common::judge("varying_models.py", &[folder.path()]);
     let cases = std::fs::read(folder.path().join("cases.json")).unwrap();
     let cases: BTreeMap<String, Vec<String>> = serde_json::from_slice(&cases).unwrap();
-    assert_eq!(cases.len(), 46);
+    assert_eq!(cases.len(), 52);
     let mut wrong = Vec::new();
     for (name, dims) in &cases {
         for (target, artifact) in [("onnx", "out.onnx"), ("coreml", "out.mlpackage")] {

@@ -142,4 +142,55 @@ save(
     [const("zero", F32(0))],
     dims="b=1..4",
 )
+# What is scanned and counted has a size that varies, or is too long to be read round by round.
+value = lambda name: helper.make_tensor_value_info(name, FLOAT, None)
+body = helper.make_graph(
+    [node("Add", ["before", "part"], ["sum"]), node("Tanh", ["sum"], ["after"]), node("Mul", ["after", "part"], ["row"])],
+    "body",
+    [value("before"), value("part")],
+    [value("after"), value("row")],
+)
+begin = lambda *shape: const("begin", np.linspace(-1, 1, int(np.prod(shape)), dtype=F32).reshape(shape))
+both = lambda **how: [
+    node("Scan", ["begin", "x"], ["end", "rows"], body=body, num_scan_inputs=1, **how),
+    node("ReduceSum", ["end"], ["total"], keepdims=0),
+    node("Add", ["rows", "total"], ["y"]),
+]
+save("scan", both(), ["n", 4], [begin(4)], dims="n=1..9")
+save("scan_sizes", both(), ["n", 4], [begin(4)], dims="n=3,7")
+turned_around = dict(scan_input_axes=[-1], scan_input_directions=[1], scan_output_axes=[1], scan_output_directions=[1])
+save("scan_back", both(**turned_around), [4, "n"], [begin(4)], dims="n=2..9")
+summed = helper.make_graph(
+    [
+        node("ReduceSum", ["part"], ["one"]),
+        node("Add", ["before", "one"], ["sum"]),
+        node("Tanh", ["sum"], ["after"]),
+        node("Mul", ["after", "after"], ["row"]),
+    ],
+    "summed",
+    [value("before"), value("part")],
+    [value("after"), value("row")],
+)
+long = node("Scan", ["begin", "x"], ["end", "y"], body=summed, num_scan_inputs=1, scan_input_axes=[1])
+save("scan_long", [long], ["b", 1500], [begin(1)], dims="b=1..3")
+batch = node("Scan", ["", "begin", "x"], ["end", "y"], body=body, num_scan_inputs=1, directions=[1])
+save("scan_8", [batch], [2, "n", 3], [begin(2, 3)], opset=8, dims="n=2..6")
+boolean = lambda name: helper.make_tensor_value_info(name, TensorProto.BOOL, [])
+counted = helper.make_graph(
+    [node("Identity", ["on"], ["goes_on"]), node("Gather", ["x", "i"], ["part"]), *body.node],
+    "counted",
+    [helper.make_tensor_value_info("i", INT64, []), boolean("on"), value("before")],
+    [boolean("goes_on"), value("after"), value("row")],
+)
+save(
+    "loop_rows",
+    [
+        *shape,
+        node("Gather", ["shape", "zero"], ["rounds"]),
+        node("Loop", ["rounds", "", "begin"], ["end", "y"], body=counted),
+    ],
+    ["n", 4],
+    [begin(4), const("zero", 0)],
+    dims="n=1..9",
+)
 (FOLDER / "cases.json").write_text(json.dumps(CASES))

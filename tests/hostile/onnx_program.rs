@@ -480,6 +480,56 @@ fn loops_in_loops_of_many_rounds() {
     );
 }
 
+/// A scan whose body is a scan whose body has no nodes: every round counts all the same. In operator set 8, a scan of very many samples.
+#[test]
+fn scans_of_many_empty_rounds() {
+    let out = |name: &str| [Message::default().text(1, name)];
+    let scan = |inputs: &[&str], result: &str, body: &Message| {
+        let how = [
+            attribute_graph("body", body),
+            attribute_int("num_scan_inputs", 1),
+        ];
+        node("Scan", inputs, &[result], &how)
+    };
+    let empty = graph(&[], &[], &[value_info("e", FLOAT, &[2])], &out("e"));
+    let rows = graph(
+        &[scan(&["row"], "z", &empty)],
+        &[],
+        &[value_info("row", FLOAT, &[1000, 2])],
+        &out("z"),
+    );
+    for (opset, dims, nodes, expected) in [
+        (
+            18,
+            [1000, 1000, 2],
+            scan(&["x"], "y", &rows),
+            "--limit nodes=N",
+        ),
+        (
+            8,
+            [1_000_000, 2, 2],
+            scan(&["", "x"], "y", &empty),
+            "at most 1024 samples",
+        ),
+    ] {
+        let inputs = [value_info("x", FLOAT, &dims)];
+        let opset = Message::default().text(1, "").int(2, opset);
+        let model = Message::default()
+            .int(1, 8)
+            .message(7, &graph(&[nodes], &[], &inputs, &out("y")))
+            .message(8, &opset);
+        let folder = folder(&model.0);
+        let arguments = ["m.onnx", "--target", "coreml", "-o", "out", "--no-verify"];
+        let limit = ["--limit", "nodes=20000"];
+        let (code, document) = program(
+            folder.path(),
+            &[&["convert"], &arguments[..], &limit].concat(),
+        );
+        assert_eq!(code, 1);
+        assert!(document.to_string().contains(expected), "{document:#}");
+    }
+}
+
 #[test]
 fn types_that_nest_deeply() {
     let mut ty = Message::default().message(1, &Message::default().int(1, FLOAT));

@@ -93,12 +93,20 @@ pub(super) fn repeat(
         };
         return l.push_all(Op::Loop(op), &before);
     }
-    let room = match rounds {
-        Some(n) if (1..=MAX_COLLECTED).contains(&n) => {
-            Room::Rounds(num::usize_of(n.unsigned_abs()))
-        }
-        None => Room::Computed,
-        Some(_) => {
+    let all = op.results.get(op.carried).and_then(|t| t.shape.first());
+    let all = all.filter(|d| !d.is_run_time());
+    let rounds = all.map_or(rounds, Dim::integer);
+    let room = match (rounds, all) {
+        (Some(n), all) if (1..=MAX_COLLECTED).contains(&n) => Room::Rounds {
+            size: Dim::constant(n),
+            all: all.is_some(),
+        },
+        (None, Some(size)) => Room::Rounds {
+            size: size.clone(),
+            all: true,
+        },
+        (None, None) => Room::Computed,
+        (Some(_), _) => {
             return Err(l.refuse(
                 "loop",
                 "it collects results, so its rounds must be bounded: by a number that is computed, or by a constant up to 65536",
@@ -109,10 +117,9 @@ pub(super) fn repeat(
 }
 
 /// How many rounds a loop has room for in what it collects.
-#[derive(Clone, Copy)]
 enum Room {
-    /// As many as this.
-    Rounds(usize),
+    /// As many as this, and whether all of them run.
+    Rounds { size: Dim, all: bool },
     /// As many as the loop is given, but one at least: Core ML has no tensors without elements.
     Computed,
 }
@@ -173,8 +180,8 @@ fn collected(
     operands: &[ValueId],
 ) -> Result<Vec<ValueId>> {
     let results = types(l, &op.results);
-    let (size, computed) = match room {
-        Room::Rounds(n) => (Dim::from(n), None),
+    let (size, computed, all_run) = match room {
+        Room::Rounds { size, all } => (size, None, all),
         Room::Computed => {
             let range = SymbolRange::Between {
                 min: 1,
@@ -183,7 +190,7 @@ fn collected(
             let most = l.cast(operands[0], DType::I32)?;
             let most = l.with(BinaryKind::Max, most, 1.0)?;
             let most = l.reshape(most, dims(&[1]))?;
-            (l.open_size("rounds", range), Some(most))
+            (l.open_size("rounds", range), Some(most), false)
         }
     };
     let mut buffers = Vec::new();
@@ -289,15 +296,23 @@ fn collected(
     let Some(count) = out.pop() else {
         return Ok(out);
     };
-    let end = l.unsqueeze(count, vec![0])?;
-    let start = l.ints(vec![0])?;
+    let taken = if all_run {
+        None
+    } else {
+        Some((l.ints(vec![0])?, l.unsqueeze(count, vec![0])?))
+    };
     for (buffer, ty) in buffers.into_iter().zip(&results[op.carried..]) {
-        let slice = SliceBy {
-            axes: vec![0],
-            steps: vec![1],
-            shape: ty.shape.clone(),
+        let rows = match taken {
+            None => buffer,
+            Some((start, end)) => {
+                let slice = SliceBy {
+                    axes: vec![0],
+                    steps: vec![1],
+                    shape: ty.shape.clone(),
+                };
+                l.push(Op::SliceBy(slice), &[buffer, start, end])?
+            }
         };
-        let rows = l.push(Op::SliceBy(slice), &[buffer, start, end])?;
         out.push(l.cast(rows, ty.dtype)?);
     }
     Ok(out)

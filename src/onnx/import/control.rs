@@ -1,23 +1,18 @@
-//! Control flow: what is decided when the model is read is read as plain nodes, the rest becomes bodies of the IR.
+//! Control flow: what is decided when the model is read is read as plain nodes, the rest becomes bodies of the IR. Owns `If` and bodies; `loops` owns
+//! what runs again and again.
 
 use std::collections::BTreeSet;
 
 use super::Importer;
 use super::call::Call;
-use super::entry::{Dims, Entry};
+use super::entry::Entry;
 use super::table::{Row, row};
 use crate::error::{Context, Result};
-use crate::ir::ops::{If, Loop};
-use crate::ir::{BodyId, Builder, Def, Dim, Domain, Op, Type, ValueId, normalize_axis};
-use crate::limits;
+use crate::ir::ops::If;
+use crate::ir::{BodyId, Builder, Def, Domain, Op, Type, ValueId};
 use crate::onnx::proto::{GraphProto, NodeProto};
-use crate::tensor::{DType, num};
 
-pub(super) const ROWS: &[Row] = &[
-    row("If", 1, branch),
-    row("Loop", 1, repeat),
-    row("Scan", 9, scan),
-];
+pub(super) const ROWS: &[Row] = &[row("If", 1, branch)];
 
 fn branch(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let (then, other) = (call.graph("then_branch")?, call.graph("else_branch")?);
@@ -30,8 +25,8 @@ fn branch(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let entry = condition;
     let condition = m.plain(call, 0, &entry)?;
     let captured = captures(m, &[then, other]);
-    let (then_body, then_types) = body(m, "then", then, &captured, &[])?;
-    let (else_body, else_types) = body(m, "else", other, &captured, &[])?;
+    let (then_body, then_types) = body(m, "then", then, &captured, &[], plain)?;
+    let (else_body, else_types) = body(m, "else", other, &captured, &[], plain)?;
     if then_types.len() != else_types.len() {
         return Err(call
             .wrong(
@@ -71,8 +66,14 @@ fn branch(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     Ok(values.into_iter().map(Entry::Value).collect())
 }
 
-/// A name that a body takes from its surroundings.
-struct Capture {
+/// The nodes of a branch, which has no inputs of its own.
+fn plain(m: &mut Importer<'_>, graph: &GraphProto, inside: Inside) -> Result<Vec<Entry>> {
+    m.subgraph(graph, inside.own)
+}
+
+/// Something that a body takes from its surroundings.
+pub(super) struct Capture {
+    /// Its name there; empty for a value that the nodes of the body cannot name.
     name: String,
     entry: Entry,
     /// The value outside, if it has to be handed in.
@@ -81,13 +82,31 @@ struct Capture {
 }
 
 impl Capture {
-    fn operand(&self) -> Option<ValueId> {
+    /// What `entry` stands for outside.
+    pub(super) fn new(m: &Importer<'_>, name: String, entry: Entry) -> Self {
+        let value = match &entry {
+            Entry::Value(v) | Entry::Coded(v, _) => match m.b.def(*v) {
+                Def::Const(_) => None,
+                Def::Param(_) | Def::Node(_) => Some(*v),
+            },
+            Entry::Dims(_) => None,
+        };
+        let ty = value.map(|v| m.b.ty(v).clone());
+        Capture {
+            name,
+            entry,
+            value,
+            ty,
+        }
+    }
+
+    pub(super) fn operand(&self) -> Option<ValueId> {
         self.value
     }
 }
 
 /// Everything that graphs use and do not define.
-fn captures(m: &Importer<'_>, graphs: &[&GraphProto]) -> Vec<Capture> {
+pub(super) fn captures(m: &Importer<'_>, graphs: &[&GraphProto]) -> Vec<Capture> {
     let mut names = BTreeSet::new();
     for graph in graphs {
         free_names(graph, &mut names);
@@ -96,20 +115,7 @@ fn captures(m: &Importer<'_>, graphs: &[&GraphProto]) -> Vec<Capture> {
         .into_iter()
         .filter_map(|name| {
             let entry = m.lookup(&name).ok()?;
-            let value = match &entry {
-                Entry::Value(v) | Entry::Coded(v, _) => match m.b.def(*v) {
-                    Def::Const(_) => None,
-                    Def::Param(_) | Def::Node(_) => Some(*v),
-                },
-                Entry::Dims(_) => None,
-            };
-            let ty = value.map(|v| m.b.ty(v).clone());
-            Some(Capture {
-                name,
-                entry,
-                value,
-                ty,
-            })
+            Some(Capture::new(m, name, entry))
         })
         .collect()
 }
@@ -142,13 +148,23 @@ fn names_of(node: &NodeProto, into: &mut BTreeSet<String>) {
     }
 }
 
-/// Reads a graph as a body of the module: parameters of its own first, then the captures. Gives the types of its outputs.
-fn body(
+/// What a body is given, as it is called inside.
+pub(super) struct Inside {
+    /// Its own parameters.
+    pub(super) own: Vec<Entry>,
+    /// The captures, in order.
+    pub(super) captured: Vec<Entry>,
+}
+
+/// Reads a graph as a body of the module: parameters of its own first, then the captures. `read` reads its nodes and gives its outputs; what comes back
+/// are their types.
+pub(super) fn body(
     m: &mut Importer<'_>,
     name: &str,
     graph: &GraphProto,
     captured: &[Capture],
     own: &[Type],
+    read: impl FnOnce(&mut Importer<'_>, &GraphProto, Inside) -> Result<Vec<Entry>>,
 ) -> Result<(BodyId, Vec<Type>)> {
     let names: Vec<String> = graph
         .input
@@ -170,7 +186,9 @@ fn body(
     let mut types = Vec::new();
     let built = builder.body(&path, |b| {
         std::mem::swap(&mut m.b, b);
-        let result = inside(m, graph, &path, &names, captured, constants, own);
+        let result = given(m, &path, &names, captured, constants, own)
+            .and_then(|inside| read(m, graph, inside))
+            .and_then(|outputs| outputs_of(m, graph, &path, outputs));
         std::mem::swap(&mut m.b, b);
         types = result?;
         Ok(())
@@ -180,15 +198,14 @@ fn body(
     Ok((built?, types))
 }
 
-fn inside(
+fn given(
     m: &mut Importer<'_>,
-    graph: &GraphProto,
     path: &str,
     names: &[String],
     captured: &[Capture],
     constants: Vec<Option<crate::ir::Constant>>,
     own: &[Type],
-) -> Result<Vec<Type>> {
+) -> Result<Inside> {
     let mut inputs = Vec::new();
     for (i, ty) in own.iter().enumerate() {
         let name = names.get(i).map_or("", String::as_str);
@@ -196,10 +213,14 @@ fn inside(
             m.b.param(&format!("{path}/{name}"), ty.clone(), Domain::Any)?;
         inputs.push(Entry::Value(value));
     }
-    for (capture, constant) in captured.iter().zip(constants) {
+    let mut entries = Vec::with_capacity(captured.len());
+    for (i, (capture, constant)) in captured.iter().zip(constants).enumerate() {
         let value = match (&capture.ty, constant) {
             (Some(ty), _) => {
-                let name = format!("{path}/{}", capture.name);
+                let name = match capture.name.as_str() {
+                    "" => format!("{path}/captured{i}"),
+                    name => format!("{path}/{name}"),
+                };
                 Some(m.b.param(&name, ty.clone(), Domain::Any)?)
             }
             (None, Some(constant)) => Some(m.b.constant(constant)),
@@ -210,282 +231,33 @@ fn inside(
             (Some(v), Entry::Value(_) | Entry::Dims(_)) => Entry::Value(v),
             (None, entry) => entry.clone(),
         };
-        m.define(&capture.name, entry)?;
+        if !capture.name.is_empty() {
+            m.define(&capture.name, entry.clone())?;
+        }
+        entries.push(entry);
     }
-    let outputs = m.subgraph(graph, inputs)?;
+    Ok(Inside {
+        own: inputs,
+        captured: entries,
+    })
+}
+
+fn outputs_of(
+    m: &mut Importer<'_>,
+    graph: &GraphProto,
+    path: &str,
+    outputs: Vec<Entry>,
+) -> Result<Vec<Type>> {
+    // A body may give more than its graph does, ahead of it.
+    let more = outputs.len().saturating_sub(graph.output.len());
     let mut types = Vec::new();
     for (i, entry) in outputs.iter().enumerate() {
-        let name = graph.output.get(i).and_then(|o| o.name.as_deref());
+        let output = i.checked_sub(more).and_then(|i| graph.output.get(i));
+        let name = output.and_then(|o| o.name.as_deref());
         let name = format!("{path}/{i}/{}", name.unwrap_or_default());
         let value = m.value(entry, &name).at_node(&name)?;
         types.push(m.b.ty(value).clone());
         m.b.output(&name, value)?;
     }
     Ok(types)
-}
-
-fn repeat(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
-    let graph = call.graph("body")?;
-    let most = call.entry(0);
-    let condition = call.entry(1);
-    let carried: Vec<Entry> = (2..call.inputs.len())
-        .map(|i| call.required(i))
-        .collect::<std::result::Result<_, _>>()?;
-    let known = |m: &Importer<'_>, e: &Option<Entry>| -> Result<Option<i64>> {
-        match e {
-            Some(e) => Ok(m
-                .dims(e)?
-                .and_then(|d| d.integers())
-                .and_then(|v| v.first().copied())),
-            None => Ok(None),
-        }
-    };
-    let rounds = known(m, &most)?;
-    let begins = match &condition {
-        Some(_) => known(m, &condition)?,
-        None => Some(1),
-    };
-    if graph.input.len() != carried.len() + 2 || graph.output.len() < carried.len() + 1 {
-        return Err(call
-            .wrong(
-                "body",
-                &format!("{} inputs", carried.len() + 2),
-                graph.input.len(),
-            )
-            .into());
-    }
-    if let (Some(rounds), Some(begins)) = (rounds, begins)
-        && rounds <= limits::UNROLLED_ROUNDS
-    {
-        let rounds = if begins == 0 { 0 } else { rounds.max(0) };
-        if let Some(out) = unrolled(m, call, graph, rounds, carried.clone())? {
-            return Ok(out);
-        }
-    }
-    looped(m, call, graph, most.as_ref(), condition.as_ref(), &carried)
-}
-
-/// The rounds one after the other; `None` when whether it goes on is only known at run time.
-fn unrolled(
-    m: &mut Importer<'_>,
-    call: &Call<'_>,
-    graph: &GraphProto,
-    rounds: i64,
-    mut carried: Vec<Entry>,
-) -> Result<Option<Vec<Entry>>> {
-    let n = carried.len();
-    let mut collected: Vec<Vec<ValueId>> = vec![Vec::new(); graph.output.len() - 1 - n];
-    for round in 0..rounds {
-        let mut inputs = vec![
-            Entry::Dims(Dims::scalar(DType::I64, Dim::constant(round))),
-            Entry::Dims(Dims::scalar(DType::Bool, Dim::from(1))),
-        ];
-        inputs.extend(carried.iter().cloned());
-        let mut outputs = m.subgraph(graph, inputs)?.into_iter();
-        let goes_on = match outputs.next() {
-            Some(entry) => m.dims(&entry)?.and_then(|d| d.integers()),
-            None => None,
-        };
-        let Some(goes_on) = goes_on.and_then(|v| v.first().copied()) else {
-            return Ok(None);
-        };
-        carried = outputs.by_ref().take(n).collect();
-        for (list, entry) in collected.iter_mut().zip(outputs) {
-            let value = m.plain(call, 0, &entry)?;
-            list.push(m.b.unsqueeze(value, &[0])?);
-        }
-        if goes_on == 0 {
-            break;
-        }
-    }
-    if rounds == 0 && !collected.is_empty() {
-        return Ok(None);
-    }
-    let mut out = carried;
-    for list in collected {
-        out.push(Entry::Value(m.b.join(&list, 0)?));
-    }
-    Ok(Some(out))
-}
-
-fn looped(
-    m: &mut Importer<'_>,
-    call: &Call<'_>,
-    graph: &GraphProto,
-    most: Option<&Entry>,
-    condition: Option<&Entry>,
-    carried: &[Entry],
-) -> Result<Vec<Entry>> {
-    let most = match most {
-        Some(entry) => m.plain(call, 0, entry)?,
-        None => {
-            m.b.scalar("most", DType::I64, num::f64_of_i64(i64::MAX >> 11))?
-        }
-    };
-    let most = scalar(m, most)?;
-    let condition = match condition {
-        Some(entry) => m.plain(call, 1, entry)?,
-        None => {
-            let yes = crate::tensor::Tensor::bool(vec![], vec![true])?;
-            m.b.tensor("yes", &yes)?
-        }
-    };
-    let condition = scalar(m, condition)?;
-    let mut initial = Vec::new();
-    for (i, entry) in carried.iter().enumerate() {
-        initial.push(m.plain(call, i + 2, entry)?);
-    }
-    let mut types: Vec<Type> = initial.iter().map(|&v| m.b.ty(v).clone()).collect();
-    let captured = captures(m, &[graph]);
-    // Sizes that a round changes are open in the next reading of the body; each reading opens at least one.
-    let sizes: usize = types.iter().map(Type::rank).sum();
-    for _ in 0..=sizes {
-        let mut own = vec![
-            Type::new(DType::I64, vec![]),
-            Type::new(DType::Bool, vec![]),
-        ];
-        own.extend(types.iter().cloned());
-        let (body, outputs) = body(m, "loop", graph, &captured, &own)?;
-        let (after, rest) = outputs
-            .get(1..)
-            .unwrap_or_default()
-            .split_at(types.len().min(outputs.len().saturating_sub(1)));
-        let mut changed = false;
-        for (ty, new) in types.iter_mut().zip(after) {
-            if ty.dtype != new.dtype || ty.rank() != new.rank() {
-                return Err(call.wrong("body", &ty.to_string(), new).into());
-            }
-            for (d, n) in ty.shape.iter_mut().zip(&new.shape) {
-                if d != n && !d.is_run_time() {
-                    *d = m.b.run_time_size();
-                    changed = true;
-                }
-            }
-        }
-        if changed {
-            continue;
-        }
-        let mut results = types.clone();
-        for ty in &mut results {
-            for d in &mut ty.shape {
-                if d.is_run_time() {
-                    *d = m.b.run_time_size();
-                }
-            }
-        }
-        for ty in rest {
-            let mut shape = vec![m.b.run_time_size()];
-            for d in &ty.shape {
-                shape.push(if d.is_run_time() {
-                    m.b.run_time_size()
-                } else {
-                    d.clone()
-                });
-            }
-            results.push(Type::new(ty.dtype, shape));
-        }
-        let op = Loop {
-            body,
-            carried: types.len(),
-            results,
-        };
-        let mut operands = vec![most, condition];
-        operands.extend(&initial);
-        operands.extend(captured.iter().filter_map(Capture::operand));
-        let values = m.b.push_all("loop", Op::Loop(op), &operands)?;
-        return Ok(values.into_iter().map(Entry::Value).collect());
-    }
-    Err(call.unsupported("sizes that never settle").into())
-}
-
-/// One element as rank 0.
-fn scalar(m: &mut Importer<'_>, x: ValueId) -> Result<ValueId> {
-    m.b.reshape(x, vec![])
-}
-
-/// Rounds over the elements of the scanned inputs, one after the other.
-fn scan(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
-    let graph = call.graph("body")?;
-    let scanned = call.int("num_scan_inputs")?.unwrap_or_default();
-    let total = call.inputs.len();
-    let scanned = usize::try_from(scanned)
-        .ok()
-        .filter(|&n| n >= 1 && n <= total)
-        .ok_or_else(|| call.wrong("num_scan_inputs", "1 to the number of inputs", scanned))?;
-    let states = total - scanned;
-    if graph.output.len() < states {
-        return Err(call
-            .wrong("body", "an output per state", graph.output.len())
-            .into());
-    }
-    let collected = graph.output.len() - states;
-    let list = |call: &mut Call<'_>, name: &str, n: usize| -> Result<Vec<i64>> {
-        let list = call.ints(name)?.unwrap_or_else(|| vec![0; n]);
-        if list.len() == n {
-            Ok(list)
-        } else {
-            Err(call.wrong(name, &format!("{n} numbers"), list.len()).into())
-        }
-    };
-    let in_axes = list(call, "scan_input_axes", scanned)?;
-    let in_directions = list(call, "scan_input_directions", scanned)?;
-    let out_axes = list(call, "scan_output_axes", collected)?;
-    let out_directions = list(call, "scan_output_directions", collected)?;
-    let mut state: Vec<Entry> = (0..states)
-        .map(|i| call.required(i))
-        .collect::<std::result::Result<_, _>>()?;
-    let mut inputs = Vec::new();
-    let mut rounds = None;
-    for (i, &axis) in in_axes.iter().enumerate() {
-        let x = m.input(call, states + i)?;
-        let axis = normalize_axis(axis, m.b.rank(x))?;
-        let size = m.b.shape(x)[axis].known();
-        let size = size.ok_or_else(|| call.unsupported("a scan over an axis whose size varies"))?;
-        if *rounds.get_or_insert(size) != size {
-            return Err(call.wrong("inputs", "scans of one length", size).into());
-        }
-        inputs.push((x, axis));
-    }
-    let rounds = rounds.unwrap_or(0);
-    if rounds == 0
-        || num::i64_of(rounds) > limits::UNROLLED_ROUNDS
-        || rounds > limits::NODES.count()
-    {
-        return Err(call
-            .unsupported(format!(
-                "a scan of {rounds} rounds (at most {} are read)",
-                limits::UNROLLED_ROUNDS
-            ))
-            .into());
-    }
-    let mut lists: Vec<Vec<ValueId>> = vec![Vec::new(); collected];
-    for round in 0..rounds {
-        let mut given = state.clone();
-        for (&(x, axis), &direction) in inputs.iter().zip(&in_directions) {
-            let at = if direction == 1 {
-                rounds - 1 - round
-            } else {
-                round
-            };
-            let part = m.b.part(x, axis, at, at + 1)?;
-            given.push(Entry::Value(m.b.squeeze(part, &[axis])?));
-        }
-        let mut outputs = m.subgraph(graph, given)?.into_iter();
-        state = outputs.by_ref().take(states).collect();
-        for (i, (list, entry)) in lists.iter_mut().zip(outputs).enumerate() {
-            let value = m.plain(call, 0, &entry)?;
-            let axis = normalize_axis(out_axes[i], m.b.rank(value) + 1)?;
-            list.push(m.b.unsqueeze(value, &[axis])?);
-        }
-    }
-    let mut out = state;
-    for (i, mut list) in lists.into_iter().enumerate() {
-        if out_directions[i] == 1 {
-            list.reverse();
-        }
-        let rank = list.first().map_or(1, |&v| m.b.rank(v));
-        let axis = normalize_axis(out_axes[i], rank)?;
-        out.push(Entry::Value(m.b.join(&list, axis)?));
-    }
-    Ok(out)
 }

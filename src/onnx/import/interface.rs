@@ -377,8 +377,8 @@ pub(super) fn at_ends(options: &ReadOptions) -> (ReadOptions, Vec<(String, u64)>
     (fixed, ends)
 }
 
-/// The error of a model that can be read with these sizes.
-pub(super) fn varies(
+/// The error of a model that can be read, or written, with these sizes.
+pub(crate) fn varies(
     error: &At<Box<dyn Diagnostic>>,
     sizes: impl Iterator<Item = (String, u64)>,
 ) -> Error {

@@ -21,6 +21,7 @@ mod interface;
 mod layout;
 mod learn;
 mod linear;
+mod loops;
 mod loss;
 mod microsoft;
 mod norm;
@@ -44,6 +45,7 @@ use std::path::Path;
 pub(super) use table::is_read;
 
 pub use error::OnnxImportError;
+pub(crate) use interface::varies;
 pub use interface::{OpenSize, ReadOptions};
 pub use tensors::read_tensor;
 
@@ -474,21 +476,26 @@ impl Importer<'_> {
         Ok(())
     }
 
-    fn node(&mut self, node: &NodeProto, declared: &BTreeMap<&str, &TypeProto>) -> Result<()> {
-        let first = node.output.iter().find(|o| !o.is_empty());
-        let place = match node.name.as_deref() {
-            Some(name) if !name.is_empty() => name,
-            Some(_) | None => first.map_or("", String::as_str),
-        };
+    /// Counts a node, or a round of nodes.
+    fn count_node(&mut self) -> Result<(), OnnxImportError> {
         self.nodes += 1;
         if self.nodes > limits::NODES.count() {
             return Err(OnnxImportError::TooMany {
                 what: "nodes, those of unrolled bodies included",
                 limit: limits::NODES.to_string(),
                 found: self.nodes,
-            }
-            .into());
+            });
         }
+        Ok(())
+    }
+
+    fn node(&mut self, node: &NodeProto, declared: &BTreeMap<&str, &TypeProto>) -> Result<()> {
+        let first = node.output.iter().find(|o| !o.is_empty());
+        let place = match node.name.as_deref() {
+            Some(name) if !name.is_empty() => name,
+            Some(_) | None => first.map_or("", String::as_str),
+        };
+        self.count_node()?;
         self.b.enter(place);
         let entries = self.entries(node).at_node(place);
         self.b.leave();

@@ -62,6 +62,7 @@ const FAMILIES: &[&[Row]] = &[
     super::quant::ROWS,
     super::layout::ROWS,
     super::control::ROWS,
+    super::loops::ROWS,
     super::attention::ROWS,
     super::microsoft::ROWS,
     super::qlinear::ROWS,
