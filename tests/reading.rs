@@ -2,6 +2,7 @@
 
 use distill_convert::coreml;
 use distill_convert::eval::{Interpreter, Mode};
+use distill_convert::onnx::{ReadOptions, read_bytes};
 use distill_convert::tensor::{NamedTensors, Tensor};
 
 use crate::common::onnx_file::{
@@ -145,4 +146,40 @@ fn branches_use_what_is_around_them() {
         &model(&graph(&nodes, &[zero], &[x()], &[y()])),
         &[-1.0, 2.0, -3.0, 4.0, -5.0, 6.0],
     );
+}
+
+/// A model of operator set 26.
+fn newest(nodes: &[Message], constants: &[Message], outputs: &[Message]) -> Message {
+    let opset = Message::default().text(1, "").int(2, 26);
+    Message::default()
+        .int(1, 13)
+        .message(7, &graph(nodes, constants, &[x()], outputs))
+        .message(8, &opset)
+}
+
+#[test]
+fn bits_are_those_of_constants_and_of_integers() {
+    let bits: Vec<u8> = [1.5f32, -2.0, 0.0]
+        .iter()
+        .flat_map(|v| v.to_le_bytes())
+        .collect();
+    let constant = tensor("bits", 6, &[3], &bits);
+    let nodes = [
+        node("BitCast", &["bits"], &["w"], &[attribute_int("to", FLOAT)]),
+        node("Mul", &["x", "w"], &["y"], &[]),
+    ];
+    computes(
+        &newest(&nodes, &[constant], &[y()]),
+        &[1.5, 4.0, 0.0, -6.0, -10.0, 0.0],
+    );
+    // Of numbers that only the run knows, and between types of different sizes.
+    let refused = |to: i64, parts: &[&str]| {
+        let nodes = [node("BitCast", &["x"], &["y"], &[attribute_int("to", to)])];
+        let model = newest(&nodes, &[], &[Message::default().text(1, "y")]);
+        let error = read_bytes(&model.0, std::path::Path::new(""), &ReadOptions::default());
+        let error = error.unwrap_err().to_string();
+        assert!(parts.iter().all(|p| error.contains(p)), "{error}");
+    };
+    refused(6, &["`BitCast`: `f32` as `i32`, other than of constants"]);
+    refused(7, &["`to` must be a type of 32 bits", "found 64 bits"]);
 }

@@ -280,6 +280,11 @@ def casts():
         add("to_int", "Cast", v, [x], to=TensorProto.INT32)
         add("to_bool", "Cast", v, [np.array([0.0, -0.0, 0.3, np.nan], F32)], to=TensorProto.BOOL)
         add("wrap", "Cast", v, [np.array([300, -1, 128], I32)], to=TensorProto.UINT8)
+    # The bits of floats are no numbers to either target, but for constants.
+    for a, b in [(U8, I8), (I8, U8), (U16, I16), (I16, U16), (F32, F32), (I64, I64)]:
+        x = numbers(Numbers("bits"), a, 3, 4, low=-120, high=120)
+        x[0, 0] = -1 if np.dtype(a).kind == "i" else np.iinfo(a).max if np.dtype(a).kind == "u" else -0.5
+        add(f"{letters(a)}_{letters(b)}", "BitCast", 26, [x], to=helper.np_dtype_to_tensor_dtype(np.dtype(b)))
 
 
 def softmaxes():

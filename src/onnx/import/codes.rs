@@ -113,6 +113,51 @@ pub(super) fn cast(
     }
 }
 
+/// The bits of each element as an element of `dtype`, or of `code` if there is one: integers wrap around, constants are read anew.
+pub(super) fn bit_cast(
+    m: &mut Importer<'_>,
+    call: &mut Call<'_>,
+    dtype: DType,
+    code: Option<Code>,
+) -> Result<Vec<Entry>> {
+    let bits = |dtype: DType, code: Option<Code>| match code {
+        Some(Code::E2M1) => 4,
+        Some(_) | None => dtype.bits(),
+    };
+    let (x, from) = match call.required(0)? {
+        Entry::Coded(x, from) => (x, Some(from)),
+        Entry::Value(_) | Entry::Dims(_) => (m.input(call, 0)?, None),
+    };
+    let held = m.b.dtype(x);
+    let (wide, narrow) = (bits(held, from), bits(dtype, code));
+    if wide != narrow {
+        let expected = format!("a type of {wide} bits, as the input has");
+        return Err(call.wrong("to", &expected, format!("{narrow} bits")).into());
+    }
+    let constant = m.b.as_constant(x).filter(|_| {
+        // Numbers of double precision are held in single precision.
+        ![held, dtype].contains(&DType::F64)
+    });
+    let y = if held == dtype && from.is_some() == code.is_some() {
+        x
+    } else if held.is_int() && dtype.is_int() && wide >= 8 {
+        m.b.to(x, dtype)?
+    } else if let Some(tensor) = constant.map(|c| c.read()).transpose()? {
+        let bytes = tensor.to_le_bytes();
+        let tensor = Tensor::from_le_bytes(dtype, tensor.shape().to_vec(), &bytes)?;
+        m.b.tensor("bits", &tensor)?
+    } else {
+        let what = format!(
+            "`{held}` as `{dtype}`, other than of constants: no target shows the bits of a number,"
+        );
+        return Err(call.unsupported(what).into());
+    };
+    Ok(vec![match code {
+        Some(code) => Entry::Coded(y, code),
+        None => Entry::Value(y),
+    }])
+}
+
 /// The values of codes, as `f32`.
 pub(super) fn decode(m: &mut Importer<'_>, codes: ValueId, code: Code) -> Result<ValueId> {
     let table = code.table();

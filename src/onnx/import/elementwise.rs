@@ -52,6 +52,7 @@ pub(super) const ROWS: &[Row] = &[
     row("Clip", 6, clip),
     row("Cast", 6, cast),
     row("CastLike", 15, cast_like),
+    row("BitCast", 26, bit_cast),
     row("Identity", 1, identity),
     row("Dropout", 7, dropout),
 ];
@@ -184,6 +185,12 @@ fn cast_like(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
         Entry::Dims(d) => (d.dtype, None),
     };
     super::codes::cast(m, call, dtype, code)
+}
+
+fn bit_cast(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
+    let to = call.int("to")?.ok_or_else(|| call.missing("`to`"))?;
+    let (dtype, code) = element_type(i32::try_from(to).unwrap_or_default())?;
+    super::codes::bit_cast(m, call, dtype, code)
 }
 
 fn identity(_: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
