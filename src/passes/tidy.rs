@@ -214,7 +214,7 @@ fn over_ones(b: &Builder, op: &Op, operands: &[ValueId]) -> Option<Op> {
     (ones && repeats(*kind)).then(|| Op::Squeeze(Squeeze { axes: axes.clone() }))
 }
 
-/// The operand that stays as it is beside 0, 1 or an infinity.
+/// The operand that stays as it is beside 0, 1, an infinity or the end of an integer type.
 fn neutral(b: &Builder, kind: BinaryKind, operands: &[ValueId], ty: &Type) -> Option<ValueId> {
     let &[x, y] = operands else {
         return None;
@@ -228,7 +228,10 @@ fn neutral(b: &Builder, kind: BinaryKind, operands: &[ValueId], ty: &Type) -> Op
         BinaryKind::Min => (f64::INFINITY, true),
         _ => return None,
     };
-    let is = |v: ValueId| b.as_constant(v).is_some_and(|c| is_number(c, n));
+    let is = |v: ValueId| {
+        b.as_constant(v)
+            .is_some_and(|c| is_number(c, n) || is_end(c, kind))
+    };
     if is(y) && b.ty(x) == ty {
         return Some(x);
     }
@@ -240,6 +243,22 @@ fn is_number(constant: &Constant, n: f64) -> bool {
         && constant
             .read()
             .is_ok_and(|t| t.to_f64().iter().all(|x| *x == n))
+}
+
+/// Whether no integer of its type is beyond a constant: what exporters write for a bound that is none.
+fn is_end(constant: &Constant, kind: BinaryKind) -> bool {
+    let end = match (constant.dtype(), kind) {
+        (DType::I64, BinaryKind::Max) => i64::MIN,
+        (DType::I64, BinaryKind::Min) => i64::MAX,
+        (DType::I32, BinaryKind::Max) => i64::from(i32::MIN),
+        (DType::I32, BinaryKind::Min) => i64::from(i32::MAX),
+        _ => return false,
+    };
+    (1..=SMALL_ELEMENTS).contains(&constant.len())
+        && constant.read().is_ok_and(|t| {
+            t.ints()
+                .is_ok_and(|values| values.iter().all(|&x| x == end))
+        })
 }
 
 /// The operands of an operation that broadcasts by itself, without broadcasts before it.

@@ -662,6 +662,33 @@ fn bodies_of_control_flow_are_cleaned_too() {
 }
 
 #[test]
+fn bounds_that_are_none_go() {
+    for (dtype, least, most) in [
+        (DType::I64, i64::MIN, i64::MAX),
+        (DType::I32, i64::from(i32::MIN), i64::from(i32::MAX)),
+    ] {
+        for (kind, bound, goes) in [
+            (BinaryKind::Max, least, true),
+            (BinaryKind::Min, most, true),
+            (BinaryKind::Max, least + 1, false),
+            (BinaryKind::Min, most - 1, false),
+            (BinaryKind::Min, least, false),
+            (BinaryKind::Add, most, false),
+        ] {
+            let module = graph(dtype, &[2, 1, 4], |b, x| {
+                let x = b.un(UnaryKind::Abs, x).unwrap();
+                let bound = Tensor::int(dtype, vec![1], vec![bound]).unwrap();
+                let bound = b.tensor("bound", &bound).unwrap();
+                b.bin(kind, bound, x).unwrap()
+            });
+            let (after, _) = tidied(&module);
+            let left = after.main().unwrap().nodes.len();
+            assert_eq!(left == 1, goes, "{kind:?} {bound} of {dtype}");
+        }
+    }
+}
+
+#[test]
 fn in_16_bits_bodies_keep_their_types() {
     let (after, _) = clean(&controlled()).unwrap();
     let (half, report) = precision(&after, &Islands::default()).unwrap();
