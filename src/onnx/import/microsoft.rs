@@ -305,7 +305,8 @@ fn first_new(m: &mut Importer<'_>, last: ValueId, new: &Dim) -> Result<ValueId> 
     m.b.bin(BinaryKind::Max, first, zero)
 }
 
-/// A cache `[B, G, P, D]` with `new [B, G, S, D]` written from each row's own position `first [B, 1, 1, 1]` on, `length` positions long.
+/// A cache `[B, G, P, D]` with `new [B, G, S, D]` written from each row's own position `first [B, 1, 1, 1]` on, `length` positions long. ONNX Runtime
+/// leaves zeros behind a row's end, whatever the cache held there.
 fn cached(
     m: &mut Importer<'_>,
     past: ValueId,
@@ -331,12 +332,20 @@ fn cached(
     let steps = m.b.iota(DType::I64, shape[2].clone())?;
     let steps = m.b.unsqueeze(steps, &[1])?;
     let places = m.b.add(first, steps)?;
+    let count = super::entry::Dims::scalar(DType::I64, shape[2].clone());
+    let count = m.dims_value(&count, "new")?;
+    let end = m.b.add(first, count)?;
     let places = m.b.expand(places, shape)?;
     let op = Op::ScatterElements(ScatterElements {
         axis: 2,
         mode: ScatterMode::Update,
     });
-    m.b.node(op, &[past, places, new])
+    let filled = m.b.node(op, &[past, places, new])?;
+    let j = m.b.iota(DType::I64, length.clone())?;
+    let j = m.b.unsqueeze(j, &[1])?;
+    let within = m.b.cmp(CompareKind::Less, j, end)?;
+    let zero = m.b.number(filled, 0.0)?;
+    m.b.select(within, filled, zero)
 }
 
 /// Keys and values of fewer heads than queries, with a cache that each row fills up to its own length.
