@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
 use crate::ir::ops::{BinaryKind, MatMul, UnaryKind};
-use crate::ir::{Constant, Def, Dim, Domain, Function, Node, Op, Param, ValueId};
+use crate::ir::{Constant, Def, Dim, Domain, Function, Module, Node, Op, Param, ValueId};
 use crate::tensor::{DType, Tensor};
 
 /// What stands for a fill of masks beyond it. Its exponential beside any score is 0, half precision rounds scores that are added to it away (its
@@ -24,9 +24,9 @@ pub(super) struct Exact {
 }
 
 impl Exact {
-    pub(super) fn of(function: &Function) -> Self {
+    pub(super) fn of(module: &Module, function: &Function) -> Self {
         Exact {
-            kept: kept(function),
+            kept: kept(module, function, BTreeSet::new()).0,
             masks: masks(function),
         }
     }
@@ -116,7 +116,12 @@ fn outer(function: &Function, op: &MatMul, node: &Node) -> bool {
     inner.and_then(Dim::known) == Some(1)
 }
 
-fn kept(function: &Function) -> BTreeMap<ValueId, &'static str> {
+/// Nodes that stay in `f32`, and the values from which integers are computed; `indices` are values of which that is known.
+fn kept(
+    module: &Module,
+    function: &Function,
+    mut indices: BTreeSet<ValueId>,
+) -> (BTreeMap<ValueId, &'static str>, BTreeSet<ValueId>) {
     let float = |v: ValueId| function.ty(v).dtype == DType::F32;
     let int = |v: ValueId| function.ty(v).dtype.is_int();
     // Numbers that are positions or made of them: from the inputs on.
@@ -133,10 +138,15 @@ fn kept(function: &Function) -> BTreeMap<ValueId, &'static str> {
         }
     }
     // What becomes an index, or the angle of a position: from the outputs on.
-    let (mut indices, mut angles) = (BTreeSet::new(), BTreeSet::new());
+    let mut angles = BTreeSet::new();
     let mut kept = BTreeMap::new();
     for node in function.nodes.iter().rev() {
         let result = node.result();
+        if !node.op.bodies().is_empty() {
+            let handed = handed(module, node, &indices);
+            indices.extend(handed.into_iter().filter(|&v| float(v)));
+            continue;
+        }
         let turns = |op: &Op| matches!(op, Op::Unary(u) if matches!(u.kind, UnaryKind::Sin | UnaryKind::Cos | UnaryKind::Tan));
         let operands = || node.operands.iter().copied().filter(|&v| float(v));
         if matches!(node.op, Op::Cast(_)) && int(result) {
@@ -161,7 +171,40 @@ fn kept(function: &Function) -> BTreeMap<ValueId, &'static str> {
                 .or_insert("the angle of a position is computed from it");
         }
     }
-    kept
+    (kept, indices)
+}
+
+/// The operands of control flow from which integers are computed inside, or outside from its results, of which `indices` tells.
+fn handed(module: &Module, node: &Node, indices: &BTreeSet<ValueId>) -> Vec<ValueId> {
+    // Operands before the first parameter of a body, outputs before its first result, and what is handed from round to round.
+    let (before, ahead, carried) = match &node.op {
+        Op::Loop(o) => (0, 1, o.carried),
+        _ => (1, 0, 0),
+    };
+    let mut all = Vec::new();
+    for id in node.op.bodies() {
+        let body = module.body(id);
+        let outputs = || body.outputs.iter().skip(ahead).map(|o| o.value);
+        let pairs = node.results.iter().zip(outputs());
+        let mut seeds: BTreeSet<ValueId> = pairs
+            .filter(|(result, _)| indices.contains(result))
+            .map(|(_, output)| output)
+            .collect();
+        let inside = loop {
+            let (_, inside) = kept(module, body, seeds.clone());
+            let rounds = body.params.iter().skip(2).zip(outputs()).take(carried);
+            let again = rounds.filter(|(param, _)| inside.contains(&param.value));
+            let known = seeds.len();
+            seeds.extend(again.map(|(_, output)| output));
+            if seeds.len() == known {
+                break inside;
+            }
+        };
+        let taken = body.params.iter().zip(node.operands.iter().skip(before));
+        let taken = taken.filter(|(param, _)| inside.contains(&param.value));
+        all.extend(taken.map(|(_, &operand)| operand));
+    }
+    all
 }
 
 /// What the uses of a value are, as far as masks go.

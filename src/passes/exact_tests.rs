@@ -4,8 +4,8 @@ use super::super::testing::{distance, noise, run};
 use super::super::{Islands, precision};
 use super::*;
 use crate::eval::Mode;
-use crate::ir::ops::{CumSum, Gather, MatMul, Select, Softmax, Unsqueeze};
-use crate::ir::{Builder, Module, Type};
+use crate::ir::ops::{CumSum, Gather, If, Loop, MatMul, Select, Softmax, Unsqueeze};
+use crate::ir::{BodyId, Builder, Type};
 use crate::tensor::NamedTensors;
 
 const LONG: usize = 1000;
@@ -60,6 +60,71 @@ fn numbers_that_become_indices_stay_in_f32() {
     assert_eq!(kept, ["float", "sum", "place"]);
     assert_eq!(report.f16_nodes, 2);
     drop(half);
+}
+
+/// A body that gives the row of a table at `place`, a parameter; before it come parameters of these types.
+fn picks(b: &mut Builder, name: &str, before: &[DType], ahead: bool) -> BodyId {
+    let body = b.body(name, |b| {
+        let mut params = Vec::new();
+        for (i, &dtype) in before.iter().chain([&DType::F32; 2]).enumerate() {
+            let ty = Type::known(dtype, &[]);
+            params.push(b.param(&format!("{name}/{i}"), ty, Domain::Any)?);
+        }
+        let at = params.len() - 2;
+        let table = Tensor::f32(vec![5 * LONG], noise(2, 5 * LONG))?;
+        let table = b.tensor("rows", &table)?;
+        let index = b.cast("index", params[at], DType::I64)?;
+        let row = b.push("row", Op::Gather(Gather { axis: 0 }), &[table, index])?;
+        let next = b.binary("next", BinaryKind::Add, params[at], params[at + 1])?;
+        if ahead {
+            b.output("on", params[1])?;
+            b.output("next", next)?;
+        }
+        Ok(b.output("row", row)?)
+    });
+    body.unwrap()
+}
+
+/// What becomes an index inside of a branch or a loop, at once or after some rounds, is computed outside of it.
+#[test]
+fn numbers_that_become_indices_in_a_body_stay_in_f32() {
+    for looped in [false, true] {
+        let mut b = Builder::new("m");
+        let scalar = |dtype| Type::known(dtype, &[]);
+        let x = b.param("x", scalar(DType::I64), Domain::Any).unwrap();
+        let float = b.cast("float", x, DType::F32).unwrap();
+        let three = b.scalar("three", DType::F32, 3.0).unwrap();
+        let place = b.binary("place", BinaryKind::Mul, float, three).unwrap();
+        let step = b.binary("step", BinaryKind::Add, float, three).unwrap();
+        let yes = Tensor::bool(vec![], vec![true]).unwrap();
+        let yes = b.tensor("yes", &yes).unwrap();
+        let y = if looped {
+            let two = b.scalar("two", DType::I64, 2.0).unwrap();
+            let op = Op::Loop(Loop {
+                body: picks(&mut b, "round", &[DType::I64, DType::Bool], true),
+                carried: 1,
+                results: vec![scalar(DType::F32), Type::known(DType::F32, &[2])],
+            });
+            b.push_all("loop", op, &[two, yes, place, step]).unwrap()[1]
+        } else {
+            let op = Op::If(If {
+                then_body: picks(&mut b, "then", &[], false),
+                else_body: picks(&mut b, "else", &[], false),
+                results: vec![scalar(DType::F32)],
+            });
+            b.push("if", op, &[yes, place, step]).unwrap()
+        };
+        b.output("y", y).unwrap();
+        let module = b.finish().unwrap();
+        // Beyond 2048, half precision has even numbers only.
+        let (_, off) = halves(&module, &ints("x", &[], vec![777]));
+        assert!(off < 1e-3, "{looped}: {off:e}");
+        let (_, report) = precision(&module, &Islands::default()).unwrap();
+        let kept = |node: &str| report.kept_in_f32.iter().any(|k| k.node == node);
+        // Of a branch, the step goes nowhere; of a loop, into the index of the next round.
+        assert!(kept("float") && kept("place"), "{looped}");
+        assert_eq!(kept("step"), looped);
+    }
 }
 
 #[test]

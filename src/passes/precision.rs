@@ -188,7 +188,7 @@ pub fn precision(module: &Module, islands: &Islands) -> Result<(Module, Precisio
     let state = RefCell::new((&mut report, Casts::default(), None::<Exact>, None));
     let rebuild = |rewrite: &mut Rewrite<'_>, node: &Node| {
         let (report, casts, exact, chosen) = &mut *state.borrow_mut();
-        let exact = exact.get_or_insert_with(|| Exact::of(rewrite.function));
+        let exact = exact.get_or_insert_with(|| Exact::of(rewrite.module, rewrite.function));
         let name = rewrite.function.value(node.result()).name.clone();
         if !touches_floats(rewrite, node) {
             return rewrite.copy(node);
