@@ -43,8 +43,8 @@ pub use request::{
 pub use statement::{ProvenanceOptions, StatementPath};
 
 use crate::coreml::{Basis, TypeChange, WrittenFunction};
-use crate::error::{Context, Result, io_error};
-use crate::ir::{CompressedWeights, Module};
+use crate::error::{Class, Context, Result, io_error};
+use crate::ir::{Bindings, CompressedWeights, Module, SymbolRange};
 use crate::passes::{self, CleanReport, Islands, PrecisionReport};
 use crate::runtime::Session;
 use crate::source::lock::Identity;
@@ -56,6 +56,9 @@ use files::Place;
 use opened::Opened;
 use stage::Stage;
 use statement::Evidence;
+
+/// Longest size that a message proposes for one that has no bound.
+const LONGEST: u64 = 512;
 
 /// A written artifact.
 #[derive(Clone, Debug, Serialize)]
@@ -251,6 +254,7 @@ fn stage_target(
         stage: &stage,
         allow_nonfinite: options.allow_nonfinite,
         is_graph: source.is_graph(),
+        is_onnx: matches!(source, Opened::Onnx(_)),
         progress,
     };
     let original = match &request.check {
@@ -326,6 +330,7 @@ fn stage_target(
 }
 
 /// A function on its way to an artifact.
+#[derive(Clone)]
 struct Part {
     /// Its name, if there are several or one was chosen.
     function: Option<String>,
@@ -479,6 +484,7 @@ struct Attempt<'a> {
     stage: &'a Stage,
     allow_nonfinite: bool,
     is_graph: bool,
+    is_onnx: bool,
     progress: &'a dyn Progress,
 }
 
@@ -533,11 +539,38 @@ impl Attempt<'_> {
         })
     }
 
+    /// Writes the functions. Where one cannot be written while its sizes vary, and can where they do not, the error says so.
+    fn write(&self, parts: &[Part], warnings: &mut Vec<String>) -> Result<Attempted> {
+        self.write_once(parts, warnings).or_else(|error| {
+            let sizes: Bindings = parts.iter().flat_map(|p| usual_sizes(&p.plain)).collect();
+            if error.class() != Class::Unsupported || !self.is_onnx || sizes.is_empty() {
+                return Err(error);
+            }
+            let mut fixed = Vec::with_capacity(parts.len());
+            for part in parts {
+                let mut plain = passes::bind(&part.plain, &sizes)?;
+                plain.symbols.retain(|s| !sizes.contains_key(&s.name));
+                fixed.push(Part {
+                    plain,
+                    ..part.clone()
+                });
+            }
+            self.stage.clear()?;
+            let fits = self.write_once(&fixed, &mut Vec::new()).is_ok();
+            self.stage.clear()?;
+            Err(if fits {
+                onnx::varies(&error, sizes.into_iter())
+            } else {
+                error
+            })
+        })
+    }
+
     /// Writes the functions in the precision of the request. Gives what that changed, and the format.
     ///
     /// Weights are read once, when they are written. That none of them is beyond the range of `f16` is assumed until then; a module of which
     /// it is not true is written a second time.
-    fn write(&self, parts: &[Part], warnings: &mut Vec<String>) -> Result<Attempted> {
+    fn write_once(&self, parts: &[Part], warnings: &mut Vec<String>) -> Result<Attempted> {
         if self.request.precision(self.target) == Precision::Fp32 {
             let modules: Vec<&Module> = parts.iter().map(|p| &p.plain).collect();
             let written = self.write_as_is(parts, &modules, warnings)?;
@@ -629,6 +662,19 @@ impl Attempt<'_> {
         progress.end();
         Ok(written)
     }
+}
+
+/// A size for everything that varies: the largest, but none longer than [`LONGEST`] where a smaller one will do.
+fn usual_sizes(module: &Module) -> impl Iterator<Item = (String, u64)> {
+    let named = module.symbols.iter().filter(|s| !s.is_run_time());
+    named.filter_map(|symbol| {
+        let size = match &symbol.range {
+            SymbolRange::OneOf(sizes) if sizes.len() > 1 => *sizes.last()?,
+            SymbolRange::Between { min, max } if min < max => (*max).min(LONGEST).max(*min),
+            SymbolRange::OneOf(_) | SymbolRange::Between { .. } => return None,
+        };
+        Some((symbol.name.clone(), size))
+    })
 }
 
 /// What was written, and the module of each function as it was written.

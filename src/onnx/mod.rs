@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::OnnxError;
 pub use file::Progress;
+pub(crate) use import::varies;
 pub use import::{
     OnnxImportError, OpenSize, Read, ReadOptions, decided, read, read_bytes, read_tensor,
 };

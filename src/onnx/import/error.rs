@@ -251,7 +251,7 @@ impl Diagnostic for OnnxImportError {
             }
             OnnxImportError::Open { flags, .. } => format!("for example {flags}"),
             OnnxImportError::Varies { flags, .. } => {
-                format!("it can be read with fixed sizes, for example `{flags}`")
+                format!("with fixed sizes it can be converted, for example `{flags}`")
             }
             OnnxImportError::Option { .. } => {
                 "`distill-convert inspect MODEL` lists the inputs and their sizes".into()
