@@ -474,6 +474,9 @@ pub fn verify(
     let kind = ArtifactKind::of(artifact)?;
     let (source, compared) = Opened::open(model, options)?;
     let made = Recorded::of(artifact, kind)?;
+    if kind == ArtifactKind::Onnx {
+        admit::file(artifact, &NamedTensors::new())?;
+    }
     let again = made.again(&source, model);
     let options = &match source {
         Opened::Checkpoint(_) => made.complete(options),

@@ -84,7 +84,10 @@ fn guarded<T>(
             Err(RuntimeError::Engine {
                 engine: ENGINE,
                 action,
-                reason: format!("it panicked: {}", text.unwrap_or("without a message")),
+                reason: format!(
+                    "an error of its own code: {}",
+                    text.unwrap_or("without a message")
+                ),
             })
         }
     }

@@ -472,6 +472,13 @@ fn no_engine_is_given_what_is_not_valid_or_does_not_fit_memory() {
         node("Add", &["x", "r"], &["y"], &[]),
     ];
     let lacking = [node("Add", &["x"], &["y"], &[])];
+    let sound = graph(
+        &[node("Add", &["x", "x"], &["y"], &[])],
+        &[],
+        &[value_info("x", FLOAT, &[2])],
+        &[value_info("y", FLOAT, &[2])],
+    );
+    fs::write(folder.path().join("source.onnx"), model(&sound).0).unwrap();
     for (nodes, says) in [
         (&huge[..], "a tensor that fits memory, found 40000000000"),
         (&lacking[..], "`Add` lacks input 1"),
@@ -483,8 +490,12 @@ fn no_engine_is_given_what_is_not_valid_or_does_not_fit_memory() {
             &[value_info("y", FLOAT, &[2])],
         );
         fs::write(folder.path().join("m.onnx"), model(&graph).0).unwrap();
-        for runtime in ["tract", "ort"] {
-            let arguments = ["run", "m.onnx", "--inputs", "in.npz", "--runtime", runtime];
+        let run = ["run", "m.onnx", "--inputs", "in.npz", "--runtime"];
+        for arguments in [
+            [&run[..], &["tract"]].concat(),
+            [&run[..], &["ort"]].concat(),
+            vec!["verify", "source.onnx", "m.onnx"],
+        ] {
             let (code, document) = crate::common::run_json(folder.path(), &arguments);
             let message = document["error"]["message"].as_str().unwrap_or_default();
             assert_eq!(code, 1, "{document:#}");
