@@ -9,9 +9,10 @@ use distill_convert::convert::{
     Target,
 };
 use distill_convert::coreml::{Basis, RmsNormForm, TypeChange};
-use distill_convert::error::Result;
+use distill_convert::error::{Result, shown};
 use distill_convert::ir::{CompressedWeights, Expanded};
 use distill_convert::onnx::ReadOptions;
+use distill_convert::passes::KeptInF32;
 use distill_convert::provenance::{Signer, utc};
 use distill_convert::source::hub::Pinned;
 
@@ -181,11 +182,12 @@ fn text(outcome: &Outcome) -> String {
             let _ = writeln!(out, "weights: {weights}");
         }
         if let Some(precision) = &artifact.precision {
-            let kept = precision.kept_in_f32.len();
             let _ = writeln!(
                 out,
-                "fp16: {} nodes, {kept} kept in fp32",
-                precision.f16_nodes
+                "fp16: {} nodes, {} kept in fp32{}",
+                precision.f16_nodes,
+                precision.kept_in_f32.len(),
+                commonest(&precision.kept_in_f32)
             );
         }
         if !artifact.type_changes.is_empty() {
@@ -197,6 +199,17 @@ fn text(outcome: &Outcome) -> String {
         }
     }
     out
+}
+
+/// The commonest reason for single precision, with the first node that has it.
+fn commonest(kept: &[KeptInF32]) -> String {
+    let count = |reason: &str| kept.iter().filter(|k| k.reason == reason).count();
+    // The first of those that are as common.
+    let most = kept.iter().rev().max_by_key(|k| count(&k.reason));
+    most.map_or_else(String::new, |k| {
+        let n = count(&k.reason);
+        format!(": {} ({n}, first `{}`)", shown(&k.reason), shown(&k.node))
+    })
 }
 
 /// What became of compressed weights, if there are any.
