@@ -231,9 +231,10 @@ impl<'a> Walk<'a, '_> {
             self.complain("name", error);
         }
         if let Some(ty) = ty {
-            // Weights are not run: the tables of compressed ones have more axes than tensors.
+            // Weights are not run: the tables of compressed ones have more axes than tensors, compressed tables too.
             let found = ty.dimensions.len();
-            if found > MAX_RANK && (self.strict || !constant) {
+            let plain = self.spot.op.as_deref() == Some("const");
+            if found > MAX_RANK && (!constant || self.strict && plain) {
                 self.complain("type", CoremlError::Rank { found });
             }
             if let Some(shape) = shape_of(ty).filter(|s| s.contains(&0)) {

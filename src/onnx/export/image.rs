@@ -325,6 +325,10 @@ pub(super) fn grid_sample(e: &mut Emitter<'_>, node: &Node, o: &GridSample) -> R
     let (padding, value) = match o.outside {
         Outside::Constant(value) => ("zeros", value),
         Outside::Border => ("border", 0.0),
+        Outside::Reflection if mode == "nearest" => {
+            grid = mirrored(e, grid, kernel)?;
+            ("border", 0.0)
+        }
         Outside::Reflection => ("reflection", 0.0),
     };
     let shift = if value == 0.0 {
@@ -350,4 +354,19 @@ pub(super) fn grid_sample(e: &mut Emitter<'_>, node: &Node, o: &GridSample) -> R
         result = last("Squeeze", [y, axes]);
     }
     e.converted(result, kernel, ty.dtype)
+}
+
+/// Places outside −1 to 1 reflected at both ends, again and again: `1 − |(g + 1) mod 4 − 2|`. The operator rounds to the nearest place first, and
+/// what lies in the middle of two is on the other side of it once it is reflected.
+fn mirrored(e: &mut Emitter<'_>, grid: String, kernel: DType) -> Result<String> {
+    let [one, two, four] = [1.0, 2.0, 4.0].map(|x| e.scalar(kernel, x));
+    let (one, two, four) = (one?, two?, four?);
+    let from_end = e.emit("Add", [grid, one.clone()], vec![]);
+    let periods = e.emit("Div", [from_end.clone(), four.clone()], vec![]);
+    let periods = e.emit("Floor", [periods], vec![]);
+    let before = e.emit("Mul", [periods, four], vec![]);
+    let inside = e.emit("Sub", [from_end, before], vec![]);
+    let side = e.emit("Sub", [inside, two], vec![]);
+    let side = e.emit("Abs", [side], vec![]);
+    Ok(e.emit("Sub", [one, side], vec![]))
 }
