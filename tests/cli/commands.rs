@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::common::{TinyModel, entries, root, run, run_json, words};
+use crate::common::{TinyModel, entries, root, run, run_json};
 
 fn ball() -> String {
     root().join("models/8ball").display().to_string()
@@ -164,30 +164,6 @@ fn every_toy_keeps_its_answers() {
             }
         }
     }
-}
-
-#[test]
-fn predictions_of_an_earlier_run_do_not_stay_where_this_one_has_none() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    let model = root().join("models/binary").display().to_string();
-    let convert = format!("--target onnx {model} -o b.onnx --no-verify");
-    assert_eq!(run_json(at, &words(&convert)).0, 0);
-    fs::create_dir(at.join("p")).unwrap();
-    let old = json!({"backend": "onnx", "predictions": []});
-    fs::write(at.join("p/onnx_predictions.json"), old.to_string()).unwrap();
-    fs::write(at.join("p/notes.txt"), "mine").unwrap();
-    // No engine is allowed enough memory to answer.
-    let task = format!("--task {model}/task.toml --predictions p --max-memory 20k");
-    let verify = format!("verify {model} b.onnx {task}");
-    let (code, document) = run_json(at, &words(&verify));
-    assert_eq!(code, 3, "{document:#}");
-    assert_eq!(entries(&at.join("p"), &[]), ["notes.txt"]);
-    let warnings = document["warnings"].to_string();
-    assert!(
-        warnings.contains("removed `p/onnx_predictions.json`, which is of an earlier run"),
-        "{warnings}"
-    );
 }
 
 fn name_of(model: &Path) -> &str {
