@@ -5,6 +5,7 @@
 mod admit;
 mod audit;
 mod check;
+mod engines;
 mod error;
 mod fit;
 mod image;
@@ -29,9 +30,9 @@ use serde::Serialize;
 pub use audit::{Audit, AuditOptions, Finding, Held, audit};
 use check::verify_artifact;
 pub use check::{
-    Answered, Check, Engine, Ran, RunOptions, prediction_files, prediction_names, run, run_steps,
-    verify,
+    Answered, Check, Ran, RunOptions, prediction_files, prediction_names, run, run_steps, verify,
 };
+pub use engines::Engine;
 pub use error::ConvertError;
 pub use import::import;
 pub use inspect::inspect;

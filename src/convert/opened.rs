@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::admit;
-use super::check::Engine;
+use super::engines::Engine;
 use super::error::ConvertError;
 use super::request::{
     ArtifactKind, Request, Shapes, SourceOptions, Target, only, refuse_idle, shape_text, sizes_text,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::check::{Engine, Ran, RunOptions, fill_masks, through_onnx};
+use super::check::{Ran, RunOptions, fill_masks};
+use super::engines::{Engine, through_onnx};
 use super::fit;
 use crate::coreml::{self, Classifier, Package};
 use crate::error::Result;

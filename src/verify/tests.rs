@@ -577,6 +577,12 @@ fn what_half_precision_would_hide_is_found_without_it() {
             && failures.len() == 1,
         "{failures:?}"
     );
+    // A link that compared nothing proves nothing.
+    let mut renamed = source.clone();
+    renamed.functions[0].outputs[0].name = "else".into();
+    let (report, _) = verdict(&renamed, &halves, &halves);
+    assert_eq!(report.status, Status::Inconclusive, "{}", report.human());
+    assert!(report.unproven[0].contains("the conversion against the source: no output"));
     // Without the conversion, nobody sees it.
     let report = linked(&source, None, (&other_halves, modes));
     assert!(report.passed(), "{}", report.human());

@@ -7,7 +7,7 @@ use crate::verify::report::OutputReport;
 
 impl Run<'_> {
     /// Whether an engine whose findings count for more than those of the less exact ones ran the artifact.
-    pub(super) fn is_overruled(&self, engine: &Engine<'_>) -> bool {
+    fn is_overruled(&self, engine: &Engine<'_>) -> bool {
         let sound = |e: &Engine<'_>| {
             let ran = e.runs > 0 && e.error.is_none() && e.role == Some(Role::Artifact);
             ran && !e.failed && e.inexact.is_none()
@@ -16,7 +16,7 @@ impl Run<'_> {
     }
 
     /// What an engine that is known to be less exact found is the artifact's fault, unless another engine finds nothing.
-    pub(super) fn doubts(&mut self) {
+    fn doubts(&mut self) {
         for index in 0..self.candidates.len() {
             let overruled = self.is_overruled(&self.candidates[index]);
             let engine = &mut self.candidates[index];

@@ -32,6 +32,10 @@ impl Run<'_> {
         let (Some(conversion), Some(probe)) = (self.request.conversion, probes.first()) else {
             return;
         };
+        // Whose outputs would be those of another probe.
+        if self.source.error.is_some() {
+            return;
+        }
         let links = [
             conversion.plain.map(|plain| self.link_source(probe, plain)),
             Some(self.link_artifact(probe, conversion.written)),
@@ -46,9 +50,6 @@ impl Run<'_> {
         let Some(source) = self.request.source.trace else {
             return Ok(());
         };
-        if self.source.error.is_some() {
-            return Ok(());
-        }
         let interpreter = Interpreter::new(plain, Mode::F32)?;
         let subject = self.unrounded(plain, &interpreter)?;
         let gates = &self.request.options.f32;
@@ -141,7 +142,7 @@ impl Run<'_> {
         let Link {
             engine, against, ..
         } = link;
-        let mut failures = BTreeMap::new();
+        let (mut failures, mut compared) = (BTreeMap::new(), 0);
         for (output, found) in &link.outputs {
             let Some(expected) = link.reference.get(output) else {
                 continue;
@@ -150,12 +151,17 @@ impl Run<'_> {
             let gates = self.beside_rounding(rounding, expected);
             let pair = (Some(expected), Some(found));
             let (row, failed) = self.compare(probe, engine, against, output, pair, &gates);
+            compared += usize::from(row.comparison.is_some());
             if !failed.is_empty() {
                 failures.insert(output, failed.join("; "));
             }
             if let Some(report) = self.probes.first_mut() {
                 report.outputs.push(row);
             }
+        }
+        if compared == 0 && failures.is_empty() {
+            let line = format!("{engine} against the {against}: no output was compared");
+            self.unproven.push(line);
         }
         if failures.is_empty() {
             return;
