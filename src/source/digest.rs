@@ -11,9 +11,6 @@ use super::Progress;
 use crate::error::Result;
 use crate::tensor::{SourceFile, num};
 
-/// Bytes read at once: large enough to hide the call, small enough for the cache.
-const BUFFER_BYTES: usize = 1 << 20;
-
 /// SHA-256 of the file in lower-case hex.
 pub(super) fn sha256(file: &SourceFile, progress: Progress<'_>) -> Result<String> {
     hashed(file, Sha256::new(), progress)
@@ -28,7 +25,7 @@ pub(super) fn git_blob(file: &SourceFile) -> Result<String> {
 }
 
 fn hashed(file: &SourceFile, mut hasher: impl Digest, progress: Progress<'_>) -> Result<String> {
-    file.follow(BUFFER_BYTES, &mut |bytes| {
+    file.follow(&mut |bytes| {
         hasher.update(bytes);
         progress(num::u64_of(bytes.len()));
     })?;

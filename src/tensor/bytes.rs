@@ -1,11 +1,12 @@
 //! Byte regions: where constant data lives. A region is a part of an open file, or a small buffer; it is read by position.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::num;
-use super::relay::Relay;
+use super::relay::{BLOCK_BYTES, Relay};
 use super::strided::{Strided, Tiles};
 use crate::error::{Result, io_error};
 
@@ -182,43 +183,97 @@ impl SourceFile {
     /// # Errors
     /// When the file ends early or cannot be read.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.fill(offset, buffer)?;
-        if let Some(relay) = self.relay.get() {
-            relay.offer(offset, buffer);
+        if self.followed().is_none() {
+            return self.fill(offset, buffer);
+        }
+        let mut left = &mut *buffer;
+        self.parts(offset, num::u64_of(left.len()), 1, &mut |part| {
+            let (now, rest) = std::mem::take(&mut left).split_at_mut(part.len());
+            now.copy_from_slice(part);
+            left = rest;
+            Ok(())
+        })
+    }
+
+    /// Hands the `len` bytes from `offset` on to `sink`, in order and in pieces of whole elements of `width` bytes: without a copy where another
+    /// thread goes through the file, too.
+    ///
+    /// # Errors
+    /// When the file ends early or cannot be read, or `sink` fails.
+    pub fn parts(
+        &self,
+        offset: u64,
+        len: u64,
+        width: u64,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let block = num::u64_of(BLOCK_BYTES);
+        let end = offset.checked_add(len).filter(|&end| end <= self.len);
+        let Some(end) = end else {
+            return Err(io_error("read", &self.path)(
+                std::io::ErrorKind::UnexpectedEof.into(),
+            ));
+        };
+        // Blocks begin with an element.
+        let relay = self
+            .followed()
+            .filter(|_| offset.is_multiple_of(width) && block.is_multiple_of(width));
+        let (mut at, mut buffer) = (offset, Vec::new());
+        while at < end {
+            let (index, inside) = (at / block, at % block);
+            let n = match relay {
+                Some(_) => (block - inside).min(end - at),
+                None => block.min(end - at),
+            };
+            let shared = match relay {
+                Some(relay) => {
+                    let last = at + n == self.len.min((index + 1) * block);
+                    relay.block(index, last, &|i, buffer| self.fill_block(i, buffer))?
+                }
+                None => None,
+            };
+            if let (Some(relay), Some(shared)) = (relay, shared) {
+                sink(&shared[num::usize_of(inside)..][..num::usize_of(n)])?;
+                relay.reuse(shared);
+            } else {
+                buffer.resize(num::usize_of(n), 0);
+                self.fill(at, &mut buffer)?;
+                sink(&buffer)?;
+            }
+            at += n;
         }
         Ok(())
     }
 
-    /// Hands every byte of the file to `sink`, in order, `block` of them at a time or what another thread has just read: whoever reads the
-    /// file meanwhile spares it this work.
+    fn fill_block(&self, index: u64, buffer: &mut Vec<u8>) -> Result<()> {
+        let start = index * num::u64_of(BLOCK_BYTES);
+        buffer.resize(num::usize_of(self.len - start).min(BLOCK_BYTES), 0);
+        self.fill(start, buffer)
+    }
+
+    /// Hands every byte of the file to `sink`, in order: whoever reads the file meanwhile reads it for both. `sink` does not read it.
     ///
     /// # Errors
     /// When the file ends early or cannot be read.
-    pub fn follow(&self, block: usize, sink: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let relay = self.relay.get_or_init(Relay::default);
-        let mut buffer = Vec::new();
-        let mut at = 0;
-        while at < self.len {
-            if let Some((part, inside)) = relay.take(at) {
-                sink(&part[inside..]);
-                at += num::u64_of(part.len() - inside);
-                relay.reuse(part);
-                continue;
-            }
-            let n = num::usize_of(self.len - at).min(block);
-            buffer.resize(n, 0);
-            self.fill(at, &mut buffer)?;
-            sink(&buffer);
-            at += num::u64_of(n);
+    pub fn follow(&self, sink: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let count = self.len.div_ceil(num::u64_of(BLOCK_BYTES));
+        let relay = self.relay.get_or_init(|| Relay::new(count));
+        let follower = relay.follower();
+        for index in 0..count {
+            follower.take(index, &|i, buffer| self.fill_block(i, buffer), sink)?;
         }
-        relay.take(self.len);
         Ok(())
     }
 
     /// Whether a thread is on its way through the whole file.
     #[must_use]
     pub fn is_followed(&self) -> bool {
-        self.relay.get().is_some_and(|r| r.place() < self.len)
+        self.followed().is_some_and(Relay::is_followed)
+    }
+
+    /// What a thread that goes through the file, or went, has left for others.
+    fn followed(&self) -> Option<&Relay> {
+        self.relay.get()
     }
 
     fn fill(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
@@ -306,24 +361,44 @@ impl Region {
     /// # Errors
     /// When the range leaves the region or the file cannot be read.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let end = offset.checked_add(num::u64_of(buffer.len()));
-        if end.is_none_or(|end| end > self.len()) {
-            let path = match self {
-                Region::Inline(_) => Path::new("constant in memory"),
-                Region::File(region) => region.file.path(),
-            };
-            return Err(io_error("read past the end of a region of", path)(
-                std::io::ErrorKind::UnexpectedEof.into(),
-            ));
-        }
+        let range = self.range(offset, num::u64_of(buffer.len()))?;
         match self {
             Region::Inline(bytes) => {
-                let start = num::usize_of(offset);
-                buffer.copy_from_slice(&bytes[start..start + buffer.len()]);
+                buffer.copy_from_slice(&bytes[range]);
                 Ok(())
             }
             Region::File(region) => region.file.read_at(region.offset + offset, buffer),
         }
+    }
+
+    /// Hands `len` bytes from `offset` within the region to `sink`, as [`SourceFile::parts`] does.
+    ///
+    /// # Errors
+    /// When the range leaves the region, the file cannot be read, or `sink` fails.
+    pub fn parts(
+        &self,
+        offset: u64,
+        len: u64,
+        width: u64,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let range = self.range(offset, len)?;
+        match self {
+            Region::Inline(bytes) => sink(&bytes[range]),
+            Region::File(region) => region.file.parts(region.offset + offset, len, width, sink),
+        }
+    }
+
+    /// A part of the region, if it is one.
+    fn range(&self, offset: u64, len: u64) -> Result<Range<usize>> {
+        let end = offset.checked_add(len).filter(|&end| end <= self.len());
+        let path = match self {
+            Region::Inline(_) => Path::new("constant in memory"),
+            Region::File(region) => region.file.path(),
+        };
+        let end = end.ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into());
+        let end = end.map_err(io_error("read past the end of a region of", path))?;
+        Ok(num::usize_of(offset)..num::usize_of(end))
     }
 
     /// The whole region in memory.
@@ -365,22 +440,50 @@ mod tests {
 
     #[test]
     fn a_file_is_followed_in_order_whatever_others_read() {
-        let bytes: Vec<u8> = (0..=255u8).cycle().take(100_000).collect();
+        let len = 5 * BLOCK_BYTES + 77;
+        let bytes: Vec<u8> = (0..=250u8).cycle().take(len).collect();
         let file = SourceFile::in_memory(Path::new("bytes"), bytes.clone());
         assert!(!file.is_followed());
         let mut seen = Vec::new();
-        let mut turn = 0;
-        file.follow(1000, &mut |part| {
-            seen.extend_from_slice(part);
-            assert!(file.is_followed());
+        std::thread::scope(|scope| {
+            let follower = scope.spawn(|| {
+                file.follow(&mut |part| {
+                    seen.extend_from_slice(part);
+                    assert!(file.is_followed());
+                })
+                .unwrap();
+            });
             // Another reader: ahead, behind, across the place where the first one is.
-            turn += 1;
-            let offset = [num::u64_of(seen.len()), 0, 99_000, 50_500][turn % 4];
-            let n = num::usize_of(file.len() - offset).min(1500);
-            file.read_at(offset, &mut vec![0; n]).unwrap();
-        })
-        .unwrap();
-        assert_eq!(seen, bytes);
+            for start in [4 * BLOCK_BYTES + 3, 0, len - 9, BLOCK_BYTES / 2].repeat(50) {
+                let mut part = vec![0; (BLOCK_BYTES + 100).min(len - start)];
+                file.read_at(num::u64_of(start), &mut part).unwrap();
+                assert!(part == bytes[start..start + part.len()]);
+            }
+            follower.join().unwrap();
+        });
+        assert!(seen == bytes);
         assert!(!file.is_followed());
+        assert!(file.read_at(num::u64_of(len), &mut [0]).is_err());
+    }
+
+    #[test]
+    fn parts_hold_whole_elements() {
+        let bytes: Vec<u8> = (0..=255u8).cycle().take(3 * BLOCK_BYTES).collect();
+        let file = SourceFile::in_memory(Path::new("bytes"), bytes.clone());
+        // After it was followed, too.
+        for _ in 0..2 {
+            for offset in [2, 8] {
+                let mut found = Vec::new();
+                let len = num::u64_of(2 * BLOCK_BYTES + 4);
+                file.parts(offset, len, 4, &mut |part| {
+                    assert_eq!(part.len() % 4, 0);
+                    found.extend_from_slice(part);
+                    Ok(())
+                })
+                .unwrap();
+                assert!(found == bytes[num::usize_of(offset)..][..2 * BLOCK_BYTES + 4]);
+            }
+            file.follow(&mut |_| {}).unwrap();
+        }
     }
 }

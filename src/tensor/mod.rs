@@ -3,6 +3,7 @@
 mod bytes;
 mod dtype;
 mod f8;
+mod floats;
 mod inside;
 pub mod num;
 mod relay;
@@ -12,7 +13,8 @@ mod value;
 
 pub use bytes::{FileRegion, Region, SourceFile, Stamp};
 pub use dtype::DType;
+pub use floats::{convert_floats, decode_floats, encode_floats};
 pub use inside::Cached;
 pub use strided::Tiles;
 pub use target::TargetFile;
-pub use value::{NamedTensors, Storage, Tensor, TensorError, decode_floats, encode_floats};
+pub use value::{NamedTensors, Storage, Tensor, TensorError};

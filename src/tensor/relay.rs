@@ -1,130 +1,263 @@
-//! Passes on what one thread has read from a file to another that needs every byte in order: a checkpoint is hashed from what is converted.
+//! Blocks of a file that two threads read: one every byte in order, which is how a checkpoint is hashed, the others what is converted.
+//! Whoever needs a block first reads it for both, so that none is read twice and neither side waits while it could read.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::num;
+use crate::error::Result;
 
-/// How many bytes wait at most. What does not fit is read a second time.
-const WAITING_BYTES: usize = 64 << 20;
+/// Size of a block, but for the last of a file. Small enough to stay in a cache until the other side has had it.
+pub(super) const BLOCK_BYTES: usize = 256 << 10;
 
-/// Parts that were read and that the follower has not come to yet.
-#[derive(Debug, Default)]
-pub(super) struct Relay(Mutex<State>);
+/// How many blocks are kept at most: no more than a cache holds.
+const KEPT_BLOCKS: usize = 32;
+
+/// How many of them the follower may still want when a reader that waits for room is woken: waking takes as long as reading.
+const ENOUGH_BLOCKS: usize = 16;
+
+/// A reader so many blocks before the follower does not go the same way: it has jumped.
+const FAR_BLOCKS: u64 = 64;
+
+/// How many buffers are kept to be used again.
+const SPARE_BUFFERS: usize = 16;
+
+/// A block's bytes.
+pub(super) type Block = Arc<Vec<u8>>;
+
+/// Reads the block of an index.
+pub(super) type Fill<'a> = &'a dyn Fn(u64, &mut Vec<u8>) -> Result<()>;
+
+/// The blocks of one file between the thread that follows it and those that read parts of it.
+#[derive(Debug)]
+pub(super) struct Relay {
+    /// How many blocks the file has.
+    count: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct State {
-    /// Where the follower is: what lies before is not needed any more.
-    at: u64,
-    parts: BTreeMap<u64, Vec<u8>>,
-    bytes: usize,
-    /// Buffers to use again.
+    /// The block where the follower is: it does not come back to those before. `None` when there is no follower.
+    follower: Option<u64>,
+    blocks: BTreeMap<u64, Kept>,
     spare: Vec<Vec<u8>>,
+    /// How many threads sleep.
+    waiting: usize,
+}
+
+#[derive(Debug)]
+enum Kept {
+    /// A thread reads it now.
+    Awaited,
+    Read {
+        block: Block,
+        /// Whether a reader has had it to its end, so that only the follower still wants it.
+        used: bool,
+    },
 }
 
 impl Relay {
+    pub(super) fn new(count: u64) -> Self {
+        Relay {
+            count,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a copy of `bytes`, which were read from `offset`, if the follower still has to come there and there is room.
-    pub(super) fn offer(&self, offset: u64, bytes: &[u8]) {
-        let buffer = {
-            let mut state = self.state();
-            let wanted = offset + num::u64_of(bytes.len()) > state.at
-                && state.bytes + bytes.len() <= WAITING_BYTES
-                && !state.parts.contains_key(&offset);
-            if !wanted {
-                return;
-            }
-            state.bytes += bytes.len();
-            state.spare.pop()
-        };
-        // Not while the follower waits for the lock.
-        let mut buffer = buffer.unwrap_or_default();
-        buffer.clear();
-        buffer.extend_from_slice(bytes);
-        let mut state = self.state();
-        if let Some(previous) = state.parts.insert(offset, buffer) {
-            state.drop_part(previous);
-        }
+    /// Whether a thread is on its way through the file.
+    pub(super) fn is_followed(&self) -> bool {
+        self.state().follower.is_some()
     }
 
-    /// What is kept from `at` on: a part and where in it `at` is. The follower does not come back to what lies before.
-    pub(super) fn take(&self, at: u64) -> Option<(Vec<u8>, usize)> {
+    /// Begins to follow the file.
+    pub(super) fn follower(&self) -> Follower<'_> {
+        self.state().follower = Some(0);
+        Follower { relay: self }
+    }
+
+    /// The block `index` for a reader, which is at its end with it if `last` says so; `None` when nobody keeps
+    /// it for the other, so that the reader may as well read less. Waits while the follower is behind by all blocks that are kept.
+    pub(super) fn block(&self, index: u64, last: bool, fill: Fill<'_>) -> Result<Option<Block>> {
         let mut state = self.state();
-        state.at = at;
         loop {
-            let (&offset, part) = state.parts.first_key_value()?;
-            if offset > at {
-                return None;
+            let passed = state.has_passed(index);
+            if let Some(Kept::Read { block, used }) = state.blocks.get_mut(&index) {
+                let block = block.clone();
+                *used |= last;
+                if *used && passed {
+                    state.blocks.remove(&index);
+                }
+                return Ok(Some(block));
             }
-            let (inside, len) = (num::usize_of(at - offset), part.len());
-            let part = state.parts.remove(&offset)?;
-            if inside < len {
-                state.bytes -= len;
-                return Some((part, inside));
+            if passed || state.is_far(index) {
+                return Ok(None);
             }
-            state.drop_part(part);
+            state = self.advance(state, index, fill)?;
         }
     }
 
-    /// Where the follower is.
-    pub(super) fn place(&self) -> u64 {
-        self.state().at
-    }
-
-    /// Takes back a buffer.
-    pub(super) fn reuse(&self, buffer: Vec<u8>) {
+    /// The block `index` for the follower.
+    fn next(&self, index: u64, fill: Fill<'_>) -> Result<Block> {
         let mut state = self.state();
-        if state.spare.len() < 8 {
-            state.spare.push(buffer);
+        state.follower = Some(index);
+        loop {
+            if let Some(Kept::Read { block, .. }) = state.blocks.get(&index) {
+                return Ok(block.clone());
+            }
+            state = self.advance(state, index, fill)?;
         }
+    }
+
+    /// Reads the block `index`, or, if another thread is reading it, the first after it that nobody has read: sleeping and waking take
+    /// longer than reading. Sleeps only when there is no room, until another thread has gone on.
+    fn advance<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        index: u64,
+        fill: Fill<'_>,
+    ) -> Result<MutexGuard<'a, State>> {
+        let mut missing = (index..self.count).filter(|i| !state.blocks.contains_key(i));
+        let missing = missing.next();
+        // The follower's own block always has room: readers may wait for it to go on.
+        let urgent = missing.is_some() && missing == state.follower;
+        let Some(missing) = missing.filter(|_| state.make_room() || urgent) else {
+            state.waiting += 1;
+            let mut state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+            return Ok(state);
+        };
+        state.blocks.insert(missing, Kept::Awaited);
+        let mut buffer = state.spare.pop().unwrap_or_default();
+        drop(state);
+        let claim = Claim {
+            relay: self,
+            index: missing,
+        };
+        fill(missing, &mut buffer)?;
+        claim.fulfil(buffer);
+        Ok(self.state())
+    }
+
+    /// The follower is past the block `index`.
+    fn passed(&self, index: u64, block: Block) {
+        let mut state = self.state();
+        state.follower = Some(index + 1);
+        if let Some(Kept::Read { used: true, .. }) = state.blocks.get(&index) {
+            state.blocks.remove(&index);
+        }
+        state.reuse(block);
+        if state.blocks.range(index..).count() <= ENOUGH_BLOCKS {
+            self.wake(&state);
+        }
+    }
+
+    fn wake(&self, state: &State) {
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Takes back a block that is not needed any more.
+    pub(super) fn reuse(&self, block: Block) {
+        self.state().reuse(block);
     }
 }
 
 impl State {
-    fn drop_part(&mut self, part: Vec<u8>) {
-        self.bytes -= part.len();
-        if self.spare.len() < 8 {
-            self.spare.push(part);
+    /// Whether the follower does not come to a block any more.
+    fn has_passed(&self, index: u64) -> bool {
+        self.follower.is_none_or(|at| index < at)
+    }
+
+    /// Whether the follower comes to a block only after many others.
+    fn is_far(&self, index: u64) -> bool {
+        self.follower.is_some_and(|at| index >= at + FAR_BLOCKS)
+    }
+
+    /// Whether there is room for another block, when the first that the follower has passed goes.
+    fn make_room(&mut self) -> bool {
+        if self.blocks.len() < KEPT_BLOCKS {
+            return true;
+        }
+        let first = self.blocks.first_key_value().map(|(&first, _)| first);
+        let Some(first) = first.filter(|&first| self.has_passed(first)) else {
+            return false;
+        };
+        if let Some(Kept::Read { block, .. }) = self.blocks.remove(&first) {
+            self.reuse(block);
+        }
+        true
+    }
+
+    fn reuse(&mut self, block: Block) {
+        if self.spare.len() < SPARE_BUFFERS
+            && let Ok(buffer) = Arc::try_unwrap(block)
+        {
+            self.spare.push(buffer);
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A block that is being read: if that fails, others may try.
+struct Claim<'a> {
+    relay: &'a Relay,
+    index: u64,
+}
 
-    #[test]
-    fn parts_are_taken_in_order_and_once() {
-        let relay = Relay::default();
-        relay.offer(4, b"efgh");
-        relay.offer(0, b"abcd");
-        relay.offer(0, b"abcd");
-        assert_eq!(relay.take(0), Some((b"abcd".to_vec(), 0)));
-        // From the middle of a part on, and never again what lies behind.
-        assert_eq!(relay.take(6), Some((b"efgh".to_vec(), 2)));
-        relay.offer(2, b"cdef");
-        assert_eq!(relay.take(8), None);
-        assert_eq!(relay.state().bytes, 0);
-        // A gap: the follower reads for itself.
-        relay.offer(12, b"mnop");
-        assert_eq!(relay.take(10), None);
-        assert_eq!(relay.take(12), Some((b"mnop".to_vec(), 0)));
-        assert_eq!(relay.take(16), None);
+impl Claim<'_> {
+    fn fulfil(self, buffer: Vec<u8>) {
+        let kept = Kept::Read {
+            block: Arc::new(buffer),
+            used: false,
+        };
+        self.relay.state().blocks.insert(self.index, kept);
     }
+}
 
-    #[test]
-    fn what_waits_is_bounded() {
-        let relay = Relay::default();
-        let part = vec![0; WAITING_BYTES / 2];
-        for i in 0..3 {
-            relay.offer(i * num::u64_of(part.len()), &part);
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut state = self.relay.state();
+        if let Some(Kept::Awaited) = state.blocks.get(&self.index) {
+            state.blocks.remove(&self.index);
         }
-        assert_eq!(relay.state().parts.len(), 2);
-        relay.take(0);
-        relay.offer(2 * num::u64_of(part.len()), &part);
-        assert_eq!(relay.state().parts.len(), 2);
+        self.relay.wake(&state);
+    }
+}
+
+/// Who goes through a file. When it is dropped, readers read for themselves.
+pub(super) struct Follower<'a> {
+    relay: &'a Relay,
+}
+
+impl Follower<'_> {
+    /// Hands the block `index` to `sink`, and is past it then.
+    pub(super) fn take(
+        &self,
+        index: u64,
+        fill: Fill<'_>,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<()> {
+        let block = self.relay.next(index, fill)?;
+        sink(&block);
+        self.relay.passed(index, block);
+        Ok(())
+    }
+}
+
+impl Drop for Follower<'_> {
+    fn drop(&mut self) {
+        let mut state = self.relay.state();
+        state.follower = None;
+        state.spare.clear();
+        self.relay.wake(&state);
     }
 }

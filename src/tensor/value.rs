@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
-
 use super::DType;
-use super::{f8, num};
+use super::{decode_floats, encode_floats, f8, num};
 use crate::error::{Class, Diagnostic};
 
 /// Why a tensor could not be built from its parts.
@@ -418,78 +415,6 @@ fn round_to(dtype: DType, values: &mut [f32]) {
         values
             .iter_mut()
             .for_each(|x| *x = format.decode(format.encode(*x)));
-    }
-}
-
-/// Appends `values` to `out` as little-endian `dtype` (a floating-point type), rounded to nearest even. Uses the CPU's conversion instructions.
-pub fn encode_floats(dtype: DType, values: &[f32], out: &mut Vec<u8>) {
-    let start = out.len();
-    if dtype == DType::F16 {
-        out.resize(start + values.len() * 2, 0);
-        let mut block = [f16::ZERO; 1024];
-        for (chunk, bytes) in values
-            .chunks(block.len())
-            .zip(out[start..].chunks_mut(2 * block.len()))
-        {
-            let block = &mut block[..chunk.len()];
-            block.convert_from_f32_slice(chunk);
-            for (b, x) in bytes.chunks_exact_mut(2).zip(block) {
-                b.copy_from_slice(&x.to_le_bytes());
-            }
-        }
-    } else if dtype == DType::BF16 {
-        out.resize(start + values.len() * 2, 0);
-        for (o, &x) in out[start..].chunks_exact_mut(2).zip(values) {
-            o.copy_from_slice(&bf16::from_f32(x).to_le_bytes());
-        }
-    } else if dtype == DType::F64 {
-        out.resize(start + values.len() * 8, 0);
-        for (o, &x) in out[start..].chunks_exact_mut(8).zip(values) {
-            o.copy_from_slice(&f64::from(x).to_le_bytes());
-        }
-    } else if let Some(format) = f8::Format::of(dtype) {
-        out.extend(values.iter().map(|&x| format.encode(x)));
-    } else {
-        out.resize(start + values.len() * 4, 0);
-        for (o, &x) in out[start..].chunks_exact_mut(4).zip(values) {
-            o.copy_from_slice(&x.to_le_bytes());
-        }
-    }
-}
-
-/// Appends the elements of little-endian `bytes` of `dtype` (a floating-point type) to `out`; a trailing partial element is ignored.
-pub fn decode_floats(dtype: DType, bytes: &[u8], out: &mut Vec<f32>) {
-    if dtype == DType::F16 {
-        let mut halves = [f16::ZERO; 1024];
-        for chunk in bytes.chunks(2 * halves.len()) {
-            let n = chunk.len() / 2;
-            for (h, b) in halves.iter_mut().zip(chunk.chunks_exact(2)) {
-                *h = f16::from_le_bytes([b[0], b[1]]);
-            }
-            let start = out.len();
-            out.resize(start + n, 0.0);
-            halves[..n].convert_to_f32_slice(&mut out[start..]);
-        }
-    } else if dtype == DType::BF16 {
-        out.extend(
-            bytes
-                .chunks_exact(2)
-                .map(|b| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16)),
-        );
-    } else if dtype == DType::F64 {
-        out.extend(bytes.chunks_exact(8).map(|b| {
-            num::f32_of_f64(f64::from_le_bytes([
-                b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7],
-            ]))
-        }));
-    } else if let Some(format) = f8::Format::of(dtype) {
-        out.extend(bytes.iter().map(|&b| format.decode(b)));
-    } else {
-        out.extend(
-            bytes
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-        );
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Constant;
 use crate::error::{Context, Result};
-use crate::limits;
 use crate::tensor::{DType, decode_floats, num};
 
 /// What a look at every element of a constant found.
@@ -192,16 +191,15 @@ impl Constant {
         sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let width = u64::from(self.stored_dtype.bits() / 8);
-        let (mut at, end) = (first * width, (first + count) * width);
-        let mut raw = Vec::new();
-        while at < end {
-            let n = num::u64_of(limits::STREAM_CHUNK_BYTES).min(end - at);
-            raw.resize(num::usize_of(n), 0);
-            self.region.read_at(at, &mut raw).at_tensor(&self.name)?;
-            sink(at / width, &raw)?;
-            at += n;
-        }
-        Ok(())
+        let mut at = first;
+        let parts = &mut |raw: &[u8]| {
+            sink(at, raw)?;
+            at += num::u64_of(raw.len()) / width;
+            Ok(())
+        };
+        self.region
+            .parts(first * width, count * width, width, parts)
+            .at_tensor(&self.name)
     }
 }
 

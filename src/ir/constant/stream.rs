@@ -3,10 +3,7 @@
 use super::Constant;
 use crate::error::{Context, Result};
 use crate::limits;
-use crate::tensor::{DType, Tensor, decode_floats, encode_floats, num};
-
-/// Elements that are converted at once: what lies between the two forms stays in the first-level cache.
-const BLOCK_ELEMENTS: usize = 2048;
+use crate::tensor::{DType, Tensor, convert_floats, num};
 
 impl Constant {
     /// Hands the constant's little-endian bytes to `sink`, piece by piece, holding at most a chunk of them when no matrix has to be transposed.
@@ -68,8 +65,9 @@ impl Constant {
             .read_at(first * num::u64_of(width), &mut raw)
             .at_tensor(&self.name)?;
         self.seen.look(self.stored_dtype, first, &raw);
-        let band_rows =
-            (limits::STREAM_CHUNK_BYTES / (rows * width).max(1)).clamp(1, columns.max(1));
+        let band_rows = (limits::STREAM_CHUNK_BYTES / (rows * width).max(1))
+            .next_multiple_of(TILE)
+            .clamp(1, columns.max(1));
         let mut converter = Converter::default();
         let mut band = Vec::new();
         let mut start = 0;
@@ -84,10 +82,9 @@ impl Constant {
     }
 }
 
-/// Buffers of a conversion, to use again.
+/// The result of a conversion, to use again.
 #[derive(Default)]
 struct Converter {
-    floats: Vec<f32>,
     out: Vec<u8>,
 }
 
@@ -98,15 +95,9 @@ impl Converter {
         if from == to {
             return Ok(raw);
         }
-        self.out.clear();
         let casts: Vec<DType> = constant.casts().collect();
         if from.is_float() && casts.len() == 1 && to.is_float() {
-            let width = num::usize_of(u64::from(from.bits() / 8));
-            for block in raw.chunks(BLOCK_ELEMENTS * width) {
-                self.floats.clear();
-                decode_floats(from, block, &mut self.floats);
-                encode_floats(to, &self.floats, &mut self.out);
-            }
+            convert_floats(from, to, raw, &mut self.out);
         } else {
             let count = raw.len() * 8 / num::usize_of(u64::from(from.bits()));
             let mut tensor =
@@ -114,7 +105,7 @@ impl Converter {
             for dtype in casts {
                 tensor = tensor.cast(dtype);
             }
-            self.out.extend(tensor.to_le_bytes());
+            self.out = tensor.to_le_bytes();
         }
         Ok(&self.out)
     }
@@ -137,23 +128,29 @@ fn transpose_band(
     }
 }
 
-/// Tiles are gathered in a buffer that stays in the first-level cache, so that both sides are touched a run at a time.
+/// Rows and columns that are transposed at once, in the first-level cache.
+const TILE: usize = 32;
+
+/// A tile is copied before it is transposed: its rows lie far apart, and copies of several are under way at once.
 fn transpose_tiles<const WIDTH: usize>(
     raw: &[u8],
     band: &mut [u8],
     (rows, columns): (usize, usize),
     (first, n): (usize, usize),
 ) {
-    const TILE: usize = 32;
+    let mut near = [[[0; WIDTH]; TILE]; TILE];
     let mut tile = [[[0; WIDTH]; TILE]; TILE];
     for r0 in (0..rows).step_by(TILE) {
         let height = TILE.min(rows - r0);
         for c0 in (0..n).step_by(TILE) {
             let across = TILE.min(n - c0);
-            for r in 0..height {
+            for (r, row) in near[..height].iter_mut().enumerate() {
                 let from = &raw[((r0 + r) * columns + first + c0) * WIDTH..][..across * WIDTH];
-                for (column, element) in tile.iter_mut().zip(from.chunks_exact(WIDTH)) {
-                    column[r].copy_from_slice(element);
+                row[..across].as_flattened_mut().copy_from_slice(from);
+            }
+            for (r, row) in near.iter().enumerate() {
+                for (column, element) in tile.iter_mut().zip(row) {
+                    column[r] = *element;
                 }
             }
             for (c, column) in tile[..across].iter().enumerate() {
