@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::num;
-use super::relay::{BLOCK_BYTES, Relay};
+use super::relay::{BLOCK_BYTES, Block, Relay};
 use super::strided::{Strided, Tiles};
 use crate::error::{Result, io_error};
+use crate::limits;
 
 /// An open file that constants point into. It is never mapped and never reopened: what was verified is what is read.
 #[derive(Debug)]
@@ -183,7 +184,7 @@ impl SourceFile {
     /// # Errors
     /// When the file ends early or cannot be read.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        if self.followed().is_none() {
+        if self.relay.get().is_none() {
             return self.fill(offset, buffer);
         }
         let mut left = &mut *buffer;
@@ -208,41 +209,93 @@ impl SourceFile {
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let block = num::u64_of(BLOCK_BYTES);
-        let end = offset.checked_add(len).filter(|&end| end <= self.len);
-        let Some(end) = end else {
-            return Err(io_error("read", &self.path)(
-                std::io::ErrorKind::UnexpectedEof.into(),
-            ));
-        };
         // Blocks begin with an element.
-        let relay = self
-            .followed()
-            .filter(|_| offset.is_multiple_of(width) && block.is_multiple_of(width));
-        let (mut at, mut buffer) = (offset, Vec::new());
-        while at < end {
-            let (index, inside) = (at / block, at % block);
-            let n = match relay {
-                Some(_) => (block - inside).min(end - at),
-                None => block.min(end - at),
-            };
-            let shared = match relay {
-                Some(relay) => {
-                    let last = at + n == self.len.min((index + 1) * block);
-                    relay.block(index, last, &|i, buffer| self.fill_block(i, buffer))?
+        if offset.is_multiple_of(width) && block.is_multiple_of(width) && self.relay.get().is_some()
+        {
+            return self.pieces(offset, len, &mut |piece| {
+                for part in piece.bytes().chunks(limits::STREAM_CHUNK_BYTES) {
+                    sink(part)?;
                 }
-                None => None,
-            };
-            if let (Some(relay), Some(shared)) = (relay, shared) {
-                sink(&shared[num::usize_of(inside)..][..num::usize_of(n)])?;
-                relay.reuse(shared);
-            } else {
-                buffer.resize(num::usize_of(n), 0);
-                self.fill(at, &mut buffer)?;
-                sink(&buffer)?;
-            }
-            at += n;
+                self.reuse(piece);
+                Ok(())
+            });
+        }
+        let (mut at, end) = (offset, self.end(offset, len)?);
+        let mut buffer = Vec::new();
+        while at < end {
+            let left = num::usize_of(end - at);
+            buffer.resize(left.min(limits::STREAM_CHUNK_BYTES), 0);
+            self.fill(at, &mut buffer)?;
+            sink(&buffer)?;
+            at += num::u64_of(buffer.len());
         }
         Ok(())
+    }
+
+    /// The `len` bytes from `offset` on, in the pieces in which they were read.
+    ///
+    /// # Errors
+    /// When the file ends early or cannot be read.
+    pub fn hold(self: &Arc<Self>, offset: u64, len: u64) -> Result<Held> {
+        let mut pieces = Vec::new();
+        self.pieces(offset, len, &mut |piece| {
+            pieces.push(piece);
+            Ok(())
+        })?;
+        Ok(Held {
+            file: Some(self.clone()),
+            skipped: num::usize_of(offset % num::u64_of(BLOCK_BYTES)),
+            pieces,
+        })
+    }
+
+    /// Hands on what lies in every block from `offset` on.
+    fn pieces(
+        &self,
+        offset: u64,
+        len: u64,
+        sink: &mut dyn FnMut(Piece) -> Result<()>,
+    ) -> Result<()> {
+        let block = num::u64_of(BLOCK_BYTES);
+        let (mut at, end) = (offset, self.end(offset, len)?);
+        while at < end {
+            let (index, inside) = (at / block, num::usize_of(at % block));
+            let n = (BLOCK_BYTES - inside).min(num::usize_of(end - at));
+            let next = at + num::u64_of(n);
+            let last = next == self.len.min((index + 1) * block);
+            let shared = match self.relay.get() {
+                Some(relay) => relay.block(index, last, &|i, buffer| self.fill_block(i, buffer))?,
+                None => None,
+            };
+            let (block, first) = match shared {
+                Some(block) => (block, inside),
+                None => {
+                    let mut buffer = self.relay.get().map(Relay::buffer).unwrap_or_default();
+                    buffer.resize(n, 0);
+                    self.fill(at, &mut buffer)?;
+                    (Arc::new(buffer), 0)
+                }
+            };
+            sink(Piece {
+                block,
+                range: first..first + n,
+            })?;
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// The end of a range that lies within the file.
+    fn end(&self, offset: u64, len: u64) -> Result<u64> {
+        let end = offset.checked_add(len).filter(|&end| end <= self.len);
+        let end = end.ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into());
+        end.map_err(io_error("read", &self.path))
+    }
+
+    fn reuse(&self, piece: Piece) {
+        if let Some(relay) = self.relay.get() {
+            relay.reuse(piece.block);
+        }
     }
 
     fn fill_block(&self, index: u64, buffer: &mut Vec<u8>) -> Result<()> {
@@ -268,12 +321,7 @@ impl SourceFile {
     /// Whether a thread is on its way through the whole file.
     #[must_use]
     pub fn is_followed(&self) -> bool {
-        self.followed().is_some_and(Relay::is_followed)
-    }
-
-    /// What a thread that goes through the file, or went, has left for others.
-    fn followed(&self) -> Option<&Relay> {
-        self.relay.get()
+        self.relay.get().is_some_and(Relay::is_followed)
     }
 
     fn fill(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
@@ -318,6 +366,70 @@ fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io
         offset += num::u64_of(n);
     }
     Ok(())
+}
+
+/// What was asked for of a block.
+#[derive(Debug)]
+struct Piece {
+    block: Block,
+    range: Range<usize>,
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        &self.block[self.range.clone()]
+    }
+}
+
+/// Consecutive bytes of a file in memory, in the pieces in which they were read.
+#[derive(Debug)]
+pub struct Held {
+    file: Option<Arc<SourceFile>>,
+    /// What the first block has before the first byte.
+    skipped: usize,
+    pieces: Vec<Piece>,
+}
+
+impl Held {
+    /// Copies the bytes from `at` on, which have to be there.
+    pub fn copy(&self, at: usize, buffer: &mut [u8]) {
+        let mut at = self.skipped + at;
+        let mut left = buffer;
+        while !left.is_empty() {
+            let (index, mut inside) = (at / BLOCK_BYTES, at % BLOCK_BYTES);
+            if index == 0 {
+                inside -= self.skipped;
+            }
+            let bytes = &self.pieces[index].bytes()[inside..];
+            let n = bytes.len().min(left.len());
+            let (now, rest) = left.split_at_mut(n);
+            now.copy_from_slice(&bytes[..n]);
+            left = rest;
+            at += n;
+        }
+    }
+
+    fn of_memory(bytes: &[u8]) -> Self {
+        let pieces = bytes.chunks(BLOCK_BYTES).map(|part| Piece {
+            block: Arc::new(part.to_vec()),
+            range: 0..part.len(),
+        });
+        Held {
+            file: None,
+            skipped: 0,
+            pieces: pieces.collect(),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            for piece in self.pieces.drain(..) {
+                file.reuse(piece);
+            }
+        }
+    }
 }
 
 /// A checked part of a [`SourceFile`].
@@ -386,6 +498,18 @@ impl Region {
         match self {
             Region::Inline(bytes) => sink(&bytes[range]),
             Region::File(region) => region.file.parts(region.offset + offset, len, width, sink),
+        }
+    }
+
+    /// Holds `len` bytes from `offset` within the region in memory, as [`SourceFile::hold`] does.
+    ///
+    /// # Errors
+    /// When the range leaves the region, or the file cannot be read.
+    pub fn hold(&self, offset: u64, len: u64) -> Result<Held> {
+        let range = self.range(offset, len)?;
+        match self {
+            Region::Inline(bytes) => Ok(Held::of_memory(&bytes[range])),
+            Region::File(region) => region.file.hold(region.offset + offset, len),
         }
     }
 

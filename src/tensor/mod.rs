@@ -11,7 +11,7 @@ mod strided;
 mod target;
 mod value;
 
-pub use bytes::{FileRegion, Region, SourceFile, Stamp};
+pub use bytes::{FileRegion, Held, Region, SourceFile, Stamp};
 pub use dtype::DType;
 pub use floats::{convert_floats, decode_floats, encode_floats};
 pub use inside::Cached;

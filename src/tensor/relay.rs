@@ -6,17 +6,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
 
-/// Size of a block, but for the last of a file. Small enough to stay in a cache until the other side has had it.
-pub(super) const BLOCK_BYTES: usize = 256 << 10;
+/// Size of a block, but for the last of a file: large enough that the two sides seldom wait for each other.
+pub(super) const BLOCK_BYTES: usize = 1 << 20;
 
-/// How many blocks are kept at most: no more than a cache holds.
-const KEPT_BLOCKS: usize = 32;
+/// How many blocks are kept at most.
+const KEPT_BLOCKS: usize = 16;
 
 /// How many of them the follower may still want when a reader that waits for room is woken: waking takes as long as reading.
-const ENOUGH_BLOCKS: usize = 16;
+const ENOUGH_BLOCKS: usize = 8;
 
 /// A reader so many blocks before the follower does not go the same way: it has jumped.
-const FAR_BLOCKS: u64 = 64;
+const FAR_BLOCKS: u64 = 32;
 
 /// How many buffers are kept to be used again.
 const SPARE_BUFFERS: usize = 16;
@@ -166,6 +166,11 @@ impl Relay {
         }
     }
 
+    /// A buffer to read into, which [`Relay::reuse`] takes back.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        self.state().spare.pop().unwrap_or_default()
+    }
+
     /// Takes back a block that is not needed any more.
     pub(super) fn reuse(&self, block: Block) {
         self.state().reuse(block);
@@ -259,5 +264,114 @@ impl Drop for Follower<'_> {
         state.follower = None;
         state.spare.clear();
         self.relay.wake(&state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::tensor::num;
+
+    const COUNT: u64 = 200;
+
+    fn bytes(index: u64) -> Vec<u8> {
+        index.to_le_bytes().to_vec()
+    }
+
+    /// Reads blocks and counts how often.
+    fn counted(reads: &AtomicU64) -> impl Fn(u64, &mut Vec<u8>) -> Result<()> {
+        move |index, buffer| {
+            assert!(index < COUNT);
+            reads.fetch_add(1, Ordering::Relaxed);
+            *buffer = bytes(index);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_twice_when_both_go_the_same_way() {
+        let (relay, reads) = (Relay::new(COUNT), AtomicU64::new(0));
+        let follower = relay.follower();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for index in 0..COUNT {
+                    let block = relay.block(index, true, &counted(&reads)).unwrap();
+                    // The follower does not leave this one behind: it has room for some more.
+                    assert_eq!(*block.unwrap(), bytes(index));
+                }
+            });
+            for index in 0..COUNT {
+                // As fast as the reader, so that it is never more than what is kept ahead.
+                while index > 4 && relay.state().blocks.range(..index).next().is_some() {
+                    std::thread::yield_now();
+                }
+                let fill = counted(&reads);
+                let mut sink = |part: &[u8]| assert_eq!(part, bytes(index));
+                follower.take(index, &fill, &mut sink).unwrap();
+            }
+        });
+        assert_eq!(reads.load(Ordering::Relaxed), COUNT);
+        assert!(relay.state().blocks.is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_a_reader_that_waits_is_woken() {
+        let (relay, reads) = (Relay::new(COUNT), AtomicU64::new(0));
+        let follower = relay.follower();
+        let all = num::u64_of(KEPT_BLOCKS) + 3;
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                for index in 0..all {
+                    relay.block(index, true, &counted(&reads)).unwrap().unwrap();
+                }
+            });
+            while relay.state().waiting == 0 {
+                std::thread::yield_now();
+            }
+            assert_eq!(relay.state().blocks.len(), KEPT_BLOCKS);
+            // Who has jumped reads for itself.
+            assert!(
+                relay
+                    .block(COUNT - 1, true, &counted(&reads))
+                    .unwrap()
+                    .is_none()
+            );
+            for index in 0..all {
+                follower.take(index, &counted(&reads), &mut |_| {}).unwrap();
+            }
+            reader.join().unwrap();
+        });
+        assert_eq!(reads.load(Ordering::Relaxed), all);
+    }
+
+    #[test]
+    fn without_a_follower_readers_read_for_themselves() {
+        let (relay, reads) = (Relay::new(COUNT), AtomicU64::new(0));
+        let follower = relay.follower();
+        follower.take(0, &counted(&reads), &mut |_| {}).unwrap();
+        assert!(relay.is_followed());
+        drop(follower);
+        assert!(!relay.is_followed());
+        // What was left for others can be had once.
+        assert!(relay.block(0, true, &counted(&reads)).unwrap().is_some());
+        assert!(relay.block(0, true, &counted(&reads)).unwrap().is_none());
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_block_that_could_not_be_read_is_tried_again() {
+        let (relay, reads) = (Relay::new(COUNT), AtomicU64::new(0));
+        let follower = relay.follower();
+        let failing = |_: u64, _: &mut Vec<u8>| {
+            Err(crate::error::io_error("read", std::path::Path::new("x"))(
+                std::io::ErrorKind::UnexpectedEof.into(),
+            ))
+        };
+        assert!(relay.block(0, true, &failing).is_err());
+        assert!(follower.take(0, &failing, &mut |_| {}).is_err());
+        follower.take(0, &counted(&reads), &mut |_| {}).unwrap();
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
     }
 }

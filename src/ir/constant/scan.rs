@@ -101,14 +101,22 @@ pub(super) struct Seen(Mutex<BTreeMap<u64, (u64, ConstantScan)>>);
 impl Seen {
     /// Looks at `bytes`, the stored elements from `first` on, unless that was done.
     pub(super) fn look(&self, dtype: DType, first: u64, bytes: &[u8]) {
-        if !scannable(dtype) {
-            return;
+        if scannable(dtype) {
+            let count = num::u64_of(bytes.len()) * 8 / u64::from(dtype.bits());
+            let mut look = self.begin(dtype, first, count);
+            look.at(bytes);
+            look.end();
         }
-        let count = num::u64_of(bytes.len()) * 8 / u64::from(dtype.bits());
+    }
+
+    /// Begins to look at `count` stored elements from `first` on, in whichever order they come.
+    pub(super) fn begin(&self, dtype: DType, first: u64, count: u64) -> Look<'_> {
         let known = self.parts().get(&first).is_some_and(|p| p.0 == count);
-        if !known {
-            let scan = ConstantScan::of(dtype, bytes);
-            self.parts().insert(first, (count, scan));
+        Look {
+            seen: self,
+            dtype,
+            range: (first, count),
+            scan: (scannable(dtype) && !known).then(ConstantScan::default),
         }
     }
 
@@ -127,6 +135,32 @@ impl Seen {
 
     fn parts(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, (u64, ConstantScan)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A look at stored elements under way.
+pub(super) struct Look<'a> {
+    seen: &'a Seen,
+    dtype: DType,
+    range: (u64, u64),
+    /// What was found so far; `None` when it is known already, or cannot be found.
+    scan: Option<ConstantScan>,
+}
+
+impl Look<'_> {
+    /// Looks at some of the elements.
+    pub(super) fn at(&mut self, bytes: &[u8]) {
+        if let Some(scan) = &mut self.scan {
+            *scan = scan.and(ConstantScan::of(self.dtype, bytes));
+        }
+    }
+
+    /// Remembers what was found, now that every element was looked at.
+    pub(super) fn end(self) {
+        if let Some(scan) = self.scan {
+            let (first, count) = self.range;
+            self.seen.parts().insert(first, (count, scan));
+        }
     }
 }
 

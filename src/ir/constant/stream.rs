@@ -3,7 +3,7 @@
 use super::Constant;
 use crate::error::{Context, Result};
 use crate::limits;
-use crate::tensor::{DType, Tensor, convert_floats, num};
+use crate::tensor::{DType, Held, Tensor, convert_floats, num};
 
 impl Constant {
     /// Hands the constant's little-endian bytes to `sink`, piece by piece, holding at most a chunk of them when no matrix has to be transposed.
@@ -60,11 +60,11 @@ impl Constant {
         if width == 0 {
             return sink(&self.read()?.to_le_bytes());
         }
-        let mut raw = vec![0; num::usize_of(count) * width];
-        self.region
-            .read_at(first * num::u64_of(width), &mut raw)
+        let stored = self
+            .region
+            .hold(first * num::u64_of(width), count * num::u64_of(width))
             .at_tensor(&self.name)?;
-        self.seen.look(self.stored_dtype, first, &raw);
+        let mut look = self.seen.begin(self.stored_dtype, first, count);
         let band_rows = (limits::STREAM_CHUNK_BYTES / (rows * width).max(1))
             .next_multiple_of(TILE)
             .clamp(1, columns.max(1));
@@ -74,10 +74,12 @@ impl Constant {
         while start < columns {
             let n = band_rows.min(columns - start);
             band.resize(n * rows * width, 0);
-            transpose_band(&raw, &mut band, (rows, columns), (start, n), width);
+            transpose_band(&stored, &mut band, (rows, columns), (start, n), width);
+            look.at(&band);
             sink(converter.convert(self, &band)?)?;
             start += n;
         }
+        look.end();
         Ok(())
     }
 }
@@ -113,7 +115,7 @@ impl Converter {
 
 /// Writes rows `first..first + n` of the transposed matrix into `band`.
 fn transpose_band(
-    raw: &[u8],
+    stored: &Held,
     band: &mut [u8],
     matrix: (usize, usize),
     range: (usize, usize),
@@ -121,10 +123,10 @@ fn transpose_band(
 ) {
     // The width as a constant makes the copy of an element one instruction instead of a call.
     match width {
-        1 => transpose_tiles::<1>(raw, band, matrix, range),
-        2 => transpose_tiles::<2>(raw, band, matrix, range),
-        4 => transpose_tiles::<4>(raw, band, matrix, range),
-        _ => transpose_tiles::<8>(raw, band, matrix, range),
+        1 => transpose_tiles::<1>(stored, band, matrix, range),
+        2 => transpose_tiles::<2>(stored, band, matrix, range),
+        4 => transpose_tiles::<4>(stored, band, matrix, range),
+        _ => transpose_tiles::<8>(stored, band, matrix, range),
     }
 }
 
@@ -133,7 +135,7 @@ const TILE: usize = 32;
 
 /// A tile is copied before it is transposed: its rows lie far apart, and copies of several are under way at once.
 fn transpose_tiles<const WIDTH: usize>(
-    raw: &[u8],
+    stored: &Held,
     band: &mut [u8],
     (rows, columns): (usize, usize),
     (first, n): (usize, usize),
@@ -145,8 +147,8 @@ fn transpose_tiles<const WIDTH: usize>(
         for c0 in (0..n).step_by(TILE) {
             let across = TILE.min(n - c0);
             for (r, row) in near[..height].iter_mut().enumerate() {
-                let from = &raw[((r0 + r) * columns + first + c0) * WIDTH..][..across * WIDTH];
-                row[..across].as_flattened_mut().copy_from_slice(from);
+                let from = ((r0 + r) * columns + first + c0) * WIDTH;
+                stored.copy(from, row[..across].as_flattened_mut());
             }
             for (r, row) in near.iter().enumerate() {
                 for (column, element) in tile.iter_mut().zip(row) {
