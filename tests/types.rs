@@ -440,6 +440,9 @@ fn bf16_is_written_to_onnx_in_single_precision() {
             answer["warnings"].to_string().contains("bf16"),
             "{answer:#}"
         );
+        let report = &answer["result"]["artifacts"][0]["verification"];
+        let said = "rounds to bf16 by arithmetic";
+        assert!(report["warnings"].to_string().contains(said), "{answer:#}");
         let written = distill_convert::onnx::inspect(&folder.path().join(&out)).unwrap();
         let ports = written.inputs.iter().chain(&written.outputs);
         let types: Vec<&str> = ports.map(|p| p.dtype.as_str()).collect();

@@ -12,6 +12,7 @@ use super::opened::{Compared, Opened};
 use super::recipe::Recorded;
 use super::request::{ArtifactKind, Progress, Shapes, SourceOptions, Step, Target};
 use super::sizes::{adopt_sizes, artifact_shapes};
+use super::unrounded::{Reread, as_stored};
 use crate::arch;
 use crate::error::{Context, Error, Result};
 use crate::eval::{Interpreter, Mode, check_indices};
@@ -22,7 +23,7 @@ use crate::source;
 use crate::tensor::{DType, Tensor};
 use crate::verify::{
     self, Absent, Candidate, Conversion, Format, Gates, Numerics, Options, PairReport, Prediction,
-    Report, Role, Source, Task, Weights, comparison_json, predictions_json,
+    ReadBack, Report, Role, Source, Task, Weights, comparison_json, predictions_json,
 };
 use crate::{coreml, onnx};
 
@@ -223,13 +224,29 @@ pub(super) fn verify_artifact(
     }
     // Without rounding to 16 bits, there is nothing that the engines' own gates would not show.
     let made = made.filter(|_| numerics == Numerics::F16);
-    let stored = made.map(|made| coreml::with_stored_parameters(made.written));
-    let conversion = made.zip(stored.as_ref()).map(|(made, stored)| Conversion {
+    let stored = made.map(|made| as_stored(made.written, artifact, kind));
+    let stored = stored.transpose()?;
+    // Engines run an ONNX file as it is, rounded.
+    let in_onnx = made.filter(|_| kind == ArtifactKind::Onnx);
+    let rounds = in_onnx.is_some_and(|made| made.written.has(DType::BF16));
+    let reread = in_onnx.filter(|_| !rounds);
+    let reread = reread.map(|_| Reread::of(artifact)).transpose();
+    let reread = reread.unwrap_or_else(|error| {
+        engines.absent.push(Absent {
+            name: format!("{} {}", Engine::Interpreter.name(), Mode::F32.name()),
+            detail: error.to_string(),
+            required: true,
+        });
+        None
+    });
+    let read_back = reread.as_ref().map(|reread| ReadBack {
+        module: &reread.module,
+        interpreter: &reread.interpreter,
+    });
+    let conversion = made.zip(stored.as_ref()).map(|(made, written)| Conversion {
         plain: made.plain,
-        written: match kind {
-            ArtifactKind::Coreml => stored,
-            ArtifactKind::Onnx | ArtifactKind::Checkpoint => made.written,
-        },
+        written,
+        read_back,
     });
     let name = artifact.file_name().unwrap_or_default().to_string_lossy();
     let report = verify::run(&verify::Request {
@@ -256,8 +273,16 @@ pub(super) fn verify_artifact(
         },
     });
     progress.end();
-    report
+    report.map(|mut report| {
+        report
+            .warnings
+            .extend(rounds.then(|| BF16_ROUNDS.to_owned()));
+        report
+    })
 }
+
+/// Why an ONNX file is not read back for a comparison without rounding.
+const BF16_ROUNDS: &str = "the file rounds to bf16 by arithmetic in single precision, which nothing can leave out: it was not compared with what was written without rounding";
 
 /// Whether anything in the module is a number of 16 bits, which the interpreter does not round in single precision, and engines do.
 fn has_halves(module: &Module) -> bool {

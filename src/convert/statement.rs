@@ -236,7 +236,15 @@ fn verification(artifact: &Artifact) -> BTreeMap<String, Value> {
         .iter()
         .filter(|e| e.role == "artifact" && e.status == EngineStatus::Ran);
     let engines: Vec<&str> = ran.map(|e| e.name.as_str()).collect();
+    let mut compared: Vec<String> = Vec::new();
+    for row in &report.summary {
+        let pair = format!("{} with the {}", row.engine, row.against.replace('_', " "));
+        if !compared.contains(&pair) {
+            compared.push(pair);
+        }
+    }
     BTreeMap::from([
+        ("compared".to_owned(), json!(compared)),
         ("engines".to_owned(), json!(engines)),
         ("failures".to_owned(), json!(report.failures.len())),
         ("probes".to_owned(), json!(report.probes.len())),

@@ -11,6 +11,7 @@ mod domains;
 mod module;
 mod op;
 pub mod ops;
+mod parameters;
 mod print;
 mod types;
 mod verify;
@@ -29,6 +30,7 @@ pub use module::{
     Symbol, SymbolRange, Value, ValueId,
 };
 pub use op::{Arity, Family, Numerics, Op, OpInfo};
+pub use parameters::with_rounded_parameters;
 pub use print::print;
 pub use types::{IrError, Shape, Type, broadcast, concrete, display_shape, normalize_axis};
 pub use verify::{verify, verify_apart};

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use error::OnnxError;
+pub use export::with_stored_parameters;
 pub use file::Progress;
 pub(crate) use import::varies;
 pub use import::{

@@ -6,6 +6,7 @@
 //! 2. [`fold`]: masks, index tables and slices of tables become constants; after it the graph holds what depends on inputs.
 //! 3. [`clean`]: for graphs that somebody exported: what was taken apart is put together again. Models built from checkpoints need none of it.
 //! 4. [`parts`]: before precision, where a part of attention is to be computed in another type than the rest.
+//!    [`gelu_parts`] is no step on this way: it is what a verification holds an artifact against that has no such operator.
 //! 5. [`precision`] or [`widen`]: last, so that constants are folded in `f32` and rounded once.
 //!
 //! Every pass drops what nothing uses: the rebuild starts from the outputs.
@@ -46,6 +47,6 @@ use tidy::tidy;
 pub use bind::bind;
 pub use clean::{CleanReport, clean};
 pub use fold::fold;
-pub use parts::parts;
+pub use parts::{gelu_parts, parts};
 pub use precision::{Islands, KeptInF32, PrecisionError, PrecisionReport, precision};
 pub use widen::widen;

@@ -1,8 +1,8 @@
-//! Attention in its parts, where one of them is to be computed otherwise than the others.
+//! Attention in its parts, where one of them is to be computed otherwise than the others; GELU in its parts, where a format has no operator for it.
 
 use super::rewrite::{Bodies, Rewrite};
 use crate::error::{Context, Result};
-use crate::ir::ops::{Attention, BinaryKind, MatMul, Softmax};
+use crate::ir::ops::{Attention, BinaryKind, MatMul, Softmax, UnaryKind};
 use crate::ir::{Bindings, Module, Node, Op};
 
 /// What attention is made of, by name.
@@ -14,7 +14,7 @@ pub(super) const PARTS: [&str; 4] = ["mul", "matmul", "add", "softmax"];
 /// Never for a valid module.
 pub fn parts(module: &Module) -> Result<Module> {
     let attends = |node: &Node| matches!(node.op, Op::Attention(_));
-    if !module.functions.iter().any(|f| f.nodes.iter().any(attends)) {
+    if !has(module, attends) {
         return Ok(module.clone());
     }
     let rebuild = |rewrite: &mut Rewrite<'_>, node: &Node| {
@@ -26,6 +26,71 @@ pub fn parts(module: &Module) -> Result<Module> {
     };
     let bindings = Bindings::new();
     Rewrite::module(module, &bindings, Bodies::Copied, rebuild, |_| Ok(())).at_pass("parts")
+}
+
+/// The module with the decomposition in place of every GELU of its functions, its constants of the type that it is computed in; the last part has its
+/// name.
+///
+/// # Errors
+/// Never for a valid module.
+pub fn gelu_parts(module: &Module) -> Result<Module> {
+    if !has(module, |node| gelu(node).is_some()) {
+        return Ok(module.clone());
+    }
+    let rebuild = |rewrite: &mut Rewrite<'_>, node: &Node| match gelu(node) {
+        Some(by_erf) => gelu_apart(rewrite, node, by_erf),
+        None => rewrite.copy(node),
+    };
+    let bindings = Bindings::new();
+    Rewrite::module(module, &bindings, Bodies::Copied, rebuild, |_| Ok(())).at_pass("parts")
+}
+
+fn has(module: &Module, wanted: impl Fn(&Node) -> bool) -> bool {
+    module.functions.iter().any(|f| f.nodes.iter().any(&wanted))
+}
+
+/// Whether a GELU is the one of `erf`, not of `tanh`.
+fn gelu(node: &Node) -> Option<bool> {
+    let Op::Unary(unary) = &node.op else {
+        return None;
+    };
+    let by_erf = unary.kind == UnaryKind::GeluErf;
+    (by_erf || unary.kind == UnaryKind::GeluTanh).then_some(by_erf)
+}
+
+/// `x/2 · (1 + erf(x/√2))`, or `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`.
+fn gelu_apart(rewrite: &mut Rewrite<'_>, node: &Node, by_erf: bool) -> Result<()> {
+    use BinaryKind::{Add, Div, Mul};
+    let name = &rewrite.function.value(node.result()).name;
+    let x = rewrite.get(node.operands[0]);
+    let b = &mut rewrite.builder;
+    let dtype = b.ty(x).dtype;
+    let part = |what: &str| format!("{name}/{what}");
+    let scaled = if by_erf {
+        let root = b.scalar(&part("root"), dtype, std::f64::consts::SQRT_2)?;
+        b.binary(&part("scaled"), Div, x, root)?
+    } else {
+        let cubic = b.scalar(&part("cubic"), dtype, 0.044_715)?;
+        let root = b.scalar(&part("root"), dtype, (2.0 / std::f64::consts::PI).sqrt())?;
+        let square = b.binary(&part("square"), Mul, x, x)?;
+        let cube = b.binary(&part("cube"), Mul, square, x)?;
+        let term = b.binary(&part("term"), Mul, cube, cubic)?;
+        let sum = b.binary(&part("sum"), Add, x, term)?;
+        b.binary(&part("scaled"), Mul, sum, root)?
+    };
+    let kind = if by_erf {
+        UnaryKind::Erf
+    } else {
+        UnaryKind::Tanh
+    };
+    let curve = b.unary(&part("curve"), kind, scaled)?;
+    let one = b.scalar(&part("one"), dtype, 1.0)?;
+    let half = b.scalar(&part("half"), dtype, 0.5)?;
+    let raised = b.binary(&part("raised"), Add, curve, one)?;
+    let product = b.binary(&part("product"), Mul, x, raised)?;
+    let result = b.binary(name, Mul, product, half)?;
+    rewrite.set(node.result(), result);
+    Ok(())
 }
 
 fn apart(rewrite: &mut Rewrite<'_>, node: &Node, op: Attention) -> Result<()> {
@@ -57,4 +122,42 @@ fn apart(rewrite: &mut Rewrite<'_>, node: &Node, op: Attention) -> Result<()> {
     let result = b.push(name, op, &[weights, operands[2]])?;
     rewrite.set(node.result(), result);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::{Interpreter, Mode};
+    use crate::ir::{Builder, Domain, Type};
+    use crate::tensor::{DType, NamedTensors, Tensor};
+
+    #[test]
+    fn the_parts_of_gelu_are_gelu_but_for_the_rounding_of_their_constants() {
+        for kind in [UnaryKind::GeluErf, UnaryKind::GeluTanh] {
+            let gelu = |dtype| {
+                let mut b = Builder::new("m");
+                let ty = Type::known(dtype, &[5]);
+                let x = b.param("x", ty, Domain::Any).unwrap();
+                let y = b.unary("y", kind, x).unwrap();
+                b.output("y", y).unwrap();
+                b.finish().unwrap()
+            };
+            let run = |module: &Module, dtype| {
+                let values = vec![-3.0, -0.75, 0.0, 0.5, 4.0];
+                let x = Tensor::float(dtype, vec![5], values).unwrap();
+                let inputs = NamedTensors::from([("x".to_owned(), x)]);
+                let found = Interpreter::new(module, Mode::F32).unwrap();
+                found.run(&inputs, None).unwrap()["y"].to_f64()
+            };
+            for (dtype, least, most) in [(DType::F32, 0.0, 1e-6), (DType::F16, 1e-6, 1e-3)] {
+                let whole = gelu(dtype);
+                let parts = gelu_parts(&whole).unwrap();
+                assert!(parts.main().unwrap().nodes.len() >= 5);
+                let (whole, parts) = (run(&whole, dtype), run(&parts, dtype));
+                let apart = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs());
+                let apart = apart.fold(0.0, f64::max);
+                assert!((least..=most).contains(&apart), "{kind:?} {dtype} {apart}");
+            }
+        }
+    }
 }

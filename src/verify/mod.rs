@@ -115,6 +115,17 @@ pub struct Conversion<'a> {
     pub plain: Option<&'a Module>,
     /// What was written: agrees with what was read back, all values kept in single precision.
     pub written: &'a Module,
+    /// What was read back, where no candidate keeps its values in single precision.
+    pub read_back: Option<ReadBack<'a>>,
+}
+
+/// An artifact as it was read back by our own reader of its format, for engines that run the file itself.
+#[derive(Clone, Copy)]
+pub struct ReadBack<'a> {
+    /// The module.
+    pub module: &'a Module,
+    /// The interpreter of `module`, in single precision.
+    pub interpreter: &'a Interpreter,
 }
 
 /// An engine that should have run the artifact and could not be loaded.

@@ -200,6 +200,10 @@ struct Run<'a> {
     claims: Vec<claims::ClaimReport>,
     divergence: Vec<Divergence>,
     task: Option<preservation::TaskReport>,
+    /// Whether a link compared anything.
+    is_linked: bool,
+    /// What read the artifact back for its link alone, if that ran.
+    read_back: Option<EngineReport>,
     failures: Vec<String>,
     unproven: Vec<String>,
     warnings: Vec<String>,
@@ -242,6 +246,8 @@ impl<'a> Run<'a> {
             claims: Vec::new(),
             divergence: Vec::new(),
             task: None,
+            is_linked: false,
+            read_back: None,
             failures: Vec::new(),
             unproven: Vec::new(),
             warnings: Vec::new(),
@@ -603,6 +609,8 @@ impl<'a> Run<'a> {
     fn finish(self) -> Report {
         let mut engines = vec![self.source.report()];
         engines.extend(self.candidates.iter().map(Engine::report));
+        let evidence = self.evidence();
+        engines.extend(self.read_back);
         engines.extend(self.request.absent.iter().map(|a| EngineReport {
             detail: a.detail.clone(),
             name: a.name.clone(),
@@ -617,7 +625,10 @@ impl<'a> Run<'a> {
             (Numerics::F32, "f32", &options.f32),
             (Numerics::F16, "f16", &options.f16),
         ];
-        let used = |n| self.candidates.iter().any(|c| c.numerics == Some(n));
+        let used = |n| {
+            let computes = self.candidates.iter().any(|c| c.numerics == Some(n));
+            computes || self.is_linked && n == Numerics::F32
+        };
         let mut gates: Vec<GatesReport> = all
             .into_iter()
             .filter(|(numerics, ..)| used(*numerics))
@@ -646,7 +657,7 @@ impl<'a> Run<'a> {
             artifact: self.request.artifact.to_owned(),
             claims: self.claims,
             divergence: self.divergence,
-            evidence: evidence(self.request.format, &self.candidates),
+            evidence,
             engines,
             failures: self.failures,
             gates,
@@ -659,24 +670,5 @@ impl<'a> Run<'a> {
             warnings: self.warnings,
             weights: None,
         }
-    }
-}
-
-fn evidence(format: Format, candidates: &[Engine<'_>]) -> String {
-    let names: Vec<&str> = candidates
-        .iter()
-        .filter(|e| e.runs > 0 && e.role == Some(Role::Artifact))
-        .map(|e| e.subject.name.as_str())
-        .collect();
-    let ran = if names.is_empty() {
-        "nothing".to_owned()
-    } else {
-        names.join(", ")
-    };
-    match format {
-        Format::Onnx => format!("evidence: the written file was run by {ran}"),
-        Format::CoreMl => format!(
-            "evidence: the written package was read back and run by {ran}; Core ML itself was not executed, so that device arithmetic and placement are not shown"
-        ),
     }
 }

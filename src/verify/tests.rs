@@ -534,6 +534,7 @@ fn linked(
         conversion: made.map(|(plain, written)| Conversion {
             plain: Some(plain),
             written,
+            read_back: None,
         }),
         absent: Vec::new(),
         reference: None,
@@ -586,6 +587,70 @@ fn what_half_precision_would_hide_is_found_without_it() {
     // Without the conversion, nobody sees it.
     let report = linked(&source, None, (&other_halves, modes));
     assert!(report.passed(), "{}", report.human());
+}
+
+#[test]
+fn what_an_engine_rounds_is_read_back_apart_and_held_against_what_was_written() {
+    let made = |change| chain(1.0, -1e4, DType::F16, change);
+    let (source, halves) = (chain(1.0, -1e4, DType::F32, 0.0), made(0.0));
+    let original = Interpreter::new(&source, Mode::F32).unwrap();
+    let verdict = |artifact: &Module| {
+        // An engine of which only the outputs are seen, rounded.
+        let engine = Interpreter::new(artifact, Mode::F16).unwrap();
+        let reread = Interpreter::new(artifact, Mode::F32).unwrap();
+        run(&Request {
+            artifact: "chain.onnx",
+            format: Format::Onnx,
+            source: Source {
+                module: &source,
+                session: &original,
+                trace: Some(&original),
+            },
+            candidates: vec![Candidate {
+                role: Role::Artifact,
+                session: &engine,
+                module: None,
+                trace: None,
+                numerics: Numerics::F16,
+                inexact: None,
+            }],
+            conversion: Some(Conversion {
+                plain: None,
+                written: &halves,
+                read_back: Some(ReadBack {
+                    module: artifact,
+                    interpreter: &reread,
+                }),
+            }),
+            absent: Vec::new(),
+            reference: None,
+            inputs: None,
+            task: None,
+            options: Options::default(),
+        })
+        .unwrap()
+    };
+    let report = verdict(&halves);
+    assert!(report.passed(), "{}", report.human());
+    let engine = report.engines.last().unwrap();
+    assert_eq!((engine.name.as_str(), engine.runs), ("interpreter f32", 1));
+    assert!(report.evidence.contains("once by interpreter f32"));
+    assert!(report.gates.iter().any(|g| g.for_what == "f32"));
+    assert_eq!(
+        report.to_json().unwrap(),
+        verdict(&halves).to_json().unwrap()
+    );
+    // The engine's gates do not see it.
+    let report = verdict(&made(2e-3));
+    let rows = report.summary.iter().filter(|r| r.against == "source");
+    assert!(rows.clone().count() == 1 && rows.clone().all(|r| r.passed));
+    let failures = &report.failures;
+    assert!(
+        failures[0].starts_with("interpreter f32: `out`")
+            && failures[0].contains("they part at `y` (linear, jump")
+            && failures.len() == 1,
+        "{failures:?}"
+    );
 }
 
 #[test]

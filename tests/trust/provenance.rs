@@ -97,6 +97,12 @@ fn a_statement_names_every_input_every_output_and_the_verdict() {
         env!("CARGO_PKG_VERSION")
     );
     assert_eq!(run["byproducts"][0]["annotations"]["status"], "passed");
+    let compared = &run["byproducts"][0]["annotations"]["compared"];
+    let compared = compared.as_array().unwrap();
+    for pair in ["f16 with the source", "f32 with the conversion"] {
+        let pair = json!(format!("interpreter {pair}"));
+        assert!(compared.contains(&pair), "{compared:?}");
+    }
     assert!(run.get("metadata").is_none(), "a clock was read");
     // Nothing of this machine.
     let text = s.to_string();

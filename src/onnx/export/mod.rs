@@ -14,6 +14,7 @@ mod index;
 mod kernels;
 mod linear;
 mod norm;
+mod parameters;
 mod quant;
 mod recurrent;
 mod reduce;
@@ -33,6 +34,7 @@ use crate::tensor::num;
 use emitter::Emitter;
 
 pub(super) use emitter::Initializer;
+pub use parameters::with_stored_parameters;
 
 /// An ONNX graph, but for the bytes of its initialisers.
 pub(super) struct Graph {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::Format;
 use super::{Engine, REFERENCE_FILE, Role, Run, quoted};
 use crate::verify::report::OutputReport;
 
@@ -109,6 +110,32 @@ impl Run<'_> {
             );
         }
         self.unused_references();
+    }
+
+    /// What the verdict rests on.
+    pub(super) fn evidence(&self) -> String {
+        let ran = |e: &&Engine<'_>| e.runs > 0 && e.role == Some(Role::Artifact);
+        let engines = self.candidates.iter().filter(ran);
+        let names: Vec<&str> = engines.map(|e| e.subject.name.as_str()).collect();
+        let ran = if names.is_empty() {
+            "nothing".to_owned()
+        } else {
+            names.join(", ")
+        };
+        match self.request.format {
+            Format::Onnx => {
+                let read_back = self.read_back.as_ref().map_or_else(String::new, |engine| {
+                    format!(
+                        ", and read back and run once by {}, to be compared with what was written without rounding to 16 bits",
+                        engine.name
+                    )
+                });
+                format!("evidence: the written file was run by {ran}{read_back}")
+            }
+            Format::CoreMl => format!(
+                "evidence: the written package was read back and run by {ran}; Core ML itself was not executed, so that device arithmetic and placement are not shown"
+            ),
+        }
     }
 
     /// Names every output of the reference file that was held against nothing.

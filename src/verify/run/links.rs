@@ -6,8 +6,10 @@ use super::super::divergence::{self, SourceTrace};
 use super::super::inputs::Probe;
 use super::super::kind::OutputKind;
 use super::super::metrics::{Rule, compare};
+use super::super::report::{EngineReport, EngineStatus};
 use super::super::tolerance::Gates;
-use super::super::{Candidate, Subject};
+use super::super::tolerance::Numerics;
+use super::super::{Candidate, Conversion, ReadBack, Subject};
 use super::{Role, Run};
 use crate::error::Result;
 use crate::eval::{Interpreter, Mode};
@@ -26,7 +28,7 @@ struct Link<'l> {
     parts: &'l dyn Fn() -> Result<Option<String>>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     /// Compares the conversion with the source, and the artifact with the conversion, on the first probe, at the gates of single precision.
     pub(super) fn links(&mut self, probes: &[Probe]) {
         let (Some(conversion), Some(probe)) = (self.request.conversion, probes.first()) else {
@@ -38,7 +40,7 @@ impl Run<'_> {
         }
         let links = [
             conversion.plain.map(|plain| self.link_source(probe, plain)),
-            Some(self.link_artifact(probe, conversion.written)),
+            Some(self.link_artifact(probe, conversion)),
         ];
         for error in links.into_iter().flatten().filter_map(Result::err) {
             let line = format!("the conversion could not be run on its own: {error}");
@@ -71,21 +73,60 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn link_artifact(&mut self, probe: &Probe, written: &Module) -> Result<()> {
+    /// What was read back with its values in single precision, what that is called, and what it gave: a candidate, which has run already, or what
+    /// is there for this alone.
+    fn read_back(
+        &mut self,
+        probe: &Probe,
+        apart: Option<ReadBack<'a>>,
+    ) -> Result<Option<(ReadBack<'a>, String, NamedTensors)>> {
         let keeps = |c: &Candidate<'_>| {
             let is_unrounded = c.trace.is_some_and(|t| t.mode() == Mode::F32);
             is_unrounded && c.role == Role::Artifact
         };
         let candidates = &self.request.candidates;
-        let Some(index) = candidates.iter().position(keeps) else {
+        if let Some(index) = candidates.iter().position(keeps) {
+            let (candidate, engine) = (&candidates[index], &self.candidates[index]);
+            let read_back = candidate.trace.zip(candidate.module);
+            let ran = read_back.zip(engine.bases.first());
+            return Ok(ran.map(|((interpreter, module), outputs)| {
+                let read_back = ReadBack {
+                    module,
+                    interpreter,
+                };
+                (read_back, engine.subject.name.clone(), outputs.clone())
+            }));
+        }
+        let Some(read_back) = apart else {
+            return Ok(None);
+        };
+        let subject = self.unrounded(read_back.module, read_back.interpreter)?;
+        let (name, outputs) = (subject.name.clone(), subject.run(&probe.inputs)?);
+        self.read_back = Some(EngineReport {
+            detail: String::new(),
+            name: name.clone(),
+            numerics: Some(Numerics::F32),
+            required: true,
+            role: Role::Artifact.name(),
+            runs: 1,
+            status: EngineStatus::Ran,
+        });
+        Ok(Some((read_back, name, outputs)))
+    }
+
+    fn link_artifact(&mut self, probe: &Probe, conversion: Conversion<'a>) -> Result<()> {
+        let Some((read_back, engine, outputs)) = self.read_back(probe, conversion.read_back)?
+        else {
             return Ok(());
         };
-        let (candidate, engine) = (&candidates[index], &self.candidates[index]);
-        let read_back = candidate.trace.zip(candidate.module);
-        let (Some((artifact, module)), Some(outputs)) = (read_back, engine.bases.first()) else {
-            return Ok(());
-        };
-        let (outputs, source) = (outputs.clone(), self.source.bases.first().cloned());
+        let ReadBack {
+            module,
+            interpreter: artifact,
+        } = read_back;
+        let written = conversion.written;
+        // What is read apart holds all scalars as they were written.
+        let in_programs = conversion.read_back.is_none();
+        let source = self.source.bases.first().filter(|_| in_programs).cloned();
         let interpreter = Interpreter::new(written, Mode::F32)?;
         let subject = self.unrounded(written, &interpreter)?;
         let gates = &self.request.options.f32;
@@ -98,7 +139,7 @@ impl Run<'_> {
             Ok(found.first.map(|first| first.place()))
         };
         let link = Link {
-            engine: &engine.subject.name.clone(),
+            engine: &engine,
             against: "conversion",
             rounded_from: source.as_ref(),
             reference: subject.run(&probe.inputs)?,
@@ -159,6 +200,7 @@ impl Run<'_> {
                 report.outputs.push(row);
             }
         }
+        self.is_linked |= compared > 0;
         if compared == 0 && failures.is_empty() {
             let line = format!("{engine} against the {against}: no output was compared");
             self.unproven.push(line);
