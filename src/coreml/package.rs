@@ -516,7 +516,8 @@ pub(crate) fn write_model(path: &Path, model: &Model) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file =
         tempfile::NamedTempFile::new_in(folder).map_err(io_error("create a file in", folder))?;
-    file.write_all(&model.encode_to_vec())
+    file.as_file_mut()
+        .write_all(&model.encode_to_vec())
         .map_err(io_error("write", path))?;
     // A private temporary file is readable by its owner only; the artifact is for everyone who may read its folder.
     #[cfg(unix)]
