@@ -21,13 +21,13 @@ pub(super) fn as_stored(written: &Module, artifact: &Path, kind: ArtifactKind) -
     match kind {
         ArtifactKind::Coreml => Ok(coreml::with_stored_parameters(written)),
         ArtifactKind::Onnx | ArtifactKind::Checkpoint => {
+            // What is made of other operators: their constants are rounded like all others, and their results have to be in range.
+            let mut written = passes::parts(written)?;
             let opsets = onnx::inspect(artifact)?.opsets;
-            // Where it is made of other operators, their constants are rounded like all others.
             if opsets.get("ai.onnx").is_some_and(|&opset| opset < GELU) {
-                let written = passes::gelu_parts(written)?;
-                return Ok(onnx::with_stored_parameters(&written));
+                written = passes::gelu_parts(&written)?;
             }
-            Ok(onnx::with_stored_parameters(written))
+            Ok(onnx::with_stored_parameters(&written))
         }
     }
 }

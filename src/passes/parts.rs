@@ -2,8 +2,9 @@
 
 use super::rewrite::{Bodies, Rewrite};
 use crate::error::{Context, Result};
-use crate::ir::ops::{Attention, BinaryKind, MatMul, Softmax, UnaryKind};
-use crate::ir::{Bindings, Module, Node, Op};
+use crate::ir::ops::{Attention, BinaryKind, Cast, MatMul, Softmax, UnaryKind};
+use crate::ir::{Bindings, Builder, Module, Node, Op};
+use crate::tensor::DType;
 
 /// What attention is made of, by name.
 pub(super) const PARTS: [&str; 4] = ["mul", "matmul", "add", "softmax"];
@@ -28,8 +29,8 @@ pub fn parts(module: &Module) -> Result<Module> {
     Rewrite::module(module, &bindings, Bodies::Copied, rebuild, |_| Ok(())).at_pass("parts")
 }
 
-/// The module with the decomposition in place of every GELU of its functions, its constants of the type that it is computed in; the last part has its
-/// name.
+/// The module with the decomposition in place of every GELU of its functions, its constants rounded to the type that it is computed in; the last part
+/// has its name.
 ///
 /// # Errors
 /// Never for a valid module.
@@ -58,20 +59,26 @@ fn gelu(node: &Node) -> Option<bool> {
     (by_erf || unary.kind == UnaryKind::GeluTanh).then_some(by_erf)
 }
 
-/// `x/2 · (1 + erf(x/√2))`, or `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`.
+/// `x/2 · (1 + erf(x/√2))`, or `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`. What lies inside is in single precision: that a cube is beyond half
+/// precision changes no result.
 fn gelu_apart(rewrite: &mut Rewrite<'_>, node: &Node, by_erf: bool) -> Result<()> {
     use BinaryKind::{Add, Div, Mul};
     let name = &rewrite.function.value(node.result()).name;
-    let x = rewrite.get(node.operands[0]);
+    let given = rewrite.get(node.operands[0]);
     let b = &mut rewrite.builder;
-    let dtype = b.ty(x).dtype;
+    let dtype = b.ty(given).dtype;
     let part = |what: &str| format!("{name}/{what}");
+    let constant = |b: &mut Builder, what: &str, x: f64| {
+        let rounded = b.scalar(&part(what), dtype, x)?;
+        b.cast(&part(&format!("{what}/f32")), rounded, DType::F32)
+    };
+    let x = b.cast(&part("x"), given, DType::F32)?;
     let scaled = if by_erf {
-        let root = b.scalar(&part("root"), dtype, std::f64::consts::SQRT_2)?;
+        let root = constant(b, "root", std::f64::consts::SQRT_2)?;
         b.binary(&part("scaled"), Div, x, root)?
     } else {
-        let cubic = b.scalar(&part("cubic"), dtype, 0.044_715)?;
-        let root = b.scalar(&part("root"), dtype, (2.0 / std::f64::consts::PI).sqrt())?;
+        let cubic = constant(b, "cubic", 0.044_715)?;
+        let root = constant(b, "root", (2.0 / std::f64::consts::PI).sqrt())?;
         let square = b.binary(&part("square"), Mul, x, x)?;
         let cube = b.binary(&part("cube"), Mul, square, x)?;
         let term = b.binary(&part("term"), Mul, cube, cubic)?;
@@ -84,11 +91,12 @@ fn gelu_apart(rewrite: &mut Rewrite<'_>, node: &Node, by_erf: bool) -> Result<()
         UnaryKind::Tanh
     };
     let curve = b.unary(&part("curve"), kind, scaled)?;
-    let one = b.scalar(&part("one"), dtype, 1.0)?;
-    let half = b.scalar(&part("half"), dtype, 0.5)?;
+    let one = b.scalar(&part("one"), DType::F32, 1.0)?;
+    let half = b.scalar(&part("half"), DType::F32, 0.5)?;
     let raised = b.binary(&part("raised"), Add, curve, one)?;
     let product = b.binary(&part("product"), Mul, x, raised)?;
-    let result = b.binary(name, Mul, product, half)?;
+    let result = b.binary(&part("halved"), Mul, product, half)?;
+    let result = b.push(name, Op::Cast(Cast { to: dtype }), &[result])?;
     rewrite.set(node.result(), result);
     Ok(())
 }
@@ -128,8 +136,8 @@ fn apart(rewrite: &mut Rewrite<'_>, node: &Node, op: Attention) -> Result<()> {
 mod tests {
     use super::*;
     use crate::eval::{Interpreter, Mode};
-    use crate::ir::{Builder, Domain, Type};
-    use crate::tensor::{DType, NamedTensors, Tensor};
+    use crate::ir::{Domain, Type};
+    use crate::tensor::{NamedTensors, Tensor};
 
     #[test]
     fn the_parts_of_gelu_are_gelu_but_for_the_rounding_of_their_constants() {

@@ -213,6 +213,17 @@ pub(super) fn trace(
     inputs: &NamedTensors,
     gates: &Gates,
 ) -> Result<Divergence> {
+    traced(source, module, artifact, inputs, gates).map(|(divergence, _)| divergence)
+}
+
+/// The same, with the outputs.
+pub(super) fn traced(
+    source: &SourceTrace,
+    module: &Module,
+    artifact: &Interpreter,
+    inputs: &NamedTensors,
+    gates: &Gates,
+) -> Result<(Divergence, NamedTensors)> {
     let mut comparer = Comparer {
         source,
         threshold: gates.divergence,
@@ -224,8 +235,8 @@ pub(super) fn trace(
         overflows: Vec::new(),
         max_16bit_magnitude: 0.0,
     };
-    artifact.run(inputs, Some(&mut comparer))?;
-    Ok(comparer.finish())
+    let outputs = artifact.run(inputs, Some(&mut comparer))?;
+    Ok((comparer.finish(), outputs))
 }
 
 struct Comparer<'a> {

@@ -221,7 +221,11 @@ impl<'a> Subject<'a> {
 
     /// Runs it on the source's inputs. Gives the outputs as the source does.
     fn run(&self, inputs: &NamedTensors) -> Result<NamedTensors> {
-        let outputs = self.session.run(&self.cast(inputs)?)?;
+        self.give(self.session.run(&self.cast(inputs)?)?)
+    }
+
+    /// Its outputs as the source gives them.
+    fn give(&self, outputs: NamedTensors) -> Result<NamedTensors> {
         match self.bridge {
             Some((_, source)) => types::from_artifact(outputs, source),
             None => Ok(outputs),

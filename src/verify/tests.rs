@@ -589,47 +589,49 @@ fn what_half_precision_would_hide_is_found_without_it() {
     assert!(report.passed(), "{}", report.human());
 }
 
+/// A report on an artifact in an engine of which only the outputs are seen, and that was read back apart.
+fn engines_only(source: &Module, written: &Module, artifact: &Module, mode: Mode) -> Report {
+    let original = Interpreter::new(source, Mode::F32).unwrap();
+    let engine = Interpreter::new(artifact, mode).unwrap();
+    let reread = Interpreter::new(artifact, Mode::F32).unwrap();
+    run(&Request {
+        artifact: "chain.onnx",
+        format: Format::Onnx,
+        source: Source {
+            module: source,
+            session: &original,
+            trace: Some(&original),
+        },
+        candidates: vec![Candidate {
+            role: Role::Artifact,
+            session: &engine,
+            module: None,
+            trace: None,
+            numerics: Numerics::F16,
+            inexact: None,
+        }],
+        conversion: Some(Conversion {
+            plain: None,
+            written,
+            read_back: Some(ReadBack {
+                module: artifact,
+                interpreter: &reread,
+            }),
+        }),
+        absent: Vec::new(),
+        reference: None,
+        inputs: None,
+        task: None,
+        options: Options::default(),
+    })
+    .unwrap()
+}
+
 #[test]
 fn what_an_engine_rounds_is_read_back_apart_and_held_against_what_was_written() {
     let made = |change| chain(1.0, -1e4, DType::F16, change);
     let (source, halves) = (chain(1.0, -1e4, DType::F32, 0.0), made(0.0));
-    let original = Interpreter::new(&source, Mode::F32).unwrap();
-    let verdict = |artifact: &Module| {
-        // An engine of which only the outputs are seen, rounded.
-        let engine = Interpreter::new(artifact, Mode::F16).unwrap();
-        let reread = Interpreter::new(artifact, Mode::F32).unwrap();
-        run(&Request {
-            artifact: "chain.onnx",
-            format: Format::Onnx,
-            source: Source {
-                module: &source,
-                session: &original,
-                trace: Some(&original),
-            },
-            candidates: vec![Candidate {
-                role: Role::Artifact,
-                session: &engine,
-                module: None,
-                trace: None,
-                numerics: Numerics::F16,
-                inexact: None,
-            }],
-            conversion: Some(Conversion {
-                plain: None,
-                written: &halves,
-                read_back: Some(ReadBack {
-                    module: artifact,
-                    interpreter: &reread,
-                }),
-            }),
-            absent: Vec::new(),
-            reference: None,
-            inputs: None,
-            task: None,
-            options: Options::default(),
-        })
-        .unwrap()
-    };
+    let verdict = |artifact: &Module| engines_only(&source, &halves, artifact, Mode::F16);
     let report = verdict(&halves);
     assert!(report.passed(), "{}", report.human());
     let engine = report.engines.last().unwrap();
@@ -651,6 +653,25 @@ fn what_an_engine_rounds_is_read_back_apart_and_held_against_what_was_written() 
             && failures.len() == 1,
         "{failures:?}"
     );
+}
+
+#[test]
+fn an_overflow_is_found_where_the_only_engine_computes_in_single_precision() {
+    let of = |scale, dtype| chain(scale, -1e4, dtype, 0.0);
+    let found = |scale| {
+        let halves = of(scale, DType::F16);
+        engines_only(&of(scale, DType::F32), &halves, &halves, Mode::F32)
+    };
+    let report = found(1.0);
+    assert!(report.passed(), "{}", report.human());
+    assert_eq!(report.divergence[0].engine, "the conversion");
+    assert!(report.divergence[0].compared >= 6);
+    let report = found(1e5);
+    let rows = report.summary.iter().filter(|r| r.against == "source");
+    assert!(rows.clone().count() == 1 && rows.clone().all(|r| r.passed));
+    let said = "the conversion: a 16-bit value overflows at `a`";
+    let failures = report.failures.join("\n");
+    assert!(failures.contains(said), "{failures}");
 }
 
 #[test]

@@ -128,6 +128,7 @@ impl<'a> Run<'a> {
         let in_programs = conversion.read_back.is_none();
         let source = self.source.bases.first().filter(|_| in_programs).cloned();
         let interpreter = Interpreter::new(written, Mode::F32)?;
+        let reference = self.run_written(probe, (written, &interpreter), !in_programs)?;
         let subject = self.unrounded(written, &interpreter)?;
         let gates = &self.request.options.f32;
         let taker = self.unrounded(module, artifact)?;
@@ -142,12 +143,36 @@ impl<'a> Run<'a> {
             engine: &engine,
             against: "conversion",
             rounded_from: source.as_ref(),
-            reference: subject.run(&probe.inputs)?,
+            reference,
             outputs,
             parts: &parts,
         };
         self.link(probe, link);
         Ok(())
+    }
+
+    /// Runs what was written. Where only engines run the artifact, which show nothing but outputs and may compute in single precision what the file
+    /// holds in 16 bits, its values are looked at here.
+    fn run_written(
+        &mut self,
+        probe: &Probe,
+        (module, interpreter): (&Module, &Interpreter),
+        is_unseen: bool,
+    ) -> Result<NamedTensors> {
+        let subject = self.unrounded(module, interpreter)?;
+        let Some(source) = self.request.source.trace.filter(|_| is_unseen) else {
+            return subject.run(&probe.inputs);
+        };
+        let source = SourceTrace::run(source, &[module], &probe.inputs)?;
+        let gates = self.request.options.f16.clone();
+        let inputs = subject.cast(&probe.inputs)?;
+        let (mut divergence, outputs) =
+            divergence::traced(&source, module, interpreter, &inputs, &gates)?;
+        "the conversion".clone_into(&mut divergence.engine);
+        divergence.probe.clone_from(&probe.name);
+        self.judge_divergence(&divergence, &gates);
+        self.divergence.push(divergence);
+        subject.give(outputs)
     }
 
     /// A module that takes the source's inputs and gives its outputs, all values in single precision.

@@ -63,7 +63,7 @@ impl Run<'_> {
         }
     }
 
-    fn judge_divergence(&mut self, divergence: &Divergence, gates: &Gates) {
+    pub(super) fn judge_divergence(&mut self, divergence: &Divergence, gates: &Gates) {
         let name = &divergence.engine;
         if let Some(error) = &divergence.error {
             self.unproven.push(format!(
