@@ -17,6 +17,8 @@ use distill_convert::verify::{EngineReport, SummaryRow};
 
 use crate::common::{reference_models, root};
 
+mod squared;
+
 fn request(model: &Path, out: &Path, seq: Vec<usize>, precision: Precision) -> Request {
     Request {
         model: model.to_path_buf(),
