@@ -1,5 +1,6 @@
 //! Verification of real models: it passes what is right, and negative controls show that it would not pass what is wrong.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use distill_convert::arch::{self, Extent, RotaryFrequencies};
@@ -96,6 +97,62 @@ fn verify(
         options: Options::default(),
     })
     .unwrap()
+}
+
+/// Between the source and what is written lies the change of precision: with nothing but its constants rounded, where they are stored in 16 bits, the
+/// source computes the same as long as nothing else is rounded.
+#[test]
+fn half_precision_changes_nothing_but_what_it_rounds() {
+    let mut weights_matter = 0;
+    for folder in reference_models() {
+        let source = build(&folder, Extent::Fixed(16));
+        let written = halves(&source);
+        let stored = written.constants.iter();
+        let in_halves: BTreeSet<&str> = stored
+            .filter(|c| c.dtype() == DType::F16)
+            .map(|c| c.name())
+            .collect();
+        assert!(!in_halves.is_empty());
+        let mut rounded = source.clone();
+        for constant in &mut rounded.constants {
+            if constant.dtype() == DType::F32 && in_halves.contains(constant.name()) {
+                // Fills of masks mean the same whether they are beyond half precision or not.
+                if constant.scan().unwrap().max_abs <= 65504.0 {
+                    *constant = constant.cast(DType::F16).cast(DType::F32);
+                }
+            }
+        }
+        let function = source.main().unwrap();
+        let mut inputs = NamedTensors::new();
+        for param in &function.params {
+            let name = function.value(param.value).name.clone();
+            let values = match name.as_str() {
+                "input_ids" => (0..16).map(|i| (i * 7 + 3) % 30).collect(),
+                "attention_mask" => (0..16).map(|i| i64::from(i < 11)).collect(),
+                _ => vec![0; 16],
+            };
+            inputs.insert(name, Tensor::i64(vec![1, 16], values).unwrap());
+        }
+        let run = |module: &Module| {
+            let interpreter = Interpreter::new(module, Mode::F32).unwrap();
+            interpreter.run(&inputs, None).unwrap()
+        };
+        let (exact, rounded, found) = (run(&source), run(&rounded), run(&written));
+        let mut apart = 0.0f64;
+        for (name, expected) in &rounded {
+            let largest = |x: &[f64]| x.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+            let away = |other: &Tensor| {
+                let pairs = expected.to_f64().into_iter().zip(other.to_f64());
+                let differences: Vec<f64> = pairs.map(|(a, b)| a - b).collect();
+                largest(&differences) / largest(&expected.to_f64())
+            };
+            let (beside, before) = (away(&found[name]), away(&exact[name]));
+            assert!(beside <= 1e-5, "{} {name}: {beside:e}", folder.display());
+            apart = apart.max(before);
+        }
+        weights_matter += usize::from(apart > 1e-4);
+    }
+    assert!(weights_matter >= 2, "{weights_matter}");
 }
 
 #[test]
