@@ -56,7 +56,7 @@ use crate::verify::{Report, Weights};
 use crate::{arch, coreml, files, onnx, source, verify};
 use files::Place;
 use opened::Opened;
-use stage::Stage;
+use stage::{Stage, Wait};
 use statement::Evidence;
 
 /// Longest size that a message proposes for one that has no bound.
@@ -225,7 +225,7 @@ struct Staged {
     /// Where its statement goes, if that is apart.
     statement: Option<Place>,
     /// Brings what was written to the disk while the source is still being hashed or the artifact verified.
-    sync: std::thread::JoinHandle<Result<()>>,
+    sync: Option<Syncing>,
     /// What it was made with, for its metadata.
     recipe: String,
     artifact: Artifact,
@@ -288,7 +288,7 @@ fn stage_target(
         }
     }
     if again {
-        done.sync.join().map_err(|_| ConvertError::Interrupted)??;
+        wait_for(done.sync.take())?;
         stage.clear()?;
         done = attempt.run(&parts, original, &mut outcome.warnings)?;
     }
@@ -476,7 +476,7 @@ struct Done {
     type_changes: Vec<TypeChange>,
     compressed: CompressedWeights,
     reports: Vec<Report>,
-    sync: std::thread::JoinHandle<Result<()>>,
+    sync: Option<Syncing>,
 }
 
 /// Writes a target into its stage and verifies it.
@@ -510,8 +510,11 @@ impl Attempt<'_> {
             warnings.extend(finite);
         }
         let path = self.stage.path();
-        let folder = self.stage.folder();
-        let sync = std::thread::spawn(move || files::sync_tree(&folder));
+        // The disk writes what is verified meanwhile.
+        let sync = request.check.is_some().then(|| {
+            let folder = self.stage.folder();
+            std::thread::spawn(move || files::sync_tree(&folder))
+        });
         let kind = ArtifactKind::from(target);
         let mut reports = Vec::new();
         if let Some(check) = &request.check {
@@ -707,6 +710,16 @@ fn unproven(changes: &[TypeChange]) -> Option<String> {
     ))
 }
 
+/// Brings an output to the disk.
+type Syncing = std::thread::JoinHandle<Result<()>>;
+
+fn wait_for(sync: Option<Syncing>) -> Result<()> {
+    let done = sync.map(std::thread::JoinHandle::join);
+    done.transpose()
+        .map_err(|_| ConvertError::Interrupted)?
+        .unwrap_or(Ok(()))
+}
+
 impl Staged {
     /// Records where the artifact came from and how it was verified, and moves it to its destination.
     fn finish(
@@ -715,7 +728,11 @@ impl Staged {
         evidence: &[Evidence],
         outcome: &mut Outcome,
     ) -> Result<()> {
-        self.sync.join().map_err(|_| ConvertError::Interrupted)??;
+        let wait = match self.sync {
+            Some(_) => Wait::Disk,
+            None => Wait::Nothing,
+        };
+        wait_for(self.sync.take())?;
         let path = self.stage.path();
         let (artifact, recipe) = (&self.artifact, &self.recipe);
         let predicate = statement::predicate(request, outcome, artifact, recipe, evidence)?;
@@ -727,7 +744,7 @@ impl Staged {
         }
         self.artifact.bytes = self.artifact.bytes.max(size_of(&self.stage.folder())?);
         let apart = statement::stage(request, &self.stage, predicate)?;
-        self.stage.commit(is_ours)?;
+        self.stage.commit(wait, is_ours)?;
         statement::write(self.statement, apart)?;
         outcome.artifacts.push(self.artifact);
         Ok(())

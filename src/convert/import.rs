@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::stage::Stage;
+use super::stage::{Stage, Wait};
 use crate::error::{Result, io_error};
 use crate::files::{self, Named};
 use crate::source::{self, Imported, OpenOptions};
@@ -31,6 +31,7 @@ pub fn import(
     };
     let mut imported = source::import(model, &folder, &options, progress)?;
     imported.notes.extend(notes);
-    stage.commit(source::is_imported)?;
+    // The lock tells what a power cut has left incomplete, before anything is read.
+    stage.commit(Wait::Nothing, source::is_imported)?;
     Ok(imported)
 }

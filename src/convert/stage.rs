@@ -7,6 +7,15 @@ use std::path::{Path, PathBuf};
 use crate::error::{Result, io_error};
 use crate::files::{self, Private};
 
+/// What a finished output waits for before it is moved to its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// For the disk: not even a power cut leaves part of it.
+    Disk,
+    /// For nothing, as with `cp`: the system writes it within seconds.
+    Nothing,
+}
+
 /// A private folder beside a destination, for the destination and the files that belong to it.
 #[derive(Debug)]
 pub(crate) struct Stage {
@@ -63,14 +72,17 @@ impl Stage {
         Ok(())
     }
 
-    /// Syncs everything in the private folder and moves it to where the destination is, the destination itself last: whoever sees it must
+    /// Moves everything in the private folder, which waits as it should, to where the destination is, the destination itself last: whoever sees it must
     /// find what it refers to.
     ///
     /// # Errors
     /// When syncing or renaming fails, or something foreign has appeared at the destination meanwhile.
-    pub(crate) fn commit(self, is_ours: impl Fn(&Path) -> bool) -> Result<()> {
+    pub(crate) fn commit(self, wait: Wait, is_ours: impl Fn(&Path) -> bool) -> Result<()> {
         let folder = self.private.path();
-        files::sync_tree(&folder)?;
+        match wait {
+            Wait::Disk => files::sync_tree(&folder)?,
+            Wait::Nothing => {}
+        }
         let main = self.destination.file_name().unwrap_or_default().to_owned();
         let mut entries: Vec<OsString> = fs::read_dir(&folder)
             .and_then(|entries| entries.map(|entry| entry.map(|e| e.file_name())).collect())
@@ -102,7 +114,7 @@ mod tests {
         let stage = beside(&out, true).unwrap();
         fs::write(stage.path(), "new").unwrap();
         fs::write(stage.path().with_extension("onnx.data"), "data").unwrap();
-        stage.commit(|_| true).unwrap();
+        stage.commit(Wait::Disk, |_| true).unwrap();
         assert_eq!(fs::read_to_string(&out).unwrap(), "new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
@@ -117,7 +129,10 @@ mod tests {
         fs::write(stage.path(), "new").unwrap();
         fs::write(stage.folder().join("model.onnx.data"), "data").unwrap();
         fs::write(stage.folder().join("model.onnx.intoto.json"), "{}").unwrap();
-        assert_eq!(stage.commit(|_| false).unwrap_err().code(), "output_exists");
+        assert_eq!(
+            stage.commit(Wait::Nothing, |_| false).unwrap_err().code(),
+            "output_exists"
+        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_eq!(fs::read_to_string(&foreign).unwrap(), "foreign");
     }

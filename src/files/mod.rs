@@ -1,4 +1,5 @@
-//! Files and folders that appear whole or not at all: written in a private folder beside their destination, synced, then renamed.
+//! Files and folders that appear whole or not at all: written in a private folder beside their destination, then renamed. Small files
+//! are synced before; whether large ones are is up to who fills the folder.
 //!
 //! Owns the private folders (mode 0700), their removal at the end, at an interrupt and after a kill, and the renames. Nothing that this
 //! program did not write is replaced, not even when it appears at the last moment; no link is followed at a destination; and all of it

@@ -23,8 +23,6 @@ use crate::tensor::{SourceFile, TargetFile, num};
 
 const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
-/// How much is written before the disk is told to begin.
-const SYNC_BYTES: u64 = 128 << 20;
 /// How many parts wait to be hashed at most.
 const WAITING_PARTS: usize = 32;
 
@@ -180,26 +178,17 @@ fn write(
     let back = SourceFile::open(path)?;
     let (sender, parts) = sync_channel(WAITING_PARTS);
     let (reuse, spare) = channel();
-    let (tick, ticks) = channel();
     let copier = Copier {
         out: &out,
         back: &back,
         at: 0,
         parts: sender,
         spare,
-        tick,
-        unsynced: 0,
         progress,
     };
     let sha256 = std::thread::scope(|scope| {
         let hasher = scope.spawn(|| hash(parts, reuse));
-        // The disk writes while the rest is still copied; one that refuses is noticed when the whole folder is synced.
-        scope.spawn(|| {
-            for () in ticks {
-                let _ = out.sync();
-            }
-        });
-        // The other threads end when nobody can send any more.
+        // The other thread ends when nobody can send any more.
         copier.copy(bytes, &order, storages)?;
         let not_hashed = |_| SourceError::NotAsWritten { offset: 0 };
         hasher.join().map_err(not_hashed).at_file(path)
@@ -228,8 +217,6 @@ struct Copier<'a> {
     parts: SyncSender<Vec<u8>>,
     /// Buffers that have been hashed.
     spare: Receiver<Vec<u8>>,
-    tick: Sender<()>,
-    unsynced: u64,
     progress: Progress<'a>,
 }
 
@@ -282,11 +269,6 @@ impl Copier<'_> {
         let _ = self.parts.send(back);
         let len = num::u64_of(part.len());
         self.at += len;
-        self.unsynced += len;
-        if self.unsynced >= SYNC_BYTES {
-            self.unsynced = 0;
-            let _ = self.tick.send(());
-        }
         (self.progress)(len);
         Ok(())
     }

@@ -27,27 +27,6 @@ impl TargetFile {
         })
     }
 
-    /// Brings what was written so far to the disk.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(io_error("sync", &self.path))
-    }
-
-    /// Has the disk begin to write a part that is finished, without waiting for it: the sync at the end finds little left to do. Only a
-    /// hint, and only where the system takes it as one.
-    pub fn begin_sync(&self, offset: u64, len: u64) {
-        #[cfg(target_os = "linux")]
-        {
-            // Linux starts writing what is not on the disk, before it drops what is; nothing is lost when it does neither.
-            let len = std::num::NonZeroU64::new(len);
-            let _ = rustix::fs::fadvise(&self.file, offset, len, rustix::fs::Advice::DontNeed);
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = (offset, len);
-    }
-
     /// Writes `bytes` from `offset` on.
     ///
     /// # Errors

@@ -11,9 +11,6 @@ use crate::tensor::{Region, TargetFile, TensorError, num};
 /// Larger constants are written in pieces of about this size, by several threads.
 const PIECE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// From this size on, the disk is told about a piece as soon as it is written.
-const SYNC_FROM_BYTES: u64 = 1024 * 1024;
-
 /// A constant, and where its first byte goes.
 #[derive(Clone, Debug)]
 pub struct Placed {
@@ -105,9 +102,6 @@ fn write(job: &Placed, file: &TargetFile, progress: &(dyn Fn(u64) + Sync)) -> Re
         Ok(())
     })?;
     if found == expected {
-        if expected >= SYNC_FROM_BYTES {
-            file.begin_sync(job.offset, expected);
-        }
         return Ok(());
     }
     Err(TensorError::ByteCount {
