@@ -224,7 +224,7 @@ struct Staged {
     told: BTreeMap<String, String>,
     /// Where its statement goes, if that is apart.
     statement: Option<Place>,
-    /// Brings what was written to the disk while the source is still being hashed or the artifact verified.
+    /// Brings what was written to the disk while it is verified; nothing where it is not.
     sync: Option<Syncing>,
     /// What it was made with, for its metadata.
     recipe: String,

@@ -13,13 +13,13 @@ pub(super) const BLOCK_BYTES: usize = 1 << 20;
 const KEPT_BLOCKS: usize = 16;
 
 /// How many of them the follower may still want when a reader that waits for room is woken: waking takes as long as reading.
-const ENOUGH_BLOCKS: usize = 8;
+const ENOUGH_BLOCKS: usize = KEPT_BLOCKS / 2;
 
 /// A reader so many blocks before the follower does not go the same way: it has jumped.
 const FAR_BLOCKS: u64 = 32;
 
 /// How many buffers are kept to be used again.
-const SPARE_BUFFERS: usize = 16;
+const SPARE_BUFFERS: usize = KEPT_BLOCKS;
 
 /// A block's bytes.
 pub(super) type Block = Arc<Vec<u8>>;
@@ -298,12 +298,11 @@ mod tests {
             scope.spawn(|| {
                 for index in 0..COUNT {
                     let block = relay.block(index, true, &counted(&reads)).unwrap();
-                    // The follower does not leave this one behind: it has room for some more.
                     assert_eq!(*block.unwrap(), bytes(index));
                 }
             });
             for index in 0..COUNT {
-                // As fast as the reader, so that it is never more than what is kept ahead.
+                // Not so far ahead that a block would have to go before the reader has had it.
                 while index > 4 && relay.state().blocks.range(..index).next().is_some() {
                     std::thread::yield_now();
                 }

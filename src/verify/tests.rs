@@ -500,42 +500,24 @@ fn traced(source: &Module, artifact: &Module, mode: Mode) -> Report {
     linked(source, None, (artifact, &[mode]))
 }
 
-/// A report on an artifact in an interpreter for every mode, with the conversion before and after its precision changed, if it is known.
-fn linked(
+/// A report on an artifact in these engines.
+fn report_on(
+    format: Format,
     source: &Module,
-    made: Option<(&Module, &Module)>,
-    (artifact, modes): (&Module, &[Mode]),
+    candidates: Vec<Candidate<'_>>,
+    conversion: Option<Conversion<'_>>,
 ) -> Report {
     let original = Interpreter::new(source, Mode::F32).unwrap();
-    let interpreters: Vec<Interpreter> = modes
-        .iter()
-        .map(|&mode| Interpreter::new(artifact, mode).unwrap())
-        .collect();
-    let halves = artifact.has(DType::F16);
     run(&Request {
-        artifact: "chain.mlpackage",
-        format: Format::CoreMl,
+        artifact: "chain",
+        format,
         source: Source {
             module: source,
             session: &original,
             trace: Some(&original),
         },
-        candidates: interpreters
-            .iter()
-            .map(|interpreter| Candidate {
-                role: Role::Artifact,
-                session: interpreter,
-                module: Some(artifact),
-                trace: Some(interpreter),
-                numerics: if halves { Numerics::F16 } else { Numerics::F32 },
-                inexact: None,
-            })
-            .collect(),
-        conversion: made.map(|(plain, written)| Conversion {
-            plain: Some(plain),
-            written,
-            read_back: None,
-        }),
+        candidates,
+        conversion,
         absent: Vec::new(),
         reference: None,
         inputs: None,
@@ -543,6 +525,33 @@ fn linked(
         options: Options::default(),
     })
     .unwrap()
+}
+
+/// A report on an artifact in an interpreter for every mode, with the conversion before and after its precision changed, if it is known.
+fn linked(
+    source: &Module,
+    made: Option<(&Module, &Module)>,
+    (artifact, modes): (&Module, &[Mode]),
+) -> Report {
+    let interpreters: Vec<Interpreter> = modes
+        .iter()
+        .map(|&mode| Interpreter::new(artifact, mode).unwrap())
+        .collect();
+    let halves = artifact.has(DType::F16);
+    let candidates = interpreters.iter().map(|interpreter| Candidate {
+        role: Role::Artifact,
+        session: interpreter,
+        module: Some(artifact),
+        trace: Some(interpreter),
+        numerics: if halves { Numerics::F16 } else { Numerics::F32 },
+        inexact: None,
+    });
+    let conversion = made.map(|(plain, written)| Conversion {
+        plain: Some(plain),
+        written,
+        read_back: None,
+    });
+    report_on(Format::CoreMl, source, candidates.collect(), conversion)
 }
 
 #[test]
@@ -591,40 +600,25 @@ fn what_half_precision_would_hide_is_found_without_it() {
 
 /// A report on an artifact in an engine of which only the outputs are seen, and that was read back apart.
 fn engines_only(source: &Module, written: &Module, artifact: &Module, mode: Mode) -> Report {
-    let original = Interpreter::new(source, Mode::F32).unwrap();
     let engine = Interpreter::new(artifact, mode).unwrap();
     let reread = Interpreter::new(artifact, Mode::F32).unwrap();
-    run(&Request {
-        artifact: "chain.onnx",
-        format: Format::Onnx,
-        source: Source {
-            module: source,
-            session: &original,
-            trace: Some(&original),
-        },
-        candidates: vec![Candidate {
-            role: Role::Artifact,
-            session: &engine,
-            module: None,
-            trace: None,
-            numerics: Numerics::F16,
-            inexact: None,
-        }],
-        conversion: Some(Conversion {
-            plain: None,
-            written,
-            read_back: Some(ReadBack {
-                module: artifact,
-                interpreter: &reread,
-            }),
+    let candidate = Candidate {
+        role: Role::Artifact,
+        session: &engine,
+        module: None,
+        trace: None,
+        numerics: Numerics::F16,
+        inexact: None,
+    };
+    let conversion = Conversion {
+        plain: None,
+        written,
+        read_back: Some(ReadBack {
+            module: artifact,
+            interpreter: &reread,
         }),
-        absent: Vec::new(),
-        reference: None,
-        inputs: None,
-        task: None,
-        options: Options::default(),
-    })
-    .unwrap()
+    };
+    report_on(Format::Onnx, source, vec![candidate], Some(conversion))
 }
 
 #[test]
