@@ -14,7 +14,7 @@ use super::graph::Graph;
 use crate::error::Result;
 use crate::ir::{Constant, ValueId};
 use crate::limits;
-use crate::tensor::{DType, Tensor, num};
+use crate::tensor::{DType, Region, Tensor, num};
 
 /// How frequencies are stretched for long sequences.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -173,30 +173,24 @@ impl Rope {
         }
     }
 
-    /// The cosine and sine tables `[len, head_dim]`; both halves of a row are equal.
-    fn tables(&self, len: usize) -> Result<(Tensor, Tensor)> {
+    /// The cosine and sine tables, `[len, head_dim]`, in f32; both halves of a row are equal.
+    fn tables(&self, len: usize) -> Result<[Region; 2]> {
         let (frequencies, factor) = self.frequencies(len);
         let frequencies = Tensor::f32(vec![frequencies.len()], frequencies)?.cast(self.kept);
         let frequencies = frequencies.floats()?;
-        let mut cos = Vec::with_capacity(len * self.head_dim);
-        let mut sin = Vec::with_capacity(len * self.head_dim);
+        let bytes = len * self.head_dim * size_of::<f32>();
+        let (mut cos, mut sin) = (Vec::with_capacity(bytes), Vec::with_capacity(bytes));
         for position in 0..len {
-            for half in 0..2 {
-                if half == 1 {
-                    let start = position * self.head_dim;
-                    cos.extend_from_within(start..);
-                    sin.extend_from_within(start..);
-                    continue;
-                }
-                for f in frequencies.iter() {
-                    let angle = f64::from(num::f32_of(position) * f);
-                    cos.push(num::f32_of_f64(angle.cos()) * factor);
-                    sin.push(num::f32_of_f64(angle.sin()) * factor);
-                }
+            let row = cos.len();
+            for f in frequencies.iter() {
+                let angle = f64::from(num::f32_of(position) * f);
+                cos.extend((num::f32_of_f64(angle.cos()) * factor).to_le_bytes());
+                sin.extend((num::f32_of_f64(angle.sin()) * factor).to_le_bytes());
             }
+            cos.extend_from_within(row..);
+            sin.extend_from_within(row..);
         }
-        let shape = vec![len, self.head_dim];
-        Ok((Tensor::f32(shape.clone(), cos)?, Tensor::f32(shape, sin)?))
+        Ok([cos, sin].map(|table| Region::Inline(table.into())))
     }
 }
 
@@ -361,11 +355,16 @@ impl Tables {
                 0 => String::new(),
                 n => format!("_{n}"),
             };
-            let (cos, sin) = rope.tables(g.max_seq)?;
+            let shape = vec![g.max_seq, rope.head_dim];
             let mut pair = Vec::with_capacity(2);
-            for (name, table) in [("cos", cos), ("sin", sin)] {
+            for (name, table) in ["cos", "sin"].into_iter().zip(rope.tables(g.max_seq)?) {
                 let name = format!("rotary_emb{suffix}/{name}");
-                let table = Constant::from_tensor(&format!("{name}/table"), &table)?;
+                let table = Constant::from_region(
+                    &format!("{name}/table"),
+                    DType::F32,
+                    shape.clone(),
+                    table,
+                )?;
                 let table = g.b.constant(table);
                 pair.push(g.first_rows(&name, table)?);
             }

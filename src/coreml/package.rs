@@ -11,7 +11,7 @@ use prost::Message;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::proto::Model;
+use super::proto::{Model, ModelDescription};
 use crate::error::{Class, Context, Diagnostic, Error, Result, io_error};
 use crate::files;
 use crate::json::{self, JsonError};
@@ -508,11 +508,43 @@ pub(crate) fn read_model(file: &SourceFile) -> Result<(Model, usize)> {
     Ok((model, len))
 }
 
+/// A [`Model`] whose program is kept as it is: what is around it changes, the program does not.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Frame {
+    #[prost(int32, tag = "1")]
+    specification_version: i32,
+    /// The interface and the metadata.
+    #[prost(message, optional, tag = "2")]
+    pub(crate) description: Option<ModelDescription>,
+    #[prost(bool, tag = "10")]
+    is_updatable: bool,
+    /// A field of a message has the encoding of bytes.
+    #[prost(bytes = "bytes", optional, tag = "502")]
+    ml_program: Option<bytes::Bytes>,
+}
+
+/// Parses the model file, but for its program.
+///
+/// # Errors
+/// When it is too large, not a protobuf, or holds fields outside our protos around its program, which a rewrite would lose.
+pub(crate) fn read_frame(file: &SourceFile) -> Result<Frame> {
+    let bytes = read_limited(file, limits::PROTO_BYTES)?;
+    let found = bytes.len();
+    let frame = Frame::decode(bytes::Bytes::from(bytes))
+        .map_err(|source| PackageError::Proto { source })
+        .at_file(file.path())?;
+    let kept = frame.encoded_len();
+    if kept != found {
+        return Err(PackageError::UnknownFields { found, kept }).at_file(file.path());
+    }
+    Ok(frame)
+}
+
 /// Writes the model file whole or not at all.
 ///
 /// # Errors
 /// When it cannot be written.
-pub(crate) fn write_model(path: &Path, model: &Model) -> Result<()> {
+pub(crate) fn write_model(path: &Path, model: &impl Message) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file =
         tempfile::NamedTempFile::new_in(folder).map_err(io_error("create a file in", folder))?;
@@ -530,22 +562,6 @@ pub(crate) fn write_model(path: &Path, model: &Model) -> Result<()> {
     file.persist(path)
         .map_err(|e| io_error("write", path)(e.error))?;
     Ok(())
-}
-
-/// Refuses to rewrite a model that holds fields outside our protos, which a rewrite would lose.
-///
-/// # Errors
-/// When there are such fields.
-pub(crate) fn check_lossless(model: &Model, file_bytes: usize) -> Result<(), PackageError> {
-    let kept = model.encoded_len();
-    if kept == file_bytes {
-        Ok(())
-    } else {
-        Err(PackageError::UnknownFields {
-            found: file_bytes,
-            kept,
-        })
-    }
 }
 
 #[cfg(test)]

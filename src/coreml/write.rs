@@ -11,7 +11,7 @@ use super::interface::{Classifier, Description};
 use super::legalize::legalize;
 use super::target::{DeploymentTarget, Opset};
 use super::{lint, package, program, source_names};
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::ir::{self, Agreement, CompressedWeights, Compression, Function, Module};
 
 /// How to write.
@@ -241,8 +241,7 @@ fn plan(functions: &[WrittenFunction<'_>], options: &WriteOptions<'_>) -> Result
 pub fn set_metadata(package: &Path, metadata: &BTreeMap<String, String>) -> Result<()> {
     let items = package::open(package)?;
     let file = package::open_item(package, &items.model)?;
-    let (mut model, bytes) = package::read_model(&file)?;
-    package::check_lossless(&model, bytes).at_file(&items.model)?;
+    let mut model = package::read_frame(&file)?;
     let description = model.description.get_or_insert_default();
     let meta = description.metadata.get_or_insert_default();
     for (key, value) in metadata {

@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
+
 use super::num;
 use super::relay::{BLOCK_BYTES, Block, Relay};
 use super::strided::{Strided, Tiles};
@@ -196,8 +198,8 @@ impl SourceFile {
         })
     }
 
-    /// Hands the `len` bytes from `offset` on to `sink`, in order and in pieces of whole elements of `width` bytes: without a copy where another
-    /// thread goes through the file, too.
+    /// Hands the `len` bytes from `offset` on to `sink`, in order, as they are read and in pieces of whole elements of `width` bytes: without a
+    /// copy where another thread goes through the file, too.
     ///
     /// # Errors
     /// When the file ends early or cannot be read, or `sink` fails.
@@ -213,9 +215,7 @@ impl SourceFile {
         if offset.is_multiple_of(width) && block.is_multiple_of(width) && self.relay.get().is_some()
         {
             return self.pieces(offset, len, &mut |piece| {
-                for part in piece.bytes().chunks(limits::STREAM_CHUNK_BYTES) {
-                    sink(part)?;
-                }
+                sink(piece.bytes())?;
                 self.reuse(piece);
                 Ok(())
             });
@@ -230,23 +230,6 @@ impl SourceFile {
             at += num::u64_of(buffer.len());
         }
         Ok(())
-    }
-
-    /// The `len` bytes from `offset` on, in the pieces in which they were read.
-    ///
-    /// # Errors
-    /// When the file ends early or cannot be read.
-    pub fn hold(self: &Arc<Self>, offset: u64, len: u64) -> Result<Held> {
-        let mut pieces = Vec::new();
-        self.pieces(offset, len, &mut |piece| {
-            pieces.push(piece);
-            Ok(())
-        })?;
-        Ok(Held {
-            file: Some(self.clone()),
-            skipped: num::usize_of(offset % num::u64_of(BLOCK_BYTES)),
-            pieces,
-        })
     }
 
     /// Hands on what lies in every block from `offset` on.
@@ -381,57 +364,6 @@ impl Piece {
     }
 }
 
-/// Consecutive bytes of a file in memory, in the pieces in which they were read.
-#[derive(Debug)]
-pub struct Held {
-    file: Option<Arc<SourceFile>>,
-    /// What the first block has before the first byte.
-    skipped: usize,
-    pieces: Vec<Piece>,
-}
-
-impl Held {
-    /// Copies the bytes from `at` on, which have to be there.
-    pub fn copy(&self, at: usize, buffer: &mut [u8]) {
-        let mut at = self.skipped + at;
-        let mut left = buffer;
-        while !left.is_empty() {
-            let (index, mut inside) = (at / BLOCK_BYTES, at % BLOCK_BYTES);
-            if index == 0 {
-                inside -= self.skipped;
-            }
-            let bytes = &self.pieces[index].bytes()[inside..];
-            let n = bytes.len().min(left.len());
-            let (now, rest) = left.split_at_mut(n);
-            now.copy_from_slice(&bytes[..n]);
-            left = rest;
-            at += n;
-        }
-    }
-
-    fn of_memory(bytes: &[u8]) -> Self {
-        let pieces = bytes.chunks(BLOCK_BYTES).map(|part| Piece {
-            block: Arc::new(part.to_vec()),
-            range: 0..part.len(),
-        });
-        Held {
-            file: None,
-            skipped: 0,
-            pieces: pieces.collect(),
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(file) = &self.file {
-            for piece in self.pieces.drain(..) {
-                file.reuse(piece);
-            }
-        }
-    }
-}
-
 /// A checked part of a [`SourceFile`].
 #[derive(Clone, Debug)]
 pub struct FileRegion {
@@ -447,7 +379,7 @@ pub struct FileRegion {
 #[derive(Clone, Debug)]
 pub enum Region {
     /// A buffer in memory, for small constants.
-    Inline(Arc<[u8]>),
+    Inline(Bytes),
     /// A part of a file.
     File(FileRegion),
 }
@@ -501,18 +433,6 @@ impl Region {
         }
     }
 
-    /// Holds `len` bytes from `offset` within the region in memory, as [`SourceFile::hold`] does.
-    ///
-    /// # Errors
-    /// When the range leaves the region, or the file cannot be read.
-    pub fn hold(&self, offset: u64, len: u64) -> Result<Held> {
-        let range = self.range(offset, len)?;
-        match self {
-            Region::Inline(bytes) => Ok(Held::of_memory(&bytes[range])),
-            Region::File(region) => region.file.hold(region.offset + offset, len),
-        }
-    }
-
     /// A part of the region, if it is one.
     fn range(&self, offset: u64, len: u64) -> Result<Range<usize>> {
         let end = offset.checked_add(len).filter(|&end| end <= self.len());
@@ -540,7 +460,7 @@ impl Region {
     #[must_use]
     pub fn place(&self) -> (usize, u64) {
         match self {
-            Region::Inline(bytes) => (Arc::as_ptr(bytes).addr(), 0),
+            Region::Inline(bytes) => (bytes.as_ptr().addr(), 0),
             Region::File(region) => (Arc::as_ptr(&region.file).addr(), region.offset),
         }
     }
@@ -549,7 +469,7 @@ impl Region {
     #[must_use]
     pub fn same_as(&self, other: &Region) -> bool {
         match (self, other) {
-            (Region::Inline(a), Region::Inline(b)) => Arc::ptr_eq(a, b),
+            (Region::Inline(a), Region::Inline(b)) => std::ptr::eq(a.as_ref(), b.as_ref()),
             (Region::File(a), Region::File(b)) => {
                 Arc::ptr_eq(&a.file, &b.file) && a.offset == b.offset && a.len == b.len
             }

@@ -3,7 +3,7 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::{DType, f8, num};
+use super::{DType, f8, num, vectorised};
 
 /// Elements that are converted at once: what lies between the two forms stays in the first-level cache.
 const BLOCK_ELEMENTS: usize = 2048;
@@ -21,9 +21,15 @@ pub fn convert_floats(from: DType, to: DType, bytes: &[u8], out: &mut Vec<u8>) {
     if (from, to) == (DType::BF16, DType::F32) {
         let (elements, _) = bytes.as_chunks::<2>();
         out.resize(2 * bytes.len(), 0);
-        for (wide, &[low, high]) in out.as_chunks_mut::<4>().0.iter_mut().zip(elements) {
-            *wide = [0, 0, low, high];
-        }
+        let wide = out.as_chunks_mut::<4>().0;
+        vectorised(
+            #[inline(always)]
+            || {
+                for (wide, &[low, high]) in wide.iter_mut().zip(elements) {
+                    *wide = [0, 0, low, high];
+                }
+            },
+        );
         return out.truncate(4 * elements.len());
     }
     let width = num::usize_of(u64::from(from.bits() / 8));
@@ -51,15 +57,21 @@ fn bf16_to_f16(bytes: &[u8], out: &mut Vec<u8>) {
         encode_floats(DType::F16, &floats, &mut rounded);
         out.copy_from_slice(&rounded);
     };
-    for (block, out) in blocks.iter().zip(out_blocks) {
-        if !shifted(block, out) {
-            round(block, out);
-        }
-    }
+    vectorised(
+        #[inline(always)]
+        || {
+            for (block, out) in blocks.iter().zip(out_blocks) {
+                if !shifted(block, out) {
+                    round(block, out);
+                }
+            }
+        },
+    );
     round(rest, out_rest);
 }
 
 /// Shifts the bits of bf16 elements to where f16 has them, and tells whether that was right for all of them.
+#[inline(always)]
 fn shifted<const BYTES: usize>(block: &[u8; BYTES], out: &mut [u8; BYTES]) -> bool {
     // 2⁻¹⁴, the smallest normal number of f16, and 2¹⁶, the first beyond its largest, as bf16.
     const SMALLEST: u16 = 0x3880;

@@ -10,11 +10,13 @@ mod relay;
 mod strided;
 mod target;
 mod value;
+mod vectors;
 
-pub use bytes::{FileRegion, Held, Region, SourceFile, Stamp};
+pub use bytes::{FileRegion, Region, SourceFile, Stamp};
 pub use dtype::DType;
 pub use floats::{convert_floats, decode_floats, encode_floats};
 pub use inside::Cached;
 pub use strided::Tiles;
 pub use target::TargetFile;
 pub use value::{NamedTensors, Storage, Tensor, TensorError};
+pub use vectors::{Matrix, transpose, vectorised};

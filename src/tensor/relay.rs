@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::error::Result;
 
 /// Size of a block, but for the last of a file: large enough that the two sides seldom wait for each other.
-pub(super) const BLOCK_BYTES: usize = 1 << 20;
+pub(super) const BLOCK_BYTES: usize = 1 << 18;
 
 /// How many blocks are kept at most.
 const KEPT_BLOCKS: usize = 16;

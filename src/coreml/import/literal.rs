@@ -1,7 +1,5 @@
 //! Types and values as the program writes them. A value in the wrong field is an error here, since Apple's loader does not say so.
 
-use std::sync::Arc;
-
 use super::entry::Entry;
 use super::error::ImportError;
 use crate::coreml::blob::BlobFiles;
@@ -287,7 +285,7 @@ fn immediate_tensor(
             let dtype = declared.element()?;
             let bytes = dtype.bytes_for(elements).unwrap_or(u64::MAX);
             count(v.values.len(), "bytes", bytes)?;
-            let region = Region::Inline(Arc::from(v.values.as_ref()));
+            let region = Region::Inline(bytes::Bytes::copy_from_slice(&v.values));
             return Ok(Entry::constant(Constant::from_region(
                 name, dtype, shape, region,
             )?));

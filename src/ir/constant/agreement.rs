@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use serde::Serialize;
 
 use super::Placed;
+use super::stream::Scratch;
 use super::write::in_pieces;
 use crate::error::Result;
 use crate::tensor::{SourceFile, num};
@@ -35,8 +36,8 @@ impl Agreement {
     /// When a constant or the file cannot be read.
     pub fn add(&mut self, file: &SourceFile, constants: &[Placed]) -> Result<()> {
         let found: Mutex<BTreeMap<String, Found>> = Mutex::default();
-        in_pieces(constants, &|job: &Placed| {
-            if let Some(new) = differing(job, file)? {
+        in_pieces(constants, &|job: &Placed, scratch: &mut Scratch| {
+            if let Some(new) = differing(job, file, scratch)? {
                 let mut found = found
                     .lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -95,11 +96,11 @@ fn file_name(file: &SourceFile) -> String {
 }
 
 /// How many elements differ, and the offset of the first byte that does. What the file is too short for differs.
-fn differing(job: &Placed, file: &SourceFile) -> Result<Option<Found>> {
+fn differing(job: &Placed, file: &SourceFile, scratch: &mut Scratch) -> Result<Option<Found>> {
     let width = num::u64_of(num::usize_of(u64::from(job.constant.dtype().bits() / 8)).max(1));
     let (mut at, mut elements, mut first) = (0, 0, u64::MAX);
     let (mut there, mut last) = (Vec::new(), None);
-    job.constant.stream(&mut |expected| {
+    job.constant.stream_with(scratch, &mut |expected| {
         let n = num::u64_of(expected.len());
         if job.offset + at + n > file.len() {
             (elements, first) = (elements + n.div_ceil(width), first.min(job.offset + at));

@@ -107,7 +107,7 @@ impl Constant {
             name,
             tensor.dtype(),
             tensor.shape().to_vec(),
-            Region::Inline(Arc::from(tensor.to_le_bytes())),
+            Region::Inline(tensor.to_le_bytes().into()),
         )
     }
 
@@ -451,7 +451,7 @@ mod tests {
 
     #[test]
     fn a_region_of_the_wrong_length_is_refused() {
-        let region = Region::Inline(Arc::from(vec![0u8; 7]));
+        let region = Region::Inline(vec![0u8; 7].into());
         assert!(Constant::from_region("w", DType::F16, vec![4], region).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Constant;
 use crate::error::{Context, Result};
-use crate::tensor::{DType, decode_floats, num};
+use crate::tensor::{DType, decode_floats, num, vectorised};
 
 /// What a look at every element of a constant found.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,7 +23,7 @@ pub struct ConstantScan {
 impl ConstantScan {
     /// A look at little-endian elements of a floating-point type.
     fn of(dtype: DType, bytes: &[u8]) -> Self {
-        // A pass over the bits that vectorises; only what is not finite is looked at one by one.
+        // A pass over the bits; only what is not finite is looked at one by one.
         let extremes = if dtype == DType::F16 {
             half_extremes(bytes, 0x7c00)
         } else if dtype == DType::BF16 {
@@ -71,26 +71,36 @@ impl ConstantScan {
 
 /// The elements of smallest (but not 0) and of largest magnitude, or `None` when one is not finite.
 fn half_extremes(bytes: &[u8], infinite: u16) -> Option<Vec<u8>> {
-    let (mut high, mut low) = (0u16, u16::MAX);
-    for pair in bytes.chunks_exact(2) {
-        let magnitude = u16::from_le_bytes([pair[0], pair[1]]) & 0x7fff;
-        high = high.max(magnitude);
-        // Zero wraps to the largest value, so that it never is the smallest.
-        low = low.min(magnitude.wrapping_sub(1));
-    }
-    let low = low.wrapping_add(1);
+    let (high, low) = vectorised(
+        #[inline(always)]
+        || {
+            let (mut high, mut low) = (0u16, u16::MAX);
+            for &element in bytes.as_chunks::<2>().0 {
+                let magnitude = u16::from_le_bytes(element) & 0x7fff;
+                high = high.max(magnitude);
+                // Zero wraps to the largest value, so that it never is the smallest.
+                low = low.min(magnitude.wrapping_sub(1));
+            }
+            (high, low.wrapping_add(1))
+        },
+    );
     (high < infinite).then(|| [low.to_le_bytes(), high.to_le_bytes()].concat())
 }
 
 /// As [`half_extremes`], for `f32`.
 fn single_extremes(bytes: &[u8]) -> Option<Vec<u8>> {
-    let (mut high, mut low) = (0u32, u32::MAX);
-    for b in bytes.chunks_exact(4) {
-        let magnitude = u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & 0x7fff_ffff;
-        high = high.max(magnitude);
-        low = low.min(magnitude.wrapping_sub(1));
-    }
-    let low = low.wrapping_add(1);
+    let (high, low) = vectorised(
+        #[inline(always)]
+        || {
+            let (mut high, mut low) = (0u32, u32::MAX);
+            for &element in bytes.as_chunks::<4>().0 {
+                let magnitude = u32::from_le_bytes(element) & 0x7fff_ffff;
+                high = high.max(magnitude);
+                low = low.min(magnitude.wrapping_sub(1));
+            }
+            (high, low.wrapping_add(1))
+        },
+    );
     (high < 0x7f80_0000).then(|| [low.to_le_bytes(), high.to_le_bytes()].concat())
 }
 
@@ -101,22 +111,11 @@ pub(super) struct Seen(Mutex<BTreeMap<u64, (u64, ConstantScan)>>);
 impl Seen {
     /// Looks at `bytes`, the stored elements from `first` on, unless that was done.
     pub(super) fn look(&self, dtype: DType, first: u64, bytes: &[u8]) {
-        if scannable(dtype) {
-            let count = num::u64_of(bytes.len()) * 8 / u64::from(dtype.bits());
-            let mut look = self.begin(dtype, first, count);
-            look.at(bytes);
-            look.end();
-        }
-    }
-
-    /// Begins to look at `count` stored elements from `first` on, in whichever order they come.
-    pub(super) fn begin(&self, dtype: DType, first: u64, count: u64) -> Look<'_> {
+        let count = num::u64_of(bytes.len()) * 8 / u64::from(dtype.bits());
         let known = self.parts().get(&first).is_some_and(|p| p.0 == count);
-        Look {
-            seen: self,
-            dtype,
-            range: (first, count),
-            scan: (scannable(dtype) && !known).then(ConstantScan::default),
+        if scannable(dtype) && !known {
+            let scan = ConstantScan::of(dtype, bytes);
+            self.parts().insert(first, (count, scan));
         }
     }
 
@@ -135,32 +134,6 @@ impl Seen {
 
     fn parts(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, (u64, ConstantScan)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A look at stored elements under way.
-pub(super) struct Look<'a> {
-    seen: &'a Seen,
-    dtype: DType,
-    range: (u64, u64),
-    /// What was found so far; `None` when it is known already, or cannot be found.
-    scan: Option<ConstantScan>,
-}
-
-impl Look<'_> {
-    /// Looks at some of the elements.
-    pub(super) fn at(&mut self, bytes: &[u8]) {
-        if let Some(scan) = &mut self.scan {
-            *scan = scan.and(ConstantScan::of(self.dtype, bytes));
-        }
-    }
-
-    /// Remembers what was found, now that every element was looked at.
-    pub(super) fn end(self) {
-        if let Some(scan) = self.scan {
-            let (first, count) = self.range;
-            self.seen.parts().insert(first, (count, scan));
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Constant;
 use crate::error::{Context, Result};
 use crate::limits;
-use crate::tensor::{DType, Held, Tensor, convert_floats, num};
+use crate::tensor::{DType, Matrix, Tensor, convert_floats, num, transpose};
 
 impl Constant {
     /// Hands the constant's little-endian bytes to `sink`, piece by piece, holding at most a chunk of them when no matrix has to be transposed.
@@ -11,6 +11,18 @@ impl Constant {
     /// # Errors
     /// When the bytes cannot be read, or `sink` fails.
     pub fn stream(&self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.stream_with(&mut Scratch::default(), sink)
+    }
+
+    /// [`Constant::stream`] with buffers of the caller, for one constant after another.
+    ///
+    /// # Errors
+    /// As [`Constant::stream`].
+    pub(super) fn stream_with(
+        &self,
+        scratch: &mut Scratch,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         if let Some(form) = &self.compression {
             return self.stream_decoded(form, sink).at_tensor(&self.name);
         }
@@ -24,12 +36,14 @@ impl Constant {
             return self.stream_packed(sink);
         }
         if transposed.is_some() || self.stored_dtype.bits() < 8 {
-            return self.stream_transposed(sink);
+            return self.stream_transposed(scratch, sink);
         }
-        let mut converter = Converter::default();
         self.read_stored(first, count, &mut |at, raw| {
             self.seen.look(self.stored_dtype, at, raw);
-            sink(converter.convert(self, raw)?)
+            for part in raw.chunks(limits::STREAM_CHUNK_BYTES) {
+                sink(scratch.converter.convert(self, part)?)?;
+            }
+            Ok(())
         })
     }
 
@@ -51,8 +65,12 @@ impl Constant {
         Ok(())
     }
 
-    /// Streams a matrix that is transposed at the end: holds its stored bytes and one band of the result.
-    fn stream_transposed(&self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    /// Streams a matrix that is transposed at the end: its rows are put in their places as they are read, and the transpose is held.
+    fn stream_transposed(
+        &self,
+        scratch: &mut Scratch,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         let Some((first, count, Some((rows, columns)))) = self.contiguous() else {
             return sink(&self.read()?.to_le_bytes());
         };
@@ -60,27 +78,97 @@ impl Constant {
         if width == 0 {
             return sink(&self.read()?.to_le_bytes());
         }
-        let stored = self
-            .region
-            .hold(first * num::u64_of(width), count * num::u64_of(width))
-            .at_tensor(&self.name)?;
-        let mut look = self.seen.begin(self.stored_dtype, first, count);
-        let band_rows = (limits::STREAM_CHUNK_BYTES / (rows * width).max(1))
-            .next_multiple_of(TILE)
-            .clamp(1, columns.max(1));
-        let mut converter = Converter::default();
-        let mut band = Vec::new();
-        let mut start = 0;
-        while start < columns {
-            let n = band_rows.min(columns - start);
-            band.resize(n * rows * width, 0);
-            transpose_band(&stored, &mut band, (rows, columns), (start, n), width);
-            look.at(&band);
-            sink(converter.convert(self, &band)?)?;
-            start += n;
+        let matrix = Matrix {
+            rows,
+            columns,
+            width,
+        };
+        let Scratch {
+            converter,
+            rows: near,
+            panels,
+            band,
+        } = scratch;
+        let row_bytes = (columns * width).max(1);
+        let panels = panels.of(rows * columns * width);
+        let mut done = 0;
+        let mut turn = |rows: &[u8]| {
+            let matrix = Matrix {
+                rows: rows.len() / row_bytes,
+                ..matrix
+            };
+            let panel = &mut panels[done..done + rows.len()];
+            done += rows.len();
+            transpose(rows, panel, matrix);
+        };
+        let together = PANEL_ROWS * row_bytes;
+        near.clear();
+        self.read_stored(first, count, &mut |at, mut raw| {
+            self.seen.look(self.stored_dtype, at, raw);
+            while !raw.is_empty() {
+                let missing = (together - near.len()).min(raw.len());
+                let (now, later) = raw.split_at(missing);
+                raw = later;
+                if now.len() == together {
+                    turn(now);
+                    continue;
+                }
+                near.extend_from_slice(now);
+                if near.len() == together {
+                    turn(near);
+                    near.clear();
+                }
+            }
+            Ok(())
+        })?;
+        turn(near);
+        // Rows of the transpose, each from a part of every panel.
+        let out_row_bytes = rows * width;
+        let at_once = (limits::STREAM_CHUNK_BYTES / out_row_bytes.max(1)).clamp(1, columns.max(1));
+        for start in (0..columns).step_by(at_once) {
+            let n = at_once.min(columns - start);
+            let band = band.of(n * out_row_bytes);
+            for (i, panel) in panels.chunks(together).enumerate() {
+                let bytes = panel.len() / columns;
+                let parts = panel[start * bytes..(start + n) * bytes].chunks_exact(bytes);
+                for (part, row) in parts.zip(band.chunks_exact_mut(out_row_bytes)) {
+                    row[i * PANEL_ROWS * width..][..bytes].copy_from_slice(part);
+                }
+            }
+            sink(converter.convert(self, band)?)?;
         }
-        look.end();
         Ok(())
+    }
+}
+
+/// Rows that are transposed together, to a panel: enough for what a row of the transpose takes from a panel to be some lines of a cache,
+/// few enough for rows and panel to stay in the second-level cache.
+const PANEL_ROWS: usize = 64;
+
+/// Buffers to stream with.
+#[derive(Default)]
+pub(super) struct Scratch {
+    converter: Converter,
+    /// Whole rows of a matrix, as they are stored, that were not read at once.
+    rows: Vec<u8>,
+    /// The transposes of its panels, one after another.
+    panels: Buffer,
+    /// Rows of its transpose.
+    band: Buffer,
+}
+
+/// Bytes that begin with a line of a cache, to write over.
+#[derive(Default)]
+struct Buffer(Vec<u8>);
+
+impl Buffer {
+    fn of(&mut self, len: usize) -> &mut [u8] {
+        const LINE: usize = 64;
+        if self.0.len() < len + LINE {
+            self.0.resize(len + LINE, 0);
+        }
+        let first = self.0.as_ptr().align_offset(LINE).min(LINE);
+        &mut self.0[first..first + len]
     }
 }
 
@@ -111,55 +199,5 @@ impl Converter {
             self.out = tensor.to_le_bytes();
         }
         Ok(&self.out)
-    }
-}
-
-/// Writes rows `first..first + n` of the transposed matrix into `band`.
-fn transpose_band(
-    stored: &Held,
-    band: &mut [u8],
-    matrix: (usize, usize),
-    range: (usize, usize),
-    width: usize,
-) {
-    // The width as a constant makes the copy of an element one instruction instead of a call.
-    match width {
-        1 => transpose_tiles::<1>(stored, band, matrix, range),
-        2 => transpose_tiles::<2>(stored, band, matrix, range),
-        4 => transpose_tiles::<4>(stored, band, matrix, range),
-        _ => transpose_tiles::<8>(stored, band, matrix, range),
-    }
-}
-
-/// Rows and columns that are transposed at once, in the first-level cache.
-const TILE: usize = 32;
-
-/// A tile is copied before it is transposed: its rows lie far apart, and copies of several are under way at once.
-fn transpose_tiles<const WIDTH: usize>(
-    stored: &Held,
-    band: &mut [u8],
-    (rows, columns): (usize, usize),
-    (first, n): (usize, usize),
-) {
-    let mut near = [[[0; WIDTH]; TILE]; TILE];
-    let mut tile = [[[0; WIDTH]; TILE]; TILE];
-    for r0 in (0..rows).step_by(TILE) {
-        let height = TILE.min(rows - r0);
-        for c0 in (0..n).step_by(TILE) {
-            let across = TILE.min(n - c0);
-            for (r, row) in near[..height].iter_mut().enumerate() {
-                let from = ((r0 + r) * columns + first + c0) * WIDTH;
-                stored.copy(from, row[..across].as_flattened_mut());
-            }
-            for (r, row) in near.iter().enumerate() {
-                for (column, element) in tile.iter_mut().zip(row) {
-                    column[r] = *element;
-                }
-            }
-            for (c, column) in tile[..across].iter().enumerate() {
-                let to = ((c0 + c) * rows + r0) * WIDTH;
-                band[to..to + height * WIDTH].copy_from_slice(column[..height].as_flattened());
-            }
-        }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::stream::Scratch;
 use super::{Constant, Transform};
 use crate::error::{Context, Result};
 use crate::limits;
@@ -30,7 +31,9 @@ pub fn write_constants(
     constants: &[Placed],
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
-    in_pieces(constants, &|job: &Placed| write(job, file, progress))
+    in_pieces(constants, &|job: &Placed, scratch: &mut Scratch| {
+        write(job, file, scratch, progress)
+    })
 }
 
 /// Does `work` on constants, large ones in pieces, by several threads, in the order in which their sources are stored.
@@ -39,7 +42,7 @@ pub fn write_constants(
 /// When a constant cannot be cut, or the first error of `work`.
 pub(super) fn in_pieces(
     constants: &[Placed],
-    work: &(dyn Fn(&Placed) -> Result<()> + Sync),
+    work: &(dyn Fn(&Placed, &mut Scratch) -> Result<()> + Sync),
 ) -> Result<()> {
     let mut jobs = Vec::new();
     for placed in constants {
@@ -49,11 +52,12 @@ pub(super) fn in_pieces(
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let all = || -> Result<()> {
+        let mut scratch = Scratch::default();
         while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             if failed.load(Ordering::Relaxed) {
                 break;
             }
-            let done = work(job);
+            let done = work(job, &mut scratch);
             if done.is_err() {
                 failed.store(true, Ordering::Relaxed);
                 return done;
@@ -89,10 +93,15 @@ fn threads(jobs: &[Placed]) -> usize {
 }
 
 /// Writes one piece and checks that its bytes are as many as were promised: next to them are those of a neighbour.
-fn write(job: &Placed, file: &TargetFile, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
+fn write(
+    job: &Placed,
+    file: &TargetFile,
+    scratch: &mut Scratch,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<()> {
     let expected = job.constant.byte_len();
     let mut found = 0;
-    job.constant.stream(&mut |bytes| {
+    job.constant.stream_with(scratch, &mut |bytes| {
         let n = num::u64_of(bytes.len());
         if found + n <= expected {
             file.write_at(job.offset + found, bytes)?;

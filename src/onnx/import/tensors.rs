@@ -1,7 +1,6 @@
 //! Tensors of the file → constants. Raw and external bytes stay where they are; typed fields are packed into small buffers.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use prost::Message;
 
@@ -154,9 +153,9 @@ impl Loader {
             Region::File(raw.clone())
         } else if let Some(raw) = &tensor.raw_data {
             expect_length(num::u64_of(raw.len()), bytes, &shape, tensor)?;
-            Region::Inline(Arc::from(raw.as_ref()))
+            Region::Inline(bytes::Bytes::copy_from_slice(raw))
         } else {
-            Region::Inline(Arc::from(typed(tensor, stored, num::usize_of(elements))?))
+            Region::Inline(typed(tensor, stored, num::usize_of(elements))?.into())
         };
         let constant = Constant::from_region(name, stored, shape, region)?;
         if stored == dtype {
