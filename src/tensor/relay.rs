@@ -10,13 +10,13 @@ use crate::error::Result;
 pub(super) const BLOCK_BYTES: usize = 1 << 18;
 
 /// How many blocks are kept at most.
-const KEPT_BLOCKS: usize = 16;
+const KEPT_BLOCKS: usize = 64;
 
 /// How many of them the follower may still want when a reader that waits for room is woken: waking takes as long as reading.
 const ENOUGH_BLOCKS: usize = KEPT_BLOCKS / 2;
 
 /// A reader so many blocks before the follower does not go the same way: it has jumped.
-const FAR_BLOCKS: u64 = 32;
+const FAR_BLOCKS: u64 = 128;
 
 /// How many buffers are kept to be used again.
 const SPARE_BUFFERS: usize = KEPT_BLOCKS;

@@ -3,7 +3,7 @@
 use super::Constant;
 use crate::error::{Context, Result};
 use crate::limits;
-use crate::tensor::{DType, Matrix, Tensor, convert_floats, num, transpose};
+use crate::tensor::{DType, Matrix, Tensor, convert_floats, num, transpose, vectorised};
 
 impl Constant {
     /// Hands the constant's little-endian bytes to `sink`, piece by piece, holding at most a chunk of them when no matrix has to be transposed.
@@ -128,13 +128,23 @@ impl Constant {
         for start in (0..columns).step_by(at_once) {
             let n = at_once.min(columns - start);
             let band = band.of(n * out_row_bytes);
-            for (i, panel) in panels.chunks(together).enumerate() {
-                let bytes = panel.len() / columns;
-                let parts = panel[start * bytes..(start + n) * bytes].chunks_exact(bytes);
-                for (part, row) in parts.zip(band.chunks_exact_mut(out_row_bytes)) {
-                    row[i * PANEL_ROWS * width..][..bytes].copy_from_slice(part);
-                }
-            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (i, panel) in panels.chunks(together).enumerate() {
+                        let bytes = panel.len() / columns;
+                        let parts = panel[start * bytes..(start + n) * bytes].chunks_exact(bytes);
+                        for (part, row) in parts.zip(band.chunks_exact_mut(out_row_bytes)) {
+                            let place = &mut row[i * PANEL_ROWS * width..][..bytes];
+                            // A known length is a few instructions, any other a call.
+                            match part.as_array::<{ 2 * PANEL_ROWS }>() {
+                                Some(part) => place.copy_from_slice(part),
+                                None => place.copy_from_slice(part),
+                            }
+                        }
+                    }
+                },
+            );
             sink(converter.convert(self, band)?)?;
         }
         Ok(())
