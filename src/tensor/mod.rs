@@ -9,6 +9,7 @@ pub mod num;
 mod relay;
 mod strided;
 mod target;
+mod transpose;
 mod value;
 mod vectors;
 
@@ -18,5 +19,6 @@ pub use floats::{convert_floats, decode_floats, encode_floats};
 pub use inside::Cached;
 pub use strided::Tiles;
 pub use target::TargetFile;
+pub use transpose::{Matrix, Transposer};
 pub use value::{NamedTensors, Storage, Tensor, TensorError};
-pub use vectors::{Matrix, transpose, vectorised};
+pub use vectors::vectorised;

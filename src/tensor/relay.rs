@@ -6,16 +6,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
 
-/// Size of a block, but for the last of a file: large enough that the two sides seldom wait for each other.
+/// Size of a block, but for the last of a file: small enough to stay in the second-level cache of who read it, large enough that the two sides
+/// seldom wait for each other.
 pub(super) const BLOCK_BYTES: usize = 1 << 18;
 
-/// How many blocks are kept at most.
+/// How many blocks are kept at most: as much as a few matrices, while one is transposed and written.
 const KEPT_BLOCKS: usize = 64;
 
 /// How many of them the follower may still want when a reader that waits for room is woken: waking takes as long as reading.
 const ENOUGH_BLOCKS: usize = KEPT_BLOCKS / 2;
 
-/// A reader so many blocks before the follower does not go the same way: it has jumped.
+/// A reader so many blocks before the follower does not go the same way: it has jumped. More than are kept.
 const FAR_BLOCKS: u64 = 128;
 
 /// How many buffers are kept to be used again.

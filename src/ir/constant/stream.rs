@@ -3,7 +3,7 @@
 use super::Constant;
 use crate::error::{Context, Result};
 use crate::limits;
-use crate::tensor::{DType, Matrix, Tensor, convert_floats, num, transpose, vectorised};
+use crate::tensor::{DType, Matrix, Tensor, Transposer, convert_floats, num};
 
 impl Constant {
     /// Hands the constant's little-endian bytes to `sink`, piece by piece, holding at most a chunk of them when no matrix has to be transposed.
@@ -65,7 +65,7 @@ impl Constant {
         Ok(())
     }
 
-    /// Streams a matrix that is transposed at the end: its rows are put in their places as they are read, and the transpose is held.
+    /// Streams a matrix that is transposed at the end, of which the transpose is held.
     fn stream_transposed(
         &self,
         scratch: &mut Scratch,
@@ -78,108 +78,31 @@ impl Constant {
         if width == 0 {
             return sink(&self.read()?.to_le_bytes());
         }
-        let matrix = Matrix {
+        let Scratch {
+            converter,
+            transposer,
+        } = scratch;
+        transposer.begin(Matrix {
             rows,
             columns,
             width,
-        };
-        let Scratch {
-            converter,
-            rows: near,
-            panels,
-            band,
-        } = scratch;
-        let row_bytes = (columns * width).max(1);
-        let panels = panels.of(rows * columns * width);
-        let mut done = 0;
-        let mut turn = |rows: &[u8]| {
-            let matrix = Matrix {
-                rows: rows.len() / row_bytes,
-                ..matrix
-            };
-            let panel = &mut panels[done..done + rows.len()];
-            done += rows.len();
-            transpose(rows, panel, matrix);
-        };
-        let together = PANEL_ROWS * row_bytes;
-        near.clear();
-        self.read_stored(first, count, &mut |at, mut raw| {
+        });
+        self.read_stored(first, count, &mut |at, raw| {
             self.seen.look(self.stored_dtype, at, raw);
-            while !raw.is_empty() {
-                let missing = (together - near.len()).min(raw.len());
-                let (now, later) = raw.split_at(missing);
-                raw = later;
-                if now.len() == together {
-                    turn(now);
-                    continue;
-                }
-                near.extend_from_slice(now);
-                if near.len() == together {
-                    turn(near);
-                    near.clear();
-                }
-            }
+            transposer.push(raw);
             Ok(())
         })?;
-        turn(near);
-        // Rows of the transpose, each from a part of every panel.
-        let out_row_bytes = rows * width;
-        let at_once = (limits::STREAM_CHUNK_BYTES / out_row_bytes.max(1)).clamp(1, columns.max(1));
-        for start in (0..columns).step_by(at_once) {
-            let n = at_once.min(columns - start);
-            let band = band.of(n * out_row_bytes);
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (i, panel) in panels.chunks(together).enumerate() {
-                        let bytes = panel.len() / columns;
-                        let parts = panel[start * bytes..(start + n) * bytes].chunks_exact(bytes);
-                        for (part, row) in parts.zip(band.chunks_exact_mut(out_row_bytes)) {
-                            let place = &mut row[i * PANEL_ROWS * width..][..bytes];
-                            // A known length is a few instructions, any other a call.
-                            match part.as_array::<{ 2 * PANEL_ROWS }>() {
-                                Some(part) => place.copy_from_slice(part),
-                                None => place.copy_from_slice(part),
-                            }
-                        }
-                    }
-                },
-            );
-            sink(converter.convert(self, band)?)?;
-        }
-        Ok(())
+        transposer.finish(limits::STREAM_CHUNK_BYTES, &mut |band| {
+            sink(converter.convert(self, band)?)
+        })
     }
 }
-
-/// Rows that are transposed together, to a panel: enough for what a row of the transpose takes from a panel to be some lines of a cache,
-/// few enough for rows and panel to stay in the second-level cache.
-const PANEL_ROWS: usize = 64;
 
 /// Buffers to stream with.
 #[derive(Default)]
 pub(super) struct Scratch {
     converter: Converter,
-    /// Whole rows of a matrix, as they are stored, that were not read at once.
-    rows: Vec<u8>,
-    /// The transposes of its panels, one after another.
-    panels: Buffer,
-    /// Rows of its transpose.
-    band: Buffer,
-}
-
-/// Bytes that begin with a line of a cache, to write over.
-#[derive(Default)]
-struct Buffer(Vec<u8>);
-
-impl Buffer {
-    fn of(&mut self, len: usize) -> &mut [u8] {
-        const LINE: usize = 64;
-        if self.0.len() < len + LINE {
-            self.0.resize(len + LINE, 0);
-        }
-        let first = self.0.as_ptr().align_offset(LINE).min(LINE);
-        &mut self.0[first..first + len]
-    }
+    transposer: Transposer,
 }
 
 /// The result of a conversion, to use again.
