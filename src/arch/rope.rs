@@ -120,7 +120,7 @@ impl Rope {
                 let stretch = num::f32_of_f64(factor) * num::f32_of(len) / num::f32_of(positions)
                     - num::f32_of_f64(factor - 1.0);
                 let exponent = num::f64_of(dim) / (num::f64_of(dim) - 2.0);
-                let grown = num::f32_of_f64(f64::from(stretch).powf(exponent));
+                let grown = num::f32_of_f64(libm::pow(f64::from(stretch), exponent));
                 (plain(base * grown), 1.0)
             }
             Scaling::Llama3 {
@@ -183,9 +183,10 @@ impl Rope {
         for position in 0..len {
             let row = cos.len();
             for f in frequencies.iter() {
-                let angle = f64::from(num::f32_of(position) * f);
-                cos.extend((num::f32_of_f64(angle.cos()) * factor).to_le_bytes());
-                sin.extend((num::f32_of_f64(angle.sin()) * factor).to_le_bytes());
+                // Not those of the system, so that the same config gives the same bytes everywhere.
+                let (s, c) = libm::sincos(f64::from(num::f32_of(position) * f));
+                cos.extend((num::f32_of_f64(c) * factor).to_le_bytes());
+                sin.extend((num::f32_of_f64(s) * factor).to_le_bytes());
             }
             cos.extend_from_within(row..);
             sin.extend_from_within(row..);
@@ -199,7 +200,7 @@ fn powers(base: f32, dim: usize) -> Vec<f32> {
     (0..dim / 2)
         .map(|i| {
             let exponent = num::f32_of(2 * i) / num::f32_of(dim);
-            num::f32_of_f64(f64::from(base).powf(f64::from(exponent)))
+            num::f32_of_f64(libm::pow(f64::from(base), f64::from(exponent)))
         })
         .collect()
 }
@@ -214,7 +215,7 @@ fn ramp_ends(
 ) -> (f64, f64) {
     let dim = num::f64_of(dim);
     let at = |rotations: f64| {
-        dim * (num::f64_of(original) / (rotations * 2.0 * PI)).ln() / (2.0 * theta.ln())
+        dim * libm::log(num::f64_of(original) / (rotations * 2.0 * PI)) / (2.0 * libm::log(theta))
     };
     let (low, high) = match truncate {
         true => (at(fast).floor(), at(slow).ceil()),
@@ -290,7 +291,7 @@ fn yarn(section: &mut Config, positions: usize) -> Result<Scaling> {
         if scale <= 1.0 {
             1.0
         } else {
-            0.1 * by * scale.ln() + 1.0
+            0.1 * by * libm::log(scale) + 1.0
         }
     };
     let stated = section.opt_number("attention_factor")?;

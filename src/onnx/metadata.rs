@@ -15,15 +15,10 @@ const METADATA_PROPS: u32 = 14;
 /// Adds metadata to the model at `path`, in the order of its keys. The rest of the file stays as it is.
 ///
 /// # Errors
-/// When the file is not an ONNX model, already has one of the keys, or cannot be written.
+/// When the file is not a whole protobuf, already has one of the keys, or cannot be written.
 pub fn append_metadata(path: &Path, metadata: &BTreeMap<String, String>) -> Result<()> {
-    let model = wire::read(path)?;
-    let present: BTreeSet<&str> = model
-        .proto
-        .metadata_props
-        .iter()
-        .filter_map(|p| p.key.as_deref())
-        .collect();
+    let entries = wire::read_metadata(path)?;
+    let present: BTreeSet<&str> = entries.iter().filter_map(|p| p.key.as_deref()).collect();
     let mut bytes = Vec::new();
     for (key, value) in metadata {
         if present.contains(key.as_str()) {

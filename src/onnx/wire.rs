@@ -74,6 +74,24 @@ pub(crate) fn read(path: &Path) -> Result<Model> {
     read_file(&file).at_file(path)
 }
 
+/// The metadata of the model at `path`; the rest of it is walked over.
+///
+/// # Errors
+/// When the file is not a whole protobuf, or an entry is not valid.
+pub(crate) fn read_metadata(path: &Path) -> Result<Vec<StringStringEntryProto>> {
+    let file = SourceFile::open(path)?;
+    let mut entries = Vec::new();
+    let mut budget = Budget::new();
+    let found = walk(&file, 0, file.len(), &mut |field| {
+        if let (MODEL_METADATA, Value::Bytes { at, len }) = (field.number, field.value) {
+            entries.push(part(&file, at, len, Kind::Entry, &mut budget)?);
+        }
+        Ok(())
+    });
+    found.at_file(path)?;
+    Ok(entries)
+}
+
 /// As [`read`], of a file that is open.
 ///
 /// # Errors
