@@ -80,6 +80,7 @@ impl Transposer {
             width,
         } = self.matrix;
         let panels = self.panels.of(rows * columns * width);
+        assert_eq!(self.done, panels.len(), "bytes of the matrix are missing");
         let row_bytes = rows * width;
         let together = (most / row_bytes.max(1)).max(1);
         for start in (0..columns).step_by(together) {
@@ -94,9 +95,9 @@ impl Transposer {
                         for (part, row) in parts.zip(band.chunks_exact_mut(row_bytes)) {
                             let place = &mut row[i * PANEL_ROWS * width..][..bytes];
                             // A known length is a few instructions, any other a call.
-                            match part.as_array::<{ 2 * PANEL_ROWS }>() {
-                                Some(part) => place.copy_from_slice(part),
-                                None => place.copy_from_slice(part),
+                            match <&[u8; 2 * PANEL_ROWS]>::try_from(part) {
+                                Ok(part) => place.copy_from_slice(part),
+                                Err(_) => place.copy_from_slice(part),
                             }
                         }
                     }

@@ -4,4 +4,5 @@ mod contrib;
 pub(crate) mod coreml;
 mod mil;
 mod onnx;
+mod ranks;
 mod versions;

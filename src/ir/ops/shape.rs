@@ -224,8 +224,11 @@ impl Unsqueeze {
             return Err(shapes(op, "axes must be ascending", operands));
         }
         let mut shape = operands[0].shape.clone();
-        for &a in &self.axes {
+        // The last one first: those that are within the rank, and ascend, find their places one after another.
+        for &a in self.axes.iter().rev() {
             axis(a, rank)?;
+        }
+        for &a in &self.axes {
             shape.insert(a, Dim::from(1));
         }
         Ok(Type::new(operands[0].dtype, shape))

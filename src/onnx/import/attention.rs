@@ -135,6 +135,7 @@ pub(super) fn split_heads(
     x: ValueId,
     heads: i64,
 ) -> Result<ValueId> {
+    m.expect_rank(call, "an input whose heads lie side by side", x, 3..=3)?;
     let shape = m.b.shape(x);
     let heads = Dim::constant(heads);
     let size = shape[2]
@@ -206,13 +207,14 @@ fn attention(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     } else {
         (q, k, v)
     };
-    if [q, k, v].iter().any(|&x| m.b.rank(x) != 4) {
-        return Err(call.wrong("Q", "rank 3 or 4", m.b.ty(q)).into());
+    for (name, x) in ["Q", "K", "V"].into_iter().zip([q, k, v]) {
+        m.expect_rank(call, name, x, 4..=4)?;
     }
     let mut past = Dim::from(0);
     let mut k = k;
     let mut v = v;
     if let Some(past_k) = past_k {
+        m.expect_rank(call, "past_key", past_k, 4..=4)?;
         past = m.b.shape(past_k)[2].clone();
         k = m.b.join(&[past_k, k], 2)?;
     }
@@ -402,6 +404,7 @@ fn rotary(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     } else {
         x
     };
+    m.expect_rank(call, "X", x, 4..=4)?;
     let size = m.b.shape(x)[3].known();
     let width = match usize::try_from(width) {
         Ok(0) | Err(_) => size,

@@ -247,6 +247,7 @@ fn tensor_scatter(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry
     if axis == 0 {
         return Err(call.wrong("axis", "not the batch", 0).into());
     }
+    m.expect_rank(call, "update", update, shape.len()..=shape.len())?;
     let wanted = m.b.shape(update);
     let count = m.b.iota(DType::I64, wanted[axis].clone())?;
     let after: Vec<usize> = (1..shape.len() - axis).collect();
@@ -437,6 +438,7 @@ fn non_max_suppression(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<
 /// Elements of the last axis; a vector counts as one row.
 fn array_features(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let (x, indices) = (m.input(call, 0)?, m.input(call, 1)?);
+    m.expect_rank(call, "X", x, 1..=usize::MAX)?;
     let x = if m.b.rank(x) == 1 {
         m.b.unsqueeze(x, &[0])?
     } else {

@@ -380,6 +380,10 @@ fn over(
     (inputs, outputs): (&[Scanned], &[Collected]),
     most: i64,
 ) -> Result<Vec<Entry>> {
+    for input in inputs {
+        let ranks = input.axis.saturating_add(1)..=usize::MAX;
+        m.expect_rank(call, "a scanned input", input.value, ranks)?;
+    }
     let mut lengths = inputs.iter().map(|s| m.b.shape(s.value)[s.axis].clone());
     let length = lengths.next().unwrap_or_else(|| Dim::from(0));
     if let Some(other) = lengths.find(|other| *other != length) {

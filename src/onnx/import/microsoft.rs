@@ -161,6 +161,7 @@ fn projected(
     off(call, "past_present_share_buffer")?;
     // It says something only where positions are rotated.
     call.ignore("rotary_embedding_dim");
+    m.expect_rank(call, "input", qkv, 3..=3)?;
     let width = m.b.shape(qkv)[2].clone();
     let [hidden, second] = match widths.as_deref() {
         Some(&[q, k, v])
@@ -420,6 +421,8 @@ fn group_query(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> 
     let first = m.b.unsqueeze(first, &[1, 2, 3])?;
     let (k, v) = match past {
         (Some(past_k), Some(past_v)) => {
+            m.expect_rank(call, "past_key", past_k, 4..=4)?;
+            m.expect_rank(call, "past_value", past_v, 4..=4)?;
             let length = m.bounds.larger(&m.b.shape(past_k)[2], &total);
             (
                 cached(m, past_k, k, first, &length)?,
@@ -555,6 +558,7 @@ fn rotary(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     } else {
         x
     };
+    m.expect_rank(call, "input", x, 4..=4)?;
     let positions = if m.b.rank(positions) == 1 {
         let steps = m.b.iota(DType::I64, m.b.shape(x)[2].clone())?;
         let places = m.b.add(positions, steps)?;

@@ -281,6 +281,7 @@ fn embed(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let position_ids = m.optional(call, 8)?;
     let epsilon = f64::from(call.float_or("epsilon", 1e-12)?);
     call.ignore("mask_index_type");
+    m.expect_rank(call, "input_ids", ids, 2..=2)?;
     let shape = m.b.shape(ids);
     let mut sum = m.b.gather(words, ids, 0)?;
     let places = match position_ids {

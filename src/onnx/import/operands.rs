@@ -1,5 +1,7 @@
 //! What an operator takes, by its place among the inputs: values of the function, and numbers that have to be known.
 
+use std::ops::RangeInclusive;
+
 use super::call::Call;
 use super::entry::{Dims, Entry};
 use super::{Importer, OnnxImportError};
@@ -8,6 +10,25 @@ use crate::ir::{Shape, ValueId};
 use crate::tensor::Tensor;
 
 impl Importer<'_> {
+    /// Refuses a value that has fewer axes than the first, or more than the last of `ranks`.
+    pub(super) fn expect_rank(
+        &self,
+        call: &Call<'_>,
+        what: &str,
+        value: ValueId,
+        ranks: RangeInclusive<usize>,
+    ) -> Result<()> {
+        if ranks.contains(&self.b.rank(value)) {
+            return Ok(());
+        }
+        let expected = match (ranks.start(), ranks.end()) {
+            (low, high) if low == high => format!("rank {low}"),
+            (low, &usize::MAX) => format!("rank {low} at least"),
+            (low, high) => format!("rank {low} to {high}"),
+        };
+        Err(call.wrong(what, &expected, self.b.ty(value)).into())
+    }
+
     /// An input as a value.
     pub(super) fn input(&mut self, call: &mut Call<'_>, index: usize) -> Result<ValueId> {
         let entry = call.required(index)?;

@@ -124,7 +124,7 @@ fn dynamic_matmul(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry
     let bias = m.optional(call, 4)?;
     let (q, scale, zero) = dynamically(m, a)?;
     let a = real(m, q, scale, Some(zero), 0)?;
-    let columns = m.b.rank(b) - 1;
+    let columns = m.b.rank(b).saturating_sub(1);
     let b = real(m, b, b_scale, b_zero, columns)?;
     let mut y = super::linear::product(m, a, b)?;
     if let Some(bias) = bias {
@@ -139,7 +139,7 @@ fn matmul_integer_to_float(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<
     let (a_zero, b_zero) = (m.optional(call, 4)?, m.optional(call, 5)?);
     let bias = m.optional(call, 6)?;
     let a = real(m, a, a_scale, a_zero, 0)?;
-    let columns = m.b.rank(b) - 1;
+    let columns = m.b.rank(b).saturating_sub(1);
     let b = real(m, b, b_scale, b_zero, columns)?;
     let mut y = super::linear::product(m, a, b)?;
     if let Some(bias) = bias {

@@ -291,7 +291,7 @@ fn qlinear_matmul(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry
     };
     let rows = m.b.rank(a).saturating_sub(2);
     let a = real(m, a, a_scale, Some(a_zero), rows)?;
-    let columns = m.b.rank(b) - 1;
+    let columns = m.b.rank(b).saturating_sub(1);
     let b = real(m, b, b_scale, Some(b_zero), columns)?;
     let (a, b) = (m.b.to(a, DType::F32)?, m.b.to(b, DType::F32)?);
     let y = super::linear::product(m, a, b)?;
@@ -361,7 +361,7 @@ fn matmul_integer(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry
     let (a_zero, b_zero) = (m.optional(call, 2)?, m.optional(call, 3)?);
     let rows = m.b.rank(a).saturating_sub(2);
     let a = centred(m, a, a_zero, rows)?;
-    let columns = m.b.rank(b) - 1;
+    let columns = m.b.rank(b).saturating_sub(1);
     let b = centred(m, b, b_zero, columns)?;
     one(super::linear::product(m, a, b)?)
 }

@@ -313,6 +313,8 @@ fn roi_align(m: &mut Importer<'_>, call: &mut Call<'_>) -> Result<Vec<Entry>> {
     let bins = [size("output_height", 1)?, size("output_width", 1)?];
     let samples = size("sampling_ratio", 0)?;
     let scale = f64::from(call.float_or("spatial_scale", 1.0)?);
+    m.expect_rank(call, "X", x, 4..=4)?;
+    m.expect_rank(call, "rois", rois, 2..=2)?;
     let (shape, regions) = (m.b.shape(x), m.b.shape(rois)[0].clone());
     let mut axes = Vec::with_capacity(2);
     let mut counted = Vec::new();
