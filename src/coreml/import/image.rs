@@ -472,6 +472,9 @@ fn resample(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> 
 fn affine(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let x = importer.operand(call, "x")?;
     let ty = importer.ty(x);
+    if ty.rank() != 4 {
+        return Err(call.wrong("x", "rank 4", &ty.to_string()).into());
+    }
     let matrix = importer.operand(call, "transform_matrix")?;
     let height = block(call, "output_height")?;
     let width = block(call, "output_width")?;

@@ -629,6 +629,7 @@ fn transpose(
 /// `[n, C, H, W]` to `[n · b, C, H', W']`: one block axis after the other, so that no tensor has more than five axes.
 fn space_to_batch(importer: &mut Importer<'_>, call: &mut Call) -> Result<Vec<Entry>> {
     let mut x = importer.operand(call, "x")?;
+    image(importer, call, x)?;
     let block = block_shape(call)?;
     let paddings = pairs(call, "paddings")?;
     let dtype = importer.ty(x).dtype;

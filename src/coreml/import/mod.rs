@@ -24,6 +24,8 @@ mod norm;
 mod order;
 mod quant;
 mod random;
+#[cfg(test)]
+mod rank_tests;
 mod recurrent;
 mod reduce;
 mod resample;
