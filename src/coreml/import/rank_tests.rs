@@ -168,10 +168,6 @@ fn no_rank_of_an_input_or_a_constant_makes_an_operation_panic() {
             }
         }
     }
-    println!(
-        "{} models, {read_ones} read, {refused} refused",
-        models.len()
-    );
     assert!(panicked.is_empty(), "{panicked:#?}");
     assert!(
         models.len() > 1000 && read_ones > 100 && refused > 10_000,
