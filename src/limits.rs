@@ -244,7 +244,8 @@ pub const COREML_FOLLOWED_ELEMENTS: usize = 64;
 pub const PACKAGE_NESTING: usize = 8;
 /// Most files of a Core ML package that `lint` lists: packages have two.
 pub const PACKAGE_FILES: usize = 1000;
-/// How many bytes of weights are held at once while a constant is streamed. Small enough to stay in the second-level cache.
+/// How many bytes of weights are held at once while a constant is streamed, and where pieces of a file end: at multiples of it, a power of two.
+/// Small enough to stay in the second-level cache.
 pub const STREAM_CHUNK_BYTES: usize = 256 << 10;
 /// Most threads that write one file. More do not make a disk faster, and each may hold a transposed weight.
 pub const WRITER_THREADS: usize = 4;

@@ -1,7 +1,7 @@
 //! Rotary positions: which frequencies a config asks for, and the cosine and sine tables for them.
 //!
-//! Tables are computed once, when the graph is built, in f32 steps like the library's: only where the library calls a transcendental
-//! function is f64 used and rounded, which stays within one unit in the last place.
+//! Tables are computed once, when the graph is built, in f32 steps like the library's; powers are computed in f64 and rounded. Both, and sine
+//! and cosine in f32, stay within one unit in the last place.
 //!
 //! # Source
 //! `modeling_rope_utils.py` of transformers 4.57.
@@ -179,17 +179,20 @@ impl Rope {
         let frequencies = Tensor::f32(vec![frequencies.len()], frequencies)?.cast(self.kept);
         let frequencies = frequencies.floats()?;
         let bytes = len * self.head_dim * size_of::<f32>();
-        let (mut cos, mut sin) = (Vec::with_capacity(bytes), Vec::with_capacity(bytes));
-        for position in 0..len {
-            let row = cos.len();
-            for f in frequencies.iter() {
+        let (mut cos, mut sin) = (vec![0; bytes], vec![0; bytes]);
+        let row = (bytes / len.max(1)).max(1);
+        let rows = cos.chunks_exact_mut(row).zip(sin.chunks_exact_mut(row));
+        for (position, (cos, sin)) in rows.enumerate() {
+            let elements = cos.as_chunks_mut().0.iter_mut();
+            let elements = elements.zip(sin.as_chunks_mut().0);
+            for ((cos, sin), f) in elements.zip(frequencies.iter()) {
                 // Not those of the system, so that the same config gives the same bytes everywhere.
-                let (s, c) = libm::sincos(f64::from(num::f32_of(position) * f));
-                cos.extend((num::f32_of_f64(c) * factor).to_le_bytes());
-                sin.extend((num::f32_of_f64(s) * factor).to_le_bytes());
+                let (s, c) = libm::sincosf(num::f32_of(position) * f);
+                *cos = (c * factor).to_le_bytes();
+                *sin = (s * factor).to_le_bytes();
             }
-            cos.extend_from_within(row..);
-            sin.extend_from_within(row..);
+            cos.copy_within(..row / 2, row / 2);
+            sin.copy_within(..row / 2, row / 2);
         }
         Ok([cos, sin].map(|table| Region::Inline(table.into())))
     }

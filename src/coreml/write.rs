@@ -104,22 +104,22 @@ pub fn write_functions(
         compressed,
         warnings,
     } = plan(functions, options)?;
-    let with_weights = exported.blobs.len() > 0;
-    let items = package::create(package, with_weights)?;
+    let export::Exported { model, blobs, .. } = exported;
+    let items = package::create(package, blobs.len() > 0)?;
+    // First, and gone before the weights, so that nothing is left to do when the source has been read and hashed.
+    package::write_model(&items.model, &model)?;
+    drop(model);
     let mut weight_bytes = 0;
     if let Some(weights) = &items.weights {
-        exported
-            .blobs
-            .write(weights, options.progress.unwrap_or(&|_| {}))?;
-        weight_bytes = exported.blobs.file_bytes();
+        blobs.write(weights, options.progress.unwrap_or(&|_| {}))?;
+        weight_bytes = blobs.file_bytes();
     }
-    package::write_model(&items.model, &exported.model)?;
     Ok(Written {
         deployment_target: target.name().to_owned(),
         spec_version: target.spec_version(),
         opset: target.opset(),
         weight_bytes,
-        blobs: exported.blobs.len(),
+        blobs: blobs.len(),
         compressed,
         warnings,
     })

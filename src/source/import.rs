@@ -18,8 +18,7 @@ use super::torch::{self, Stored};
 use super::{Checkpoint, OpenOptions, Progress, SourceTensor, digest, folder};
 use crate::error::{Context, Result, io_error};
 use crate::files;
-use crate::limits;
-use crate::tensor::{SourceFile, TargetFile, num};
+use crate::tensor::{Buffer, SourceFile, TargetFile, num, piece_at};
 
 const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
@@ -214,9 +213,9 @@ struct Copier<'a> {
     out: &'a TargetFile,
     back: &'a SourceFile,
     at: u64,
-    parts: SyncSender<Vec<u8>>,
+    parts: SyncSender<Buffer>,
     /// Buffers that have been hashed.
-    spare: Receiver<Vec<u8>>,
+    spare: Receiver<Buffer>,
     progress: Progress<'a>,
 }
 
@@ -229,15 +228,15 @@ impl Copier<'_> {
             .map(|(i, storage)| (storage.place(), i))
             .collect();
         let mut checked = vec![false; storages.len()];
-        let mut buffer = vec![0; limits::STREAM_CHUNK_BYTES];
+        let mut buffer = Buffer::default();
         for tensor in order {
             let region = &tensor.region;
             let storage = whole_storages.get(&torch::place(region)).copied();
             let mut crc = crc32fast::Hasher::new();
             let mut done = 0;
             while done < region.len {
-                let n = num::usize_of(region.len - done).min(buffer.len());
-                let part = &mut buffer[..n];
+                let n = num::usize_of(region.len - done).min(piece_at(self.at));
+                let part = buffer.resize(n);
                 region.file.read_at(region.offset + done, part)?;
                 if storage.is_some() {
                     crc.update(part);
@@ -259,9 +258,8 @@ impl Copier<'_> {
     fn put(&mut self, part: &[u8]) -> Result<()> {
         self.out.write_at(self.at, part)?;
         let mut back = self.spare.try_recv().unwrap_or_default();
-        back.resize(part.len(), 0);
-        self.back.read_at(self.at, &mut back)?;
-        if back != part {
+        self.back.read_at(self.at, back.resize(part.len()))?;
+        if *back != *part {
             let offset = self.at;
             return Err(SourceError::NotAsWritten { offset }).at_file(self.back.path());
         }
@@ -275,10 +273,10 @@ impl Copier<'_> {
 }
 
 /// The digest of all parts, in their order.
-fn hash(parts: Receiver<Vec<u8>>, reuse: Sender<Vec<u8>>) -> String {
+fn hash(parts: Receiver<Buffer>, reuse: Sender<Buffer>) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
-        hasher.update(&part);
+        hasher.update(&*part);
         let _ = reuse.send(part);
     }
     digest::hex(&hasher.finalize())

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::buffer::Buffer;
 use super::num;
 use super::relay::{BLOCK_BYTES, Block, Relay};
 use super::strided::{Strided, Tiles};
@@ -221,13 +222,13 @@ impl SourceFile {
             });
         }
         let (mut at, end) = (offset, self.end(offset, len)?);
-        let mut buffer = Vec::new();
+        let mut buffer = Buffer::default();
         while at < end {
             let left = num::usize_of(end - at);
-            buffer.resize(left.min(limits::STREAM_CHUNK_BYTES), 0);
-            self.fill(at, &mut buffer)?;
-            sink(&buffer)?;
-            at += num::u64_of(buffer.len());
+            let part = buffer.resize(left.min(limits::STREAM_CHUNK_BYTES));
+            self.fill(at, part)?;
+            sink(part)?;
+            at += num::u64_of(part.len());
         }
         Ok(())
     }
@@ -254,8 +255,7 @@ impl SourceFile {
                 Some(block) => (block, inside),
                 None => {
                     let mut buffer = self.relay.get().map(Relay::buffer).unwrap_or_default();
-                    buffer.resize(n, 0);
-                    self.fill(at, &mut buffer)?;
+                    self.fill(at, buffer.resize(n))?;
                     (Arc::new(buffer), 0)
                 }
             };
@@ -281,10 +281,10 @@ impl SourceFile {
         }
     }
 
-    fn fill_block(&self, index: u64, buffer: &mut Vec<u8>) -> Result<()> {
+    fn fill_block(&self, index: u64, buffer: &mut Buffer) -> Result<()> {
         let start = index * num::u64_of(BLOCK_BYTES);
-        buffer.resize(num::usize_of(self.len - start).min(BLOCK_BYTES), 0);
-        self.fill(start, buffer)
+        let n = num::usize_of(self.len - start).min(BLOCK_BYTES);
+        self.fill(start, buffer.resize(n))
     }
 
     /// Hands every byte of the file to `sink`, in order: whoever reads the file meanwhile reads it for both. `sink` does not read it.

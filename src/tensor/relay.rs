@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::buffer::Buffer;
 use crate::error::Result;
 
 /// Size of a block, but for the last of a file: small enough to stay in the second-level cache of who read it, large enough that the two sides
@@ -23,10 +24,10 @@ const FAR_BLOCKS: u64 = 128;
 const SPARE_BUFFERS: usize = KEPT_BLOCKS;
 
 /// A block's bytes.
-pub(super) type Block = Arc<Vec<u8>>;
+pub(super) type Block = Arc<Buffer>;
 
 /// Reads the block of an index.
-pub(super) type Fill<'a> = &'a dyn Fn(u64, &mut Vec<u8>) -> Result<()>;
+pub(super) type Fill<'a> = &'a dyn Fn(u64, &mut Buffer) -> Result<()>;
 
 /// The blocks of one file between the thread that follows it and those that read parts of it.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ struct State {
     /// The block where the follower is: it does not come back to those before. `None` when there is no follower.
     follower: Option<u64>,
     blocks: BTreeMap<u64, Kept>,
-    spare: Vec<Vec<u8>>,
+    spare: Vec<Buffer>,
     /// How many threads sleep.
     waiting: usize,
 }
@@ -168,7 +169,7 @@ impl Relay {
     }
 
     /// A buffer to read into, which [`Relay::reuse`] takes back.
-    pub(super) fn buffer(&self) -> Vec<u8> {
+    pub(super) fn buffer(&self) -> Buffer {
         self.state().spare.pop().unwrap_or_default()
     }
 
@@ -220,7 +221,7 @@ struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    fn fulfil(self, buffer: Vec<u8>) {
+    fn fulfil(self, buffer: Buffer) {
         let kept = Kept::Read {
             block: Arc::new(buffer),
             used: false,
@@ -282,11 +283,11 @@ mod tests {
     }
 
     /// Reads blocks and counts how often.
-    fn counted(reads: &AtomicU64) -> impl Fn(u64, &mut Vec<u8>) -> Result<()> {
+    fn counted(reads: &AtomicU64) -> impl Fn(u64, &mut Buffer) -> Result<()> {
         move |index, buffer| {
             assert!(index < COUNT);
             reads.fetch_add(1, Ordering::Relaxed);
-            *buffer = bytes(index);
+            buffer.resize(8).copy_from_slice(&bytes(index));
             Ok(())
         }
     }
@@ -299,7 +300,7 @@ mod tests {
             scope.spawn(|| {
                 for index in 0..COUNT {
                     let block = relay.block(index, true, &counted(&reads)).unwrap();
-                    assert_eq!(*block.unwrap(), bytes(index));
+                    assert_eq!(block.unwrap()[..], bytes(index));
                 }
             });
             for index in 0..COUNT {
@@ -364,7 +365,7 @@ mod tests {
     fn a_block_that_could_not_be_read_is_tried_again() {
         let (relay, reads) = (Relay::new(COUNT), AtomicU64::new(0));
         let follower = relay.follower();
-        let failing = |_: u64, _: &mut Vec<u8>| {
+        let failing = |_: u64, _: &mut Buffer| {
             Err(crate::error::io_error("read", std::path::Path::new("x"))(
                 std::io::ErrorKind::UnexpectedEof.into(),
             ))

@@ -4,7 +4,10 @@
 use rten_simd::ops::{BitOps, Interleave};
 use rten_simd::{Isa, SimdOp};
 
-use super::vectorised;
+use super::buffer::Buffer;
+use super::floats::convert;
+use super::pieces::Pieces;
+use super::{DType, num, vectorised};
 use crate::error::Result;
 
 /// Rows that are transposed together, to a panel: enough for what a row of the transpose takes from a panel to be some lines of a cache,
@@ -32,8 +35,6 @@ pub struct Transposer {
     panels: Buffer,
     /// How many bytes of them there are.
     done: usize,
-    /// Rows of the transpose.
-    band: Buffer,
 }
 
 impl Transposer {
@@ -65,47 +66,89 @@ impl Transposer {
         }
     }
 
-    /// Hands the transpose to `sink`, some rows at once: as many as `most` bytes are, or one.
+    /// Hands the transpose on: elements that `convert` makes of those of the matrix, of `width` bytes each. It is called with some elements of a
+    /// row at once, in a loop that is [`vectorised`].
     ///
     /// # Errors
-    /// When `sink` fails.
+    /// When who takes the pieces fails.
     ///
     /// # Panics
     /// When bytes of the matrix are missing.
-    pub fn finish(&mut self, most: usize, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    #[inline]
+    fn finish_with(
+        &mut self,
+        width: usize,
+        convert: impl Fn(&[u8], &mut [u8]),
+        pieces: &mut Pieces<'_>,
+    ) -> Result<()> {
         self.turn_rows();
-        let Matrix {
-            rows,
-            columns,
-            width,
-        } = self.matrix;
-        let panels = self.panels.of(rows * columns * width);
+        let matrix = self.matrix;
+        let (rows, columns) = (matrix.rows, matrix.columns);
+        let panels = self.panels.resize(rows * columns * matrix.width);
         assert_eq!(self.done, panels.len(), "bytes of the matrix are missing");
-        let row_bytes = rows * width;
-        let together = (most / row_bytes.max(1)).max(1);
-        for start in (0..columns).step_by(together) {
-            let n = together.min(columns - start);
-            let band = self.band.of(n * row_bytes);
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (i, panel) in panels.chunks(PANEL_ROWS * columns * width).enumerate() {
-                        let bytes = panel.len() / columns;
-                        let parts = panel[start * bytes..(start + n) * bytes].chunks_exact(bytes);
-                        for (part, row) in parts.zip(band.chunks_exact_mut(row_bytes)) {
-                            let place = &mut row[i * PANEL_ROWS * width..][..bytes];
-                            // A known length is a few instructions, any other a call.
-                            match <&[u8; 2 * PANEL_ROWS]>::try_from(part) {
-                                Ok(part) => place.copy_from_slice(part),
-                                Err(_) => place.copy_from_slice(part),
+        let (row_bytes, mut start) = (rows * width, 0);
+        while row_bytes > 0 && start < columns {
+            let n = pieces.missing().div_ceil(row_bytes).min(columns - start);
+            pieces.fill(n * row_bytes, |band| {
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let panel_bytes = PANEL_ROWS * columns * matrix.width;
+                        for (i, panel) in panels.chunks(panel_bytes).enumerate() {
+                            let bytes = panel.len() / columns;
+                            let parts =
+                                panel[start * bytes..(start + n) * bytes].chunks_exact(bytes);
+                            let wide = bytes / matrix.width * width;
+                            for (part, row) in parts.zip(band.chunks_exact_mut(row_bytes)) {
+                                convert(part, &mut row[i * PANEL_ROWS * width..][..wide]);
                             }
                         }
-                    }
-                },
-            );
-            sink(band)?;
+                    },
+                );
+            })?;
+            start += n;
         }
         Ok(())
+    }
+
+    /// Hands the transpose on as it is.
+    ///
+    /// # Errors
+    /// When who takes the pieces fails.
+    ///
+    /// # Panics
+    /// When bytes of the matrix are missing.
+    pub fn finish(&mut self, pieces: &mut Pieces<'_>) -> Result<()> {
+        self.finish_with(
+            self.matrix.width,
+            #[inline(always)]
+            |part, place| {
+                // A known length is a few instructions, any other a call.
+                match <&[u8; 2 * PANEL_ROWS]>::try_from(part) {
+                    Ok(part) => place.copy_from_slice(part),
+                    Err(_) => place.copy_from_slice(part),
+                }
+            },
+            pieces,
+        )
+    }
+
+    /// Hands the transpose on, its floating-point elements converted.
+    ///
+    /// # Errors
+    /// When who takes the pieces fails.
+    ///
+    /// # Panics
+    /// When bytes of the matrix are missing, or its elements are not as wide as `from`.
+    pub fn finish_as(&mut self, from: DType, to: DType, pieces: &mut Pieces<'_>) -> Result<()> {
+        let width = |dtype: DType| num::usize_of(u64::from(dtype.bits() / 8));
+        assert_eq!(self.matrix.width, width(from), "another type of elements");
+        self.finish_with(
+            width(to),
+            #[inline(always)]
+            |part, place| convert(from, to, part, place),
+            pieces,
+        )
     }
 
     fn turn_rows(&mut self) {
@@ -122,24 +165,9 @@ impl Transposer {
             rows: rows.len() / (columns * width).max(1),
             ..self.matrix
         };
-        let all = self.panels.of(self.matrix.rows * columns * width);
+        let all = self.panels.resize(self.matrix.rows * columns * width);
         transpose(rows, &mut all[self.done..][..rows.len()], matrix);
         self.done += rows.len();
-    }
-}
-
-/// Bytes that begin with a line of a cache, to write over.
-#[derive(Debug, Default)]
-struct Buffer(Vec<u8>);
-
-impl Buffer {
-    fn of(&mut self, len: usize) -> &mut [u8] {
-        const LINE: usize = 64;
-        if self.0.len() < len + LINE {
-            self.0.resize(len + LINE, 0);
-        }
-        let first = self.0.as_ptr().align_offset(LINE).min(LINE);
-        &mut self.0[first..first + len]
     }
 }
 
@@ -317,10 +345,11 @@ mod tests {
                 1..4,
             ),
             step in 1usize..20_000,
-            most in 1usize..20_000,
+            offset in 0u64..1 << 20,
         ) {
             // One after another with the same buffers.
             let mut transposer = Transposer::default();
+            let mut buffer = Buffer::default();
             for (rows, columns, width) in matrices {
                 let matrix = Matrix { rows, columns, width };
                 let bytes: Vec<u8> = (0..rows * columns * width)
@@ -333,7 +362,9 @@ mod tests {
                     found.extend_from_slice(part);
                     Ok(())
                 };
-                transposer.finish(most, sink).unwrap();
+                let mut pieces = Pieces::new(offset, &mut buffer, sink);
+                transposer.finish(&mut pieces).unwrap();
+                pieces.end().unwrap();
                 prop_assert!(found == expected(&bytes, matrix), "{:?}", matrix);
             }
         }

@@ -100,27 +100,28 @@ fn differing(job: &Placed, file: &SourceFile, scratch: &mut Scratch) -> Result<O
     let width = num::u64_of(num::usize_of(u64::from(job.constant.dtype().bits() / 8)).max(1));
     let (mut at, mut elements, mut first) = (0, 0, u64::MAX);
     let (mut there, mut last) = (Vec::new(), None);
-    job.constant.stream_with(scratch, &mut |expected| {
-        let n = num::u64_of(expected.len());
-        if job.offset + at + n > file.len() {
-            (elements, first) = (elements + n.div_ceil(width), first.min(job.offset + at));
-            at += n;
-            return Ok(());
-        }
-        there.resize(expected.len(), 0);
-        file.read_at(job.offset + at, &mut there)?;
-        if there != expected {
-            let pairs = (0..n).zip(there.iter().zip(expected));
-            for (i, _) in pairs.filter(|(_, (a, b))| a != b) {
-                let element = (at + i) / width;
-                elements += u64::from(last != Some(element));
-                last = Some(element);
-                first = first.min(job.offset + at + i);
+    job.constant
+        .stream_to(job.offset, scratch, &mut |expected| {
+            let n = num::u64_of(expected.len());
+            if job.offset + at + n > file.len() {
+                (elements, first) = (elements + n.div_ceil(width), first.min(job.offset + at));
+                at += n;
+                return Ok(());
             }
-        }
-        at += n;
-        Ok(())
-    })?;
+            there.resize(expected.len(), 0);
+            file.read_at(job.offset + at, &mut there)?;
+            if there != expected {
+                let pairs = (0..n).zip(there.iter().zip(expected));
+                for (i, _) in pairs.filter(|(_, (a, b))| a != b) {
+                    let element = (at + i) / width;
+                    elements += u64::from(last != Some(element));
+                    last = Some(element);
+                    first = first.min(job.offset + at + i);
+                }
+            }
+            at += n;
+            Ok(())
+        })?;
     Ok((elements > 0).then_some(Found { elements, first }))
 }
 

@@ -101,7 +101,7 @@ fn write(
 ) -> Result<()> {
     let expected = job.constant.byte_len();
     let mut found = 0;
-    job.constant.stream_with(scratch, &mut |bytes| {
+    job.constant.stream_to(job.offset, scratch, &mut |bytes| {
         let n = num::u64_of(bytes.len());
         if found + n <= expected {
             file.write_at(job.offset + found, bytes)?;
