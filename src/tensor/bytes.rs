@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::buffer::Buffer;
 use super::num;
-use super::relay::{BLOCK_BYTES, Block, Relay};
+use super::relay::{BLOCK_BYTES, Block, Relay, Turn};
 use super::strided::{Strided, Tiles};
 use crate::error::{Result, io_error};
 use crate::limits;
@@ -299,6 +299,15 @@ impl SourceFile {
             follower.take(index, &|i, buffer| self.fill_block(i, buffer), sink)?;
         }
         Ok(())
+    }
+
+    /// Whether what lies at `offset` is best read now, by a reader that may read something else first.
+    #[must_use]
+    pub fn turn(&self, offset: u64) -> Turn {
+        let block = offset / num::u64_of(BLOCK_BYTES);
+        self.relay
+            .get()
+            .map_or(Turn::Now, |relay| relay.turn(block))
     }
 
     /// Whether a thread is on its way through the whole file.

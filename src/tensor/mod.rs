@@ -21,6 +21,7 @@ pub use dtype::DType;
 pub use floats::{convert_floats, decode_floats, encode_floats};
 pub use inside::Cached;
 pub use pieces::{Pieces, piece_at};
+pub use relay::Turn;
 pub use strided::Tiles;
 pub use target::TargetFile;
 pub use transpose::{Matrix, Transposer};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::buffer::Buffer;
+use super::num;
 use crate::error::Result;
 
 /// Size of a block, but for the last of a file: small enough to stay in the second-level cache of who read it, large enough that the two sides
@@ -22,6 +23,17 @@ const FAR_BLOCKS: u64 = 128;
 
 /// How many buffers are kept to be used again.
 const SPARE_BUFFERS: usize = KEPT_BLOCKS;
+
+/// Where a part of a file is for a reader of whom a follower may have the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The follower has passed it, and nobody keeps it: it would be read once more.
+    Missed,
+    /// It is read for both, or for nobody else.
+    Now,
+    /// The follower comes to it later: who reads on from here has to wait soon.
+    Early,
+}
 
 /// A block's bytes.
 pub(super) type Block = Arc<Buffer>;
@@ -75,6 +87,16 @@ impl Relay {
     /// Whether a thread is on its way through the file.
     pub(super) fn is_followed(&self) -> bool {
         self.state().follower.is_some()
+    }
+
+    /// Whether the block `index` is best read now.
+    pub(super) fn turn(&self, index: u64) -> Turn {
+        let state = self.state();
+        match state.follower {
+            Some(at) if index >= at + num::u64_of(ENOUGH_BLOCKS) => Turn::Early,
+            Some(at) if index < at && !state.blocks.contains_key(&index) => Turn::Missed,
+            _ => Turn::Now,
+        }
     }
 
     /// Begins to follow the file.
@@ -274,7 +296,6 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::tensor::num;
 
     const COUNT: u64 = 200;
 
@@ -345,6 +366,23 @@ mod tests {
             reader.join().unwrap();
         });
         assert_eq!(reads.load(Ordering::Relaxed), all);
+    }
+
+    #[test]
+    fn a_reader_is_told_what_it_has_missed_and_what_is_early() {
+        let (relay, reads) = (Relay::new(COUNT), AtomicU64::new(0));
+        assert_eq!(relay.turn(0), Turn::Now);
+        let follower = relay.follower();
+        let ahead = num::u64_of(ENOUGH_BLOCKS);
+        assert_eq!([0, ahead - 1].map(|i| relay.turn(i)), [Turn::Now; 2]);
+        assert_eq!([ahead, COUNT].map(|i| relay.turn(i)), [Turn::Early; 2]);
+        for index in 0..num::u64_of(KEPT_BLOCKS) + 5 {
+            follower.take(index, &counted(&reads), &mut |_| {}).unwrap();
+        }
+        // What is kept is not missed.
+        assert_eq!([4, 5].map(|i| relay.turn(i)), [Turn::Missed, Turn::Now]);
+        drop(follower);
+        assert_eq!([4, COUNT].map(|i| relay.turn(i)), [Turn::Now; 2]);
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! Constants → their places in a new file, in the order in which their sources are stored: every source file is read once, from its beginning
 //! to its end, and whoever hashes it meanwhile need not read it again.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Scope;
 
 use super::stream::Scratch;
 use super::{Constant, Transform};
 use crate::error::{Context, Result};
 use crate::limits;
-use crate::tensor::{Region, TargetFile, TensorError, num};
+use crate::tensor::{Region, SourceFile, TargetFile, TensorError, Turn, num};
 
 /// Larger constants are written in pieces of about this size, by several threads.
 const PIECE_BYTES: u64 = 16 * 1024 * 1024;
@@ -49,47 +53,111 @@ pub(super) fn in_pieces(
         pieces(placed, &mut jobs)?;
     }
     jobs.sort_by_cached_key(|job| job.constant.source_place());
-    let next = AtomicUsize::new(0);
-    let failed = AtomicBool::new(false);
-    let all = || -> Result<()> {
+    let mut files: Vec<_> = jobs.iter().filter_map(|job| job.constant.file()).collect();
+    files.dedup_by_key(|file| Arc::as_ptr(file));
+    let crew = Crew {
+        files: files.into_iter().cloned().collect(),
+        most: jobs.len(),
+        jobs: Mutex::new(Jobs {
+            waiting: jobs.into(),
+            missed: VecDeque::new(),
+            threads: 1,
+        }),
+        failed: AtomicBool::new(false),
+        work,
+    };
+    std::thread::scope(|scope| crew.work(scope))
+}
+
+/// Threads that do jobs.
+struct Crew<'a> {
+    jobs: Mutex<Jobs>,
+    /// The files that sources are in.
+    files: Vec<Arc<SourceFile>>,
+    /// How many jobs there are.
+    most: usize,
+    failed: AtomicBool,
+    work: &'a (dyn Fn(&Placed, &mut Scratch) -> Result<()> + Sync),
+}
+
+#[derive(Debug)]
+struct Jobs {
+    /// In the order in which their sources are stored.
+    waiting: VecDeque<Placed>,
+    /// Those that a thread that hashes their source has passed.
+    missed: VecDeque<Placed>,
+    /// How many threads do them.
+    threads: usize,
+}
+
+impl Crew<'_> {
+    /// Does jobs until there are none, and has other threads do so, too: as many as there are cores, but for the one that hashes a source, which
+    /// cannot be divided and takes longest; when it is through, its core does what is left.
+    fn work<'scope, 'env>(&'env self, scope: &'scope Scope<'scope, 'env>) -> Result<()> {
         let mut scratch = Scratch::default();
-        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if failed.load(Ordering::Relaxed) {
+        let mut others = Vec::new();
+        let mut result = Ok(());
+        while let Some(job) = self.next() {
+            while self.has_core() {
+                others.push(scope.spawn(|| self.work(scope)));
+            }
+            result = (self.work)(&job, &mut scratch);
+            if result.is_err() {
+                self.failed.store(true, Ordering::Relaxed);
                 break;
             }
-            let done = work(job, &mut scratch);
-            if done.is_err() {
-                failed.store(true, Ordering::Relaxed);
-                return done;
-            }
         }
-        Ok(())
-    };
-    let threads = threads(&jobs);
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(all)).collect();
-        let mine = all();
-        others.into_iter().fold(mine, |result, other| {
+        others.into_iter().fold(result, |result, other| {
             let theirs = other
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             result.and(theirs)
         })
-    })
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Option<Placed> {
+        let failed = self.failed.load(Ordering::Relaxed);
+        self.jobs().next().filter(|_| !failed)
+    }
+
+    /// Whether there is a core for another thread, which is counted then.
+    fn has_core(&self) -> bool {
+        let followed = self.files.iter().any(|file| file.is_followed());
+        let most = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .saturating_sub(usize::from(followed))
+            .min(limits::WRITER_THREADS)
+            .min(self.most);
+        let mut jobs = self.jobs();
+        let room = jobs.threads < most && !jobs.is_empty();
+        jobs.threads += usize::from(room);
+        room
+    }
 }
 
-/// As many threads as there are cores, but for the one that hashes a source: that cannot be divided, and takes longest.
-fn threads(jobs: &[Placed]) -> usize {
-    let followed = |job: &Placed| match job.constant.region() {
-        Region::File(region) => region.file.is_followed(),
-        Region::Inline(_) => false,
-    };
-    std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .saturating_sub(usize::from(jobs.iter().any(followed)))
-        .min(limits::WRITER_THREADS)
-        .min(jobs.len())
-        .max(1)
+impl Jobs {
+    /// The next of those whose source need not be read twice. The others are done when there is nothing else to do, or it would have to wait.
+    fn next(&mut self) -> Option<Placed> {
+        while let Some(job) = self.waiting.pop_front() {
+            match job.constant.turn() {
+                Turn::Missed => self.missed.push_back(job),
+                Turn::Early if !self.missed.is_empty() => {
+                    self.waiting.push_front(job);
+                    break;
+                }
+                Turn::Early | Turn::Now => return Some(job),
+            }
+        }
+        self.missed.pop_front()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.missed.is_empty()
+    }
 }
 
 /// Writes one piece and checks that its bytes are as many as were promised: next to them are those of a neighbour.
@@ -146,13 +214,38 @@ fn pieces(placed: &Placed, jobs: &mut Vec<Placed>) -> Result<()> {
 }
 
 impl Constant {
-    /// Where the stored bytes are: file, and the first byte in it; those in memory come first.
-    fn source_place(&self) -> (std::path::PathBuf, u64) {
-        let Region::File(region) = &self.region else {
-            return Default::default();
+    /// The file that the stored bytes are in, if they are not in memory.
+    fn file(&self) -> Option<&Arc<SourceFile>> {
+        match &self.region {
+            Region::Inline(_) => None,
+            Region::File(region) => Some(&region.file),
+        }
+    }
+
+    /// The first of the stored bytes that are used, and how many they are.
+    fn source_bytes(&self) -> (u64, u64) {
+        let start = match &self.region {
+            Region::Inline(_) => 0,
+            Region::File(region) => region.offset,
         };
-        let first = self.contiguous().map_or(0, |(first, _, _)| first);
-        let bytes = self.stored_dtype.bytes_for(first).unwrap_or_default();
-        (region.file.path().to_path_buf(), region.offset + bytes)
+        let bytes = |elements| self.stored_dtype.bytes_for(elements).unwrap_or_default();
+        match self.contiguous() {
+            Some((first, count, _)) => (start + bytes(first), bytes(count)),
+            None => (start, self.region.len()),
+        }
+    }
+
+    /// File, and the first byte in it; what is in memory comes first.
+    fn source_place(&self) -> (PathBuf, u64) {
+        let path = self.file().map(|file| file.path().to_path_buf());
+        (path.unwrap_or_default(), self.source_bytes().0)
+    }
+
+    /// Whether the stored bytes are best read now. If they are more than are kept of a file, they are.
+    fn turn(&self) -> Turn {
+        match (self.file(), self.source_bytes()) {
+            (Some(file), (start, len)) if len <= PIECE_BYTES => file.turn(start),
+            _ => Turn::Now,
+        }
     }
 }
