@@ -249,3 +249,99 @@ impl Constant {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::tensor::{DType, FileRegion};
+
+    const LEN: u64 = 1 << 18;
+    const COUNT: u64 = 130;
+
+    fn jobs(file: &Arc<SourceFile>) -> VecDeque<Placed> {
+        let job = |i: u64| {
+            let region = Region::File(FileRegion {
+                file: Arc::clone(file),
+                offset: i * LEN,
+                len: LEN,
+            });
+            let shape = vec![num::usize_of(LEN)];
+            Placed {
+                constant: Constant::from_region("w", DType::U8, shape, region).unwrap(),
+                offset: i * LEN,
+            }
+        };
+        (0..COUNT).map(job).collect()
+    }
+
+    #[test]
+    fn what_a_hashing_thread_has_passed_is_done_when_the_rest_is_early() {
+        let bytes = vec![0; num::usize_of(COUNT * LEN)];
+        let file = SourceFile::in_memory(std::path::Path::new("w"), bytes);
+        let mut jobs = Jobs {
+            waiting: jobs(&file),
+            missed: VecDeque::new(),
+            threads: 1,
+        };
+        let (reached, is_reached) = channel();
+        let (go, may_go) = channel();
+        std::thread::scope(|scope| {
+            let followed = Arc::clone(&file);
+            scope.spawn(move || {
+                let mut blocks = 0;
+                let mut stop = |_: &[u8]| {
+                    blocks += 1;
+                    if blocks == 81 {
+                        reached.send(()).unwrap();
+                        may_go.recv().unwrap();
+                    }
+                };
+                followed.follow(&mut stop).unwrap();
+            });
+            is_reached.recv().unwrap();
+            let mut order = Vec::new();
+            let mut take = |n: usize| {
+                let next = std::iter::from_fn(|| jobs.next()).take(n);
+                order.extend(next.map(|job| job.offset / LEN));
+            };
+            // The follower is at block 80, the 64 before and including it are kept, those from 80 + 32 on are early.
+            take(112);
+            go.send(()).unwrap();
+            while file.is_followed() {
+                std::thread::yield_now();
+            }
+            take(100);
+            let expected = (17..112).chain(0..17).chain(112..COUNT);
+            assert_eq!(order, expected.collect::<Vec<_>>());
+        });
+    }
+
+    #[test]
+    fn every_job_is_done_once_and_an_error_is_told() {
+        let bytes = vec![0; num::usize_of(COUNT * LEN)];
+        let file = SourceFile::in_memory(std::path::Path::new("w"), bytes);
+        let placed: Vec<Placed> = jobs(&file).into();
+        std::thread::scope(|scope| {
+            scope.spawn(|| file.follow(&mut |_| {}).unwrap());
+            let done = Mutex::new(Vec::new());
+            in_pieces(&placed, &|job, _| {
+                job.constant.read()?;
+                done.lock().unwrap().push(job.offset / LEN);
+                Ok(())
+            })
+            .unwrap();
+            let mut done = done.into_inner().unwrap();
+            done.sort_unstable();
+            assert_eq!(done, (0..COUNT).collect::<Vec<_>>());
+        });
+        let failing = in_pieces(&placed, &|job, _| match job.offset == 50 * LEN {
+            true => Err(crate::error::io_error("read", std::path::Path::new("w"))(
+                std::io::ErrorKind::UnexpectedEof.into(),
+            )),
+            false => Ok(()),
+        });
+        assert!(failing.is_err());
+    }
+}
