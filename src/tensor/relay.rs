@@ -12,14 +12,14 @@ use crate::error::Result;
 /// seldom wait for each other.
 pub(super) const BLOCK_BYTES: usize = 1 << 18;
 
-/// How many blocks are kept at most: as much as a few matrices, while one is transposed and written.
-const KEPT_BLOCKS: usize = 64;
+/// How many blocks are kept at most: as many as are hashed while a matrix is written. More pages are more misses of the translation buffer.
+const KEPT_BLOCKS: usize = 32;
 
 /// How many of them the follower may still want when a reader that waits for room is woken: waking takes as long as reading.
 const ENOUGH_BLOCKS: usize = KEPT_BLOCKS / 2;
 
 /// A reader so many blocks before the follower does not go the same way: it has jumped. More than are kept.
-const FAR_BLOCKS: u64 = 128;
+const FAR_BLOCKS: u64 = 64;
 
 /// How many buffers are kept to be used again.
 const SPARE_BUFFERS: usize = KEPT_BLOCKS;

@@ -241,7 +241,7 @@ impl Constant {
         (path.unwrap_or_default(), self.source_bytes().0)
     }
 
-    /// Whether the stored bytes are best read now. If they are more than are kept of a file, they are.
+    /// Whether the stored bytes are best read now. If they are many, they are: what follows them is far away.
     fn turn(&self) -> Turn {
         match (self.file(), self.source_bytes()) {
             (Some(file), (start, len)) if len <= PIECE_BYTES => file.turn(start),
@@ -306,14 +306,14 @@ mod tests {
                 let next = std::iter::from_fn(|| jobs.next()).take(n);
                 order.extend(next.map(|job| job.offset / LEN));
             };
-            // The follower is at block 80, the 64 before and including it are kept, those from 80 + 32 on are early.
-            take(112);
+            // The follower is at block 80, 32 blocks up to it are kept, those from 80 + 16 on are early.
+            take(96);
             go.send(()).unwrap();
             while file.is_followed() {
                 std::thread::yield_now();
             }
             take(100);
-            let expected = (17..112).chain(0..17).chain(112..COUNT);
+            let expected = (49..96).chain(0..49).chain(96..COUNT);
             assert_eq!(order, expected.collect::<Vec<_>>());
         });
     }
