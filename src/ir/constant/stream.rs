@@ -144,12 +144,16 @@ impl<'a> Steps<'a> {
                 Ok(())
             }
             Steps::Casts(from, casts) => {
-                let count = raw.len() / width(from);
-                let mut tensor = Tensor::from_le_bytes(from, vec![count], raw)?;
-                for &dtype in casts {
-                    tensor = tensor.cast(dtype);
+                // What is in memory comes at once.
+                for part in raw.chunks(limits::STREAM_CHUNK_BYTES) {
+                    let count = part.len() / width(from);
+                    let mut tensor = Tensor::from_le_bytes(from, vec![count], part)?;
+                    for &dtype in casts {
+                        tensor = tensor.cast(dtype);
+                    }
+                    pieces.push(&tensor.to_le_bytes())?;
                 }
-                pieces.push(&tensor.to_le_bytes())
+                Ok(())
             }
         }
     }
