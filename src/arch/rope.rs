@@ -1,7 +1,7 @@
 //! Rotary positions: which frequencies a config asks for, and the cosine and sine tables for them.
 //!
-//! Tables are computed once, when the graph is built, in f32 steps like the library's; powers are computed in f64 and rounded. Both, and sine
-//! and cosine in f32, stay within one unit in the last place.
+//! Tables are computed once, when the graph is built, in f32 steps like the library's. Powers, computed in f64 and rounded, and sine and
+//! cosine, computed in f32, stay within one unit in the last place.
 //!
 //! # Source
 //! `modeling_rope_utils.py` of transformers 4.57.
@@ -178,10 +178,11 @@ impl Rope {
         let (frequencies, factor) = self.frequencies(len);
         let frequencies = Tensor::f32(vec![frequencies.len()], frequencies)?.cast(self.kept);
         let frequencies = frequencies.floats()?;
-        let bytes = len * self.head_dim * size_of::<f32>();
-        let (mut cos, mut sin) = (vec![0; bytes], vec![0; bytes]);
-        let row = (bytes / len.max(1)).max(1);
-        let rows = cos.chunks_exact_mut(row).zip(sin.chunks_exact_mut(row));
+        let row = self.head_dim * size_of::<f32>();
+        let (mut cos, mut sin) = (vec![0; len * row], vec![0; len * row]);
+        let rows = cos
+            .chunks_exact_mut(row.max(1))
+            .zip(sin.chunks_exact_mut(row.max(1)));
         for (position, (cos, sin)) in rows.enumerate() {
             let elements = cos.as_chunks_mut().0.iter_mut();
             let elements = elements.zip(sin.as_chunks_mut().0);

@@ -155,11 +155,7 @@ fn read_array(input: &mut dyn Read, size: u64) -> Result<Tensor> {
         .read_to_end(&mut bytes)
         .map_err(|e| broken(&e.to_string()))?;
     if header.fortran_order {
-        bytes = row_major(
-            &bytes,
-            &shape,
-            num::usize_of(u64::from(header.dtype.bits() / 8)),
-        );
+        bytes = row_major(&bytes, &shape, header.dtype.width());
     }
     Ok(Tensor::from_le_bytes(header.dtype, shape, &bytes)?)
 }

@@ -153,7 +153,7 @@ mod tests {
                 state ^= state << 17;
                 state.to_le_bytes()[3]
             };
-            let bytes = count * usize::try_from(dtype.bits() / 8).unwrap();
+            let bytes = count * dtype.width();
             let mut bytes: Vec<u8> = (0..bytes).map(|_| byte()).collect();
             if dtype == DType::Bool {
                 bytes.iter_mut().for_each(|b| *b &= 1);

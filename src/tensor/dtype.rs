@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::num;
+
 /// An element type. Sub-byte types are packed least significant bit first in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DType {
@@ -50,6 +52,12 @@ pub enum DType {
 }
 
 impl DType {
+    /// Width of one element, in whole bytes: 0 of those that are packed.
+    #[must_use]
+    pub fn width(self) -> usize {
+        num::usize_of(u64::from(self.bits() / 8))
+    }
+
     /// Width of one element, in bits.
     #[must_use]
     pub const fn bits(self) -> u32 {

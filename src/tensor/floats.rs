@@ -42,14 +42,13 @@ pub(super) fn convert(from: DType, to: DType, bytes: &[u8], out: &mut [u8]) {
 
 #[inline(never)]
 fn by_way_of_f32(from: DType, to: DType, bytes: &[u8], out: &mut [u8]) {
-    let width = |dtype: DType| num::usize_of(u64::from(dtype.bits() / 8));
-    assert_eq!(bytes.len() / width(from), out.len() / width(to));
+    assert_eq!(bytes.len() / from.width(), out.len() / to.width());
     let mut floats = [0.0; BLOCK_ELEMENTS];
     for (block, out) in bytes
-        .chunks(BLOCK_ELEMENTS * width(from))
-        .zip(out.chunks_mut(BLOCK_ELEMENTS * width(to)))
+        .chunks(BLOCK_ELEMENTS * from.width())
+        .zip(out.chunks_mut(BLOCK_ELEMENTS * to.width()))
     {
-        let floats = &mut floats[..block.len() / width(from)];
+        let floats = &mut floats[..block.len() / from.width()];
         decode_block(from, block, floats);
         encode_block(to, floats, out);
     }
@@ -103,7 +102,7 @@ fn shifted<const BYTES: usize>(block: &[u8; BYTES], out: &mut [u8; BYTES]) -> bo
 /// Appends `values` to `out` as little-endian `dtype` (a floating-point type), rounded to nearest even. Uses the CPU's conversion instructions.
 pub fn encode_floats(dtype: DType, values: &[f32], out: &mut Vec<u8>) {
     let start = out.len();
-    let width = num::usize_of(u64::from(dtype.bits() / 8));
+    let width = dtype.width();
     out.resize(start + values.len() * width, 0);
     encode_block(dtype, values, &mut out[start..]);
 }
@@ -143,7 +142,7 @@ fn encode_block(dtype: DType, values: &[f32], out: &mut [u8]) {
 /// Appends the elements of little-endian `bytes` of `dtype` (a floating-point type) to `out`; a trailing partial element is ignored.
 pub fn decode_floats(dtype: DType, bytes: &[u8], out: &mut Vec<f32>) {
     let start = out.len();
-    let width = num::usize_of(u64::from(dtype.bits() / 8));
+    let width = dtype.width();
     out.resize(start + bytes.len() / width, 0.0);
     decode_block(dtype, bytes, &mut out[start..]);
 }

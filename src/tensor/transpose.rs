@@ -7,7 +7,7 @@ use rten_simd::{Isa, SimdOp};
 use super::buffer::Buffer;
 use super::floats::convert;
 use super::pieces::Pieces;
-use super::{DType, num, vectorised};
+use super::{DType, vectorised};
 use crate::error::Result;
 
 /// Rows that are transposed together, to a panel: enough for what a row of the transpose takes from a panel to be some lines of a cache,
@@ -141,10 +141,9 @@ impl Transposer {
     /// # Panics
     /// When bytes of the matrix are missing, or its elements are not as wide as `from`.
     pub fn finish_as(&mut self, from: DType, to: DType, pieces: &mut Pieces<'_>) -> Result<()> {
-        let width = |dtype: DType| num::usize_of(u64::from(dtype.bits() / 8));
-        assert_eq!(self.matrix.width, width(from), "another type of elements");
+        assert_eq!(self.matrix.width, from.width(), "another type of elements");
         self.finish_with(
-            width(to),
+            to.width(),
             #[inline(always)]
             |part, place| convert(from, to, part, place),
             pieces,

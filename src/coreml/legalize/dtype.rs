@@ -4,7 +4,7 @@ use crate::coreml::error::CoremlError;
 use crate::coreml::target::Opset;
 use crate::error::{Context, Result};
 use crate::ir::{Constant, Dim, Type, display_shape};
-use crate::tensor::{DType, num};
+use crate::tensor::DType;
 
 /// Most axes of a tensor.
 pub(super) const MAX_RANK: usize = 5;
@@ -89,7 +89,7 @@ pub(super) fn legal_constant(constant: &Constant, opset: Opset) -> Result<Consta
     if wide.is_float() || wide.bits() <= 16 {
         return Ok(constant.cast(to));
     }
-    let width = num::usize_of(u64::from(wide.bits() / 8));
+    let width = wide.width();
     let mut beyond = None;
     constant.stream(&mut |bytes| {
         for element in bytes.chunks_exact(width) {

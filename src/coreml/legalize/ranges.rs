@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::ir::ops::{BinaryKind, Reduce, ReduceKind, ScatterMode, UnaryKind};
 use crate::ir::{Bounds, Def, Dim, Domain, Function, Module, Node, Op, ValueId};
 use crate::limits;
-use crate::tensor::{DType, num};
+use crate::tensor::DType;
 
 /// Least and greatest number, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,7 +204,7 @@ impl Analysis<'_> {
             return Ok(Some(interval));
         }
         let mut interval: Option<Interval> = None;
-        let width = num::usize_of(u64::from(dtype.bits() / 8));
+        let width = dtype.width();
         self.module.constant(id).stream(&mut |bytes| {
             for element in bytes.chunks_exact(width) {
                 let mut raw = [0u8; 8];

@@ -97,14 +97,17 @@ fn file_name(file: &SourceFile) -> String {
 
 /// How many elements differ, and the offset of the first byte that does. What the file is too short for differs.
 fn differing(job: &Placed, file: &SourceFile, scratch: &mut Scratch) -> Result<Option<Found>> {
-    let width = num::u64_of(num::usize_of(u64::from(job.constant.dtype().bits() / 8)).max(1));
+    let width = num::u64_of(job.constant.dtype().width().max(1));
     let (mut at, mut elements, mut first) = (0, 0, u64::MAX);
     let (mut there, mut last) = (Vec::new(), None);
     job.constant
         .stream_to(job.offset, scratch, &mut |expected| {
             let n = num::u64_of(expected.len());
             if job.offset + at + n > file.len() {
-                (elements, first) = (elements + n.div_ceil(width), first.min(job.offset + at));
+                // A piece may begin within an element that was counted with the one before.
+                let (from, to) = (at / width, (at + n).div_ceil(width));
+                elements += to - from - u64::from(last == Some(from));
+                (last, first) = (Some(to - 1), first.min(job.offset + at));
                 at += n;
                 return Ok(());
             }
@@ -196,5 +199,24 @@ mod tests {
             agreement.differences,
             ["x at byte 2 of `m`", "y at byte 3 of `m`"]
         );
+    }
+
+    #[test]
+    fn an_element_across_two_pieces_counts_once() {
+        let tensor = Tensor::float(DType::F16, vec![400_000], vec![1.0; 400_000]).unwrap();
+        let constant = Constant::from_tensor("w", &tensor).unwrap();
+        let placed = [Placed {
+            constant,
+            offset: 9,
+        }];
+        for file in [vec![], vec![0xff; 800_009]] {
+            let mut agreement = Agreement::default();
+            let file = SourceFile::in_memory(Path::new("a/weight.bin"), file);
+            agreement.add(&file, &placed).unwrap();
+            assert_eq!(
+                agreement.differences,
+                ["`w`: 400000 elements differ, the first at byte 9 of `weight.bin`"]
+            );
+        }
     }
 }

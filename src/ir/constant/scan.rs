@@ -197,7 +197,7 @@ impl Constant {
         count: u64,
         sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let width = u64::from(self.stored_dtype.bits() / 8);
+        let width = num::u64_of(self.stored_dtype.width());
         let mut at = first;
         let parts = &mut |raw: &[u8]| {
             sink(at, raw)?;

@@ -129,15 +129,14 @@ impl<'a> Steps<'a> {
 
     /// Hands stored elements on in their final form.
     fn push(&self, raw: &[u8], pieces: &mut Pieces<'_>) -> Result<()> {
-        let width = |dtype: DType| num::usize_of(u64::from(dtype.bits() / 8));
         match *self {
             Steps::None => pieces.push(raw),
             Steps::Floats(from, to) => {
                 let mut rest = raw;
                 while !rest.is_empty() {
-                    let n = pieces.missing().div_ceil(width(to));
-                    let (part, later) = rest.split_at(rest.len().min(n * width(from)));
-                    let bytes = part.len() / width(from) * width(to);
+                    let n = pieces.missing().div_ceil(to.width());
+                    let (part, later) = rest.split_at(rest.len().min(n * from.width()));
+                    let bytes = part.len() / from.width() * to.width();
                     pieces.fill(bytes, |room| convert_floats(from, to, part, room))?;
                     rest = later;
                 }
@@ -146,7 +145,7 @@ impl<'a> Steps<'a> {
             Steps::Casts(from, casts) => {
                 // What is in memory comes at once.
                 for part in raw.chunks(limits::STREAM_CHUNK_BYTES) {
-                    let count = part.len() / width(from);
+                    let count = part.len() / from.width();
                     let mut tensor = Tensor::from_le_bytes(from, vec![count], part)?;
                     for &dtype in casts {
                         tensor = tensor.cast(dtype);
